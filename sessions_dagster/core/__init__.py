@@ -1,0 +1,1 @@
+"""What the product computes, as plain functions over Spark DataFrames that know nothing of Dagster."""

@@ -1,0 +1,118 @@
+"""The contract in code: column names, table schemas, the session rules, and every constant they share.
+
+Nothing here computes anything; the prose of the same rules is `docs/contract.md`.
+All timestamps are Spark `timestamp` (microseconds, UTC); all dates are UTC dates.
+"""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+from pyspark.sql.types import (
+    ByteType,
+    DateType,
+    StringType,
+    StructField,
+    StructType,
+    TimestampType,
+)
+
+LATENESS_DAYS: Final = 5
+"""A batch of day D may bring events dated D-5 .. D."""
+
+USER: Final = "user_id"
+EVENT: Final = "event_id"
+PRODUCT: Final = "product_code"
+TIMESTAMP: Final = "timestamp"
+EVENT_DATE: Final = "event_date"
+SESSION_START: Final = "session_start_ts"
+SESSION_END: Final = "session_end_ts"
+SESSION_ID: Final = "session_id"
+DELIVERED_BY: Final = "delivered_by"
+BATCH_DATE: Final = "batch_date"
+LANDED_AT: Final = "landed_at"
+REASON: Final = "reason"
+RECORD: Final = "record"
+SOURCE_FILE: Final = "source_file"
+
+KEY_COLUMNS: Final = (USER, EVENT, PRODUCT)
+"""The string columns that every event must carry, non-empty."""
+
+EVENT_IDENTITY: Final = (USER, EVENT, PRODUCT, TIMESTAMP)
+"""Two deliveries that agree in these four columns are one event."""
+
+SESSION_KEY: Final = (USER, PRODUCT)
+"""Sessions of different keys never meet."""
+
+SESSION_ID_FORMAT: Final = "yyyy-MM-dd'T'HH:mm:ss.SSS'Z'"
+
+
+@dataclass(frozen=True)
+class SessionRules:
+    """What makes a session: the rules a `sessionized_events` table was built with, and is kept with.
+
+    Attributes:
+        timeout: Two consecutive user actions are in one session iff they are less than this apart;
+            a session ends this long after its last user action.
+        user_action_ids: The `event_id`s that start and extend sessions. Every other event is an IDE event.
+
+    Raises:
+        ValueError: If the timeout is not positive, or no user action id is given, or one is empty.
+    """
+
+    timeout: timedelta = timedelta(minutes=5)
+    user_action_ids: frozenset[str] = frozenset({"a", "b", "c"})
+
+    def __post_init__(self) -> None:
+        if self.timeout <= timedelta(0):
+            raise ValueError(f"the session timeout must be positive, not {self.timeout}")
+        if not self.user_action_ids or "" in self.user_action_ids:
+            raise ValueError("at least one user action id is needed, and none of them may be empty")
+
+    @property
+    def timeout_us(self) -> int:
+        """The timeout in whole microseconds, the unit sessions are compared in."""
+        return self.timeout // timedelta(microseconds=1)
+
+
+def _described(name: str, type_: StringType | TimestampType | DateType | ByteType, text: str, *, null: bool = False) -> StructField:
+    return StructField(name, type_, null, {"comment": text})
+
+
+_EVENT_FIELDS: Final = (
+    _described(USER, StringType(), "Who acted."),
+    _described(EVENT, StringType(), "What happened in the IDE. Some ids are user actions (by default a, b, c), the others are IDE events."),
+    _described(PRODUCT, StringType(), "The IDE it happened in."),
+    _described(TIMESTAMP, TimestampType(), "When it happened (UTC, microseconds)."),
+    _described(EVENT_DATE, DateType(), "The UTC date of `timestamp`."),
+)
+
+_SLICE_FIELDS: Final = (
+    _described(BATCH_DATE, DateType(), "The batch (folder `date=...`) that delivered the row; landing it again replaces its rows."),
+    _described(LANDED_AT, TimestampType(), "When this slice was landed (UTC): the same for all rows of a landing."),
+)
+
+RAW_EVENTS_SCHEMA: Final = StructType([*_EVENT_FIELDS, *_SLICE_FIELDS])
+
+REJECTED_EVENTS_SCHEMA: Final = StructType(
+    [
+        _described(USER, StringType(), "As delivered.", null=True),
+        _described(EVENT, StringType(), "As delivered.", null=True),
+        _described(PRODUCT, StringType(), "As delivered.", null=True),
+        _described(TIMESTAMP, StringType(), "As delivered, in text.", null=True),
+        _described(RECORD, StringType(), "The whole row as delivered, as JSON, columns of the sender's own included."),
+        _described(REASON, StringType(), "Why the row was not accepted."),
+        _described(SOURCE_FILE, StringType(), "The input file the row came in."),
+        *_SLICE_FIELDS,
+    ]
+)
+
+SESSIONIZED_EVENTS_SCHEMA: Final = StructType(
+    [
+        *_EVENT_FIELDS,
+        _described(SESSION_START, TimestampType(), "The first user action of the event's session (UTC). NULL: the event is in no session.", null=True),
+        _described(SESSION_END, TimestampType(), "The session's last user action plus the timeout (UTC), inclusive.", null=True),
+        _described(SESSION_ID, StringType(), "`user_id#product_code#session_start_ts`: a label; join on user, product and start instead.", null=True),
+        _described(DELIVERED_BY, ByteType(), "Bit k is set when the batch of event_date + k days delivered the event: how a corrected batch takes an event away."),
+    ]
+)
