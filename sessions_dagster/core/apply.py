@@ -1,0 +1,350 @@
+"""Applying batches: from `raw_events` to one atomic commit that leaves `sessionized_events` reflecting them exactly."""
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from functools import reduce
+from typing import Final
+
+from deltalake import DeltaTable
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from sessions_dagster.core import commit
+from sessions_dagster.core.contract import (
+    BATCH_DATE,
+    EVENT_DATE,
+    LATENESS_DAYS,
+    SESSION_KEY,
+    SESSION_START,
+    TIMESTAMP,
+    SessionRules,
+)
+from sessions_dagster.core.correction import (
+    CHANGE,
+    OLD_END,
+    OLD_START,
+    Change,
+    SessionChange,
+    as_table_rows,
+    dates_of_neighbourhoods,
+    dates_of_sessions,
+    delivered_facts,
+    held_facts,
+    moved_session_rows,
+    near_dates,
+    nearby_rows,
+    neighbourhoods,
+    of_change,
+    resolve,
+    rows_of_sessions,
+    session_changes,
+    sessions_to_reopen,
+    touched_facts,
+    withdrawn_facts,
+    without_reopened,
+)
+from sessions_dagster.core.sessionize import BEGINS_SESSION
+from sessions_dagster.core.session_table import ensure_sessionized_events
+from sessions_dagster.lake.log import AppliedBatches, applied_batches, event_dates, landings
+from sessions_dagster.lake.places import Warehouse
+
+logger = logging.getLogger(__name__)
+
+BROADCAST_ROWS: Final = 500_000
+"""Up to so many rows of corrections are sent to every executor; beyond it Spark is left to shuffle the table instead."""
+
+
+class ConcurrentWriteError(RuntimeError):
+    """Somebody else wrote to the table while a correction of it was computed. Nothing was written."""
+
+
+@dataclass(frozen=True)
+class PendingBatch:
+    """A batch that landed since the table last reflected it.
+
+    Attributes:
+        day: The batch.
+        landed_at: Its landing (UTC); None if its slice of `raw_events` is empty.
+        may_be_held: Whether the table may hold events of an earlier landing of it.
+    """
+
+    day: date
+    landed_at: datetime | None
+    may_be_held: bool
+
+
+@dataclass(frozen=True)
+class ApplyReport:
+    """What applying batches did, all counts of this run.
+
+    Attributes:
+        version: Version of `sessionized_events` after the run.
+        committed: False when nothing had to change and so nothing was written.
+        applied: The batches whose landing was new to the table.
+        present: The days of the window that have rows in `raw_events`.
+        inserted, updated, deleted: Rows, by event date.
+        sessions_new: Sessions that share no user action with one written before.
+        session_changes: Sessions written before, by what became of them; those merely touched are `kept`.
+        seconds: Wall time.
+    """
+
+    version: int
+    committed: bool
+    applied: tuple[date, ...]
+    present: tuple[date, ...]
+    inserted: Mapping[date, int] = field(default_factory=dict)
+    updated: Mapping[date, int] = field(default_factory=dict)
+    deleted: Mapping[date, int] = field(default_factory=dict)
+    sessions_new: int = 0
+    session_changes: Mapping[SessionChange, int] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    @property
+    def dates_touched(self) -> tuple[date, ...]:
+        """The event dates with any row inserted, updated or deleted, in order."""
+        return tuple(sorted({*self.inserted, *self.updated, *self.deleted}))
+
+
+@dataclass(frozen=True)
+class _Held:
+    """`sessionized_events` as it was when the run began: a fixed version, whatever is committed meanwhile."""
+
+    spark: SparkSession
+    table_uri: str
+    version: int
+    dates: tuple[date, ...]
+
+    def rows(self, dates: Sequence[date]) -> DataFrame:
+        """The rows of some event dates."""
+        table = self.spark.read.format("delta").option("versionAsOf", self.version).load(self.table_uri)
+        return table.where(F.col(EVENT_DATE).isin(*dates))
+
+    def dates_of_batch(self, day: date) -> list[date]:
+        """The held event dates that a batch can have delivered events of."""
+        return [held for held in self.dates if day - timedelta(days=LATENESS_DAYS) <= held <= day]
+
+
+@dataclass(frozen=True)
+class _SessionCounts:
+    by_change: Mapping[SessionChange, int]
+    continued: int
+
+
+@dataclass(frozen=True)
+class _Summary:
+    rows: Mapping[Change, Mapping[date, int]]
+    sessions_begun: int
+    moved_dates: tuple[date, ...]
+
+
+def pending_batches(
+    window: Sequence[date], landed: Mapping[date, datetime], applied: AppliedBatches
+) -> list[PendingBatch]:
+    """The batches of a window that landed since the table last reflected them.
+
+    Args:
+        window: Batch days.
+        landed: The present landing of every batch with accepted rows.
+        applied: The landings the table reflects.
+    """
+    pending = []
+    for day in window:
+        landed_at = landed.get(day)
+        if day in applied.landings:
+            if landed_at != applied.landings[day]:
+                pending.append(PendingBatch(day, landed_at, may_be_held=True))
+        elif landed_at is not None or not applied.complete:
+            pending.append(PendingBatch(day, landed_at, may_be_held=not applied.complete))
+    return pending
+
+
+def apply_batches(spark: SparkSession, warehouse: Warehouse, window: Sequence[date], rules: SessionRules) -> ApplyReport:
+    """Make `sessionized_events` reflect every landed batch of a window exactly, in one commit, or none if it does.
+
+    Only one run may write the table at a time: on a local warehouse a lock sees to that, elsewhere the scheduler must.
+
+    Args:
+        spark: A session with Delta, in UTC.
+        warehouse: Where the tables are.
+        window: Batch days. What other batches delivered stays as it is.
+        rules: The session rules; they must be those the table was built with.
+
+    Raises:
+        RulesMismatchError: If the table was built with other rules.
+        ConcurrentWriteError: If somebody else committed to the table meanwhile; running again is safe.
+    """
+    began = time.monotonic()
+    with warehouse.writing():
+        ensure_sessionized_events(spark, warehouse.sessionized_events, rules)
+        table = DeltaTable(warehouse.sessionized_events)
+        landed = landings(DeltaTable(warehouse.raw_events)) if DeltaTable.is_deltatable(warehouse.raw_events) else {}
+        applied = applied_batches(table)
+        pending = pending_batches(window, landed, applied)
+        present = tuple(day for day in window if day in landed)
+        if not pending:
+            return ApplyReport(table.version(), False, (), present, seconds=time.monotonic() - began)
+        logger.info("applying %d of %d landed batches: %s", len(pending), len(present), _days(pending))
+
+        held = _Held(spark, warehouse.sessionized_events, table.version(), tuple(event_dates(table)))
+        raw = spark.read.format("delta").load(warehouse.raw_events)
+        resolved = _cut(resolve(_facts(held, raw, pending, rules), rules))
+        summary = _summarize(resolved)
+        moved = _moved_rows(held, resolved, summary)
+        moved_by_date = _rows_by_date(moved) if moved is not None else {}
+        updated = Counter(summary.rows.get(Change.UPDATE, {})) + Counter(moved_by_date)
+
+        _check_unchanged(held)
+        committed = _commit(held, resolved, moved, summary, updated, _applied_after(applied, pending))
+        session_counts = _count_sessions(resolved, rules)
+        return ApplyReport(
+            version=held.version + 1 if committed else held.version,
+            committed=committed,
+            applied=tuple(batch.day for batch in pending),
+            present=present,
+            inserted=summary.rows.get(Change.INSERT, {}),
+            updated=dict(updated),
+            deleted=summary.rows.get(Change.REMOVE, {}),
+            sessions_new=summary.sessions_begun - session_counts.continued,
+            session_changes=session_counts.by_change,
+            seconds=time.monotonic() - began,
+        )
+
+
+def _facts(held: _Held, raw: DataFrame, pending: Sequence[PendingBatch], rules: SessionRules) -> DataFrame:
+    """All facts that the correction follows from: deliveries, withdrawals, and what they touch in the table."""
+    delivered = delivered_facts(raw.where(F.col(BATCH_DATE).isin(*[batch.day for batch in pending])))
+    if not held.dates:
+        return delivered
+    withdrawn = _withdrawn(held, raw, pending)
+    probes = near_dates(delivered, held.dates, rules)
+    if withdrawn is None:
+        return delivered.unionByName(_touched(held, probes, probes, rules))
+    touched = _touched(held, probes, probes.unionByName(withdrawn), rules)
+    reopened = _cut(sessions_to_reopen(withdrawn, rules))
+    reopened_rows = rows_of_sessions(held.rows(_dates(dates_of_sessions(reopened))), reopened.drop(OLD_END))
+    known = without_reopened(touched, reopened)
+    return reduce(DataFrame.unionByName, [delivered, withdrawn, known, held_facts(reopened_rows)])
+
+
+def _withdrawn(held: _Held, raw: DataFrame, pending: Sequence[PendingBatch]) -> DataFrame | None:
+    """Facts of the events that batches landed again no longer bring; None where no batch can have brought any."""
+    parts = [
+        withdrawn_facts(held.rows(held.dates_of_batch(batch.day)), raw.where(F.col(BATCH_DATE) == batch.day), batch.day)
+        for batch in pending
+        if batch.may_be_held
+    ]
+    return _cut(reduce(DataFrame.unionByName, parts)) if parts else None
+
+
+def _touched(held: _Held, delivered: DataFrame, probes: DataFrame, rules: SessionRules) -> DataFrame:
+    """Facts of the held rows that may be touched by the probes."""
+    near = _cut(neighbourhoods(probes, rules))
+    dates = _dates(dates_of_neighbourhoods(near))
+    nearby = nearby_rows(held.rows(dates), _broadcast_if_small(near), rules)
+    return touched_facts(nearby, delivered)
+
+
+def _moved_rows(held: _Held, resolved: DataFrame, summary: _Summary) -> DataFrame | None:
+    """The rows of known sessions whose bounds changed, with their new bounds; None where no bounds did."""
+    if not summary.moved_dates:
+        return None
+    return _cut(moved_session_rows(held.rows(summary.moved_dates), resolved))
+
+
+def _commit(
+    held: _Held,
+    resolved: DataFrame,
+    moved: DataFrame | None,
+    summary: _Summary,
+    updated: Mapping[date, int],
+    metadata: str,
+) -> bool:
+    """Write the correction; False if there is nothing to write."""
+    inserted, removed = summary.rows.get(Change.INSERT, {}), summary.rows.get(Change.REMOVE, {})
+    if not (inserted or updated or removed):
+        return False
+    rows = as_table_rows(of_change(resolved, Change.INSERT, Change.UPDATE))
+    if moved is not None:
+        rows = rows.unionByName(as_table_rows(moved))
+    replaced_dates = sorted({*updated, *removed})
+    if removed:
+        gone = as_table_rows(of_change(resolved, Change.REMOVE))
+        commit.upsert_and_remove(held.table_uri, rows, gone, replaced_dates, metadata)
+    elif replaced_dates:
+        candidates = sum(inserted.get(day, 0) + updated.get(day, 0) for day in replaced_dates)
+        commit.upsert(held.table_uri, _hinted(rows, candidates), replaced_dates, metadata)
+    else:
+        commit.append(held.table_uri, rows, metadata)
+    return True
+
+
+def _applied_after(applied: AppliedBatches, pending: Sequence[PendingBatch]) -> str:
+    landings_after = {**applied.landings, **{batch.day: batch.landed_at for batch in pending}}
+    return AppliedBatches(landings_after, applied.complete).as_commit_metadata()
+
+
+def _check_unchanged(held: _Held) -> None:
+    now = DeltaTable(held.table_uri).version()
+    if now != held.version:
+        raise ConcurrentWriteError(
+            f"{held.table_uri} went from version {held.version} to {now} while a correction of it was computed: "
+            "another run wrote to it. Nothing was written; run this partition again, and let only one run at a time write."
+        )
+
+
+def _summarize(resolved: DataFrame) -> _Summary:
+    """Count what is resolved, in one pass."""
+    is_moved = F.col(CHANGE) == Change.MOVE_SESSION.value
+    span = F.when(is_moved, F.sequence(F.to_date(OLD_START), F.to_date(OLD_END)))
+    counted = (
+        resolved.groupBy(CHANGE, F.to_date(TIMESTAMP).alias(EVENT_DATE))
+        .agg(
+            F.count("*").alias("rows"),
+            F.count_if(BEGINS_SESSION).alias("begun"),
+            F.array_distinct(F.flatten(F.collect_set(span))).alias("moved_dates"),
+        )
+        .collect()
+    )
+    rows: dict[Change, dict[date, int]] = {}
+    for row in counted:
+        rows.setdefault(Change(row[CHANGE]), {})[row[EVENT_DATE]] = row["rows"]
+    moved_dates = sorted({day for row in counted for day in row["moved_dates"]})
+    return _Summary(rows, sum(row["begun"] for row in counted), tuple(moved_dates))
+
+
+def _count_sessions(resolved: DataFrame, rules: SessionRules) -> _SessionCounts:
+    changes = session_changes(resolved, rules)
+    by_change = changes.select(*SESSION_KEY, OLD_START, "kind").distinct().groupBy("kind").count().collect()
+    continued = changes.where(F.col(SESSION_START).isNotNull()).select(*SESSION_KEY, SESSION_START).distinct().count()
+    return _SessionCounts({SessionChange(row["kind"]): row["count"] for row in by_change}, continued)
+
+
+def _broadcast_if_small(rows: DataFrame) -> DataFrame:
+    return _hinted(rows, rows.count())
+
+
+def _hinted(rows: DataFrame, joined_rows: int) -> DataFrame:
+    # Spark knows no size of a checkpoint and would shuffle the table to be on the safe side.
+    return F.broadcast(rows) if joined_rows <= BROADCAST_ROWS else rows
+
+
+def _rows_by_date(rows: DataFrame) -> dict[date, int]:
+    return {row["day"]: row["count"] for row in rows.groupBy(F.to_date(TIMESTAMP).alias("day")).count().collect()}
+
+
+def _dates(dates: DataFrame) -> list[date]:
+    return sorted(row[EVENT_DATE] for row in dates.collect())
+
+
+def _cut(rows: DataFrame) -> DataFrame:
+    # Computed once and cut from what it was computed of: it is read several times, also by Delta's own commands, and
+    # a cache would be thrown away, and computed again, as soon as Delta commits to the table that it was read from.
+    return rows.localCheckpoint(eager=True)
+
+
+def _days(batches: Sequence[PendingBatch]) -> str:
+    return ", ".join(batch.day.isoformat() for batch in batches)

@@ -1,0 +1,94 @@
+"""Writing a correction of `sessionized_events` in one atomic Delta commit."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import date
+from typing import Final
+
+from delta.tables import DeltaTable
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from sessions_dagster.core.contract import EVENT_DATE, EVENT_IDENTITY, SESSIONIZED_EVENTS_SCHEMA
+
+_COMMIT_METADATA: Final = "spark.databricks.delta.commitInfo.userMetadata"
+_IS_REMOVED: Final = "is_removed"
+
+
+def append(table_uri: str, rows: DataFrame, metadata: str) -> None:
+    """Add rows of events that the table does not hold.
+
+    Args:
+        table_uri: `sessionized_events`.
+        rows: Complete table rows.
+        metadata: User metadata of the commit.
+    """
+    with _commit_metadata(rows.sparkSession, metadata):
+        rows.write.format("delta").mode("append").save(table_uri)
+
+
+def upsert(table_uri: str, rows: DataFrame, replaced_dates: Sequence[date], metadata: str) -> None:
+    """Write rows, each in place of the one that holds the same event now, if there is one.
+
+    Delta's `replaceOn` deletes through deletion vectors and appends, in one commit; unlike MERGE it does not shuffle
+    the table for the rows that are new.
+
+    Args:
+        table_uri: `sessionized_events`.
+        rows: Complete table rows, one per event.
+        replaced_dates: The event dates of all rows that replace one.
+        metadata: User metadata of the commit.
+    """
+    with _commit_metadata(rows.sparkSession, metadata):
+        (
+            rows.alias("new")
+            .write.format("delta")
+            .mode("overwrite")
+            .option("targetAlias", "held")
+            .option("replaceOn", _same_event("held", "new", replaced_dates))
+            .save(table_uri)
+        )
+
+
+def upsert_and_remove(
+    table_uri: str, rows: DataFrame, removed: DataFrame, replaced_dates: Sequence[date], metadata: str
+) -> None:
+    """Like `upsert`, and takes events away in the same commit, which among Delta's writes only MERGE can do.
+
+    Args:
+        table_uri: `sessionized_events`.
+        rows: Complete table rows, one per event.
+        removed: Complete table rows of the events to take away; none of them is in `rows`.
+        replaced_dates: The event dates of all removed rows and of all rows that replace one.
+        metadata: User metadata of the commit.
+    """
+    spark = rows.sparkSession
+    source = rows.withColumn(_IS_REMOVED, F.lit(False)).unionByName(removed.withColumn(_IS_REMOVED, F.lit(True)))
+    values = {name: f"new.{name}" for name in SESSIONIZED_EVENTS_SCHEMA.names}
+    merge = (
+        DeltaTable.forPath(spark, table_uri)
+        .alias("held")
+        .merge(source.alias("new"), _same_event("held", "new", replaced_dates))
+        .whenMatchedDelete(f"new.{_IS_REMOVED}")
+        .whenMatchedUpdate(set=values)
+        .whenNotMatchedInsert(f"NOT new.{_IS_REMOVED}", values=values)
+    )
+    with _commit_metadata(spark, metadata):
+        merge.execute()
+
+
+def _same_event(held: str, new: str, dates: Sequence[date]) -> str:
+    # Delta prunes files only by literal predicates on the table's own columns.
+    literals = ", ".join(f"DATE'{day.isoformat()}'" for day in sorted(dates))
+    pairs = [f"{held}.{name} = {new}.{name}" for name in (EVENT_DATE, *EVENT_IDENTITY)]
+    return " AND ".join([f"{held}.{EVENT_DATE} IN ({literals})", *pairs])
+
+
+@contextmanager
+def _commit_metadata(spark: SparkSession, metadata: str) -> Iterator[None]:
+    # A session setting because MERGE takes no options; it must not stick, or other commits would say it too.
+    spark.conf.set(_COMMIT_METADATA, metadata)
+    try:
+        yield
+    finally:
+        spark.conf.unset(_COMMIT_METADATA)

@@ -1,0 +1,98 @@
+"""What a Delta log says, read with delta-rs and without a JVM: landings, partitions, versions, applied batches."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import Any, Final
+
+import pyarrow as pa
+from deltalake import DeltaTable
+
+from sessions_dagster.core.contract import BATCH_DATE, EVENT_DATE, LANDED_AT
+
+APPLIED_KEY: Final = "applied_batches"
+"""Where a commit's user metadata (JSON) says which landing of each batch the table reflects."""
+
+_HISTORY_STEP: Final = 20
+
+
+@dataclass(frozen=True)
+class AppliedBatches:
+    """The landing of each batch that a table reflects.
+
+    Attributes:
+        landings: By batch day, when the applied slice was landed (UTC); None if it was empty.
+        complete: False when the log does not reach back far enough to say: then a batch that is not listed may have
+            been applied all the same.
+    """
+
+    landings: Mapping[date, datetime | None]
+    complete: bool
+
+    def as_commit_metadata(self) -> str:
+        """The user metadata of a commit after which the table reflects these landings."""
+        days = {day.isoformat(): at and int(at.timestamp() * 1000) for day, at in sorted(self.landings.items())}
+        return json.dumps({APPLIED_KEY: days, "complete": self.complete}, separators=(",", ":"))
+
+
+def landings(raw_events: DeltaTable) -> dict[date, datetime]:
+    """When the slice of each batch was landed (UTC), by batch day; a batch without accepted rows is not there.
+
+    `landed_at` is one value per landing and survives compaction, so the statistics of the files tell it.
+    """
+    found: dict[date, datetime] = {}
+    for file in _active_files(raw_events):
+        day = file[f"partition.{BATCH_DATE}"]
+        landed_at = file[f"max.{LANDED_AT}"]
+        found[day] = max(landed_at, found.get(day, landed_at))
+    return found
+
+
+def event_dates(sessionized_events: DeltaTable) -> list[date]:
+    """The event dates that have rows (or had, until a removal left a file without live rows), in order."""
+    return sorted({file[f"partition.{EVENT_DATE}"] for file in _active_files(sessionized_events)})
+
+
+def batch_days(table: DeltaTable) -> set[date]:
+    """The batch days that have rows in `raw_events` or `rejected_events`."""
+    return {file[f"partition.{BATCH_DATE}"] for file in _active_files(table)}
+
+
+def applied_batches(sessionized_events: DeltaTable) -> AppliedBatches:
+    """Which landings the table reflects: what its newest correction says, seen through any RESTORE since.
+
+    Every correction says all of it, so the log is read back to the newest one only.
+    """
+    version = sessionized_events.version()
+    limit = _HISTORY_STEP
+    while True:
+        commits = {commit["version"]: commit for commit in sessionized_events.history(limit)}
+        while version in commits:
+            commit = commits[version]
+            if commit.get("operation") == "RESTORE" and commit["operationParameters"].get("version") is not None:
+                version = int(commit["operationParameters"]["version"])
+                continue
+            told = _applied_in(commit)
+            if told is not None:
+                return told
+            version -= 1
+        if version < 0:
+            return AppliedBatches({}, complete=True)
+        if len(commits) < limit:
+            return AppliedBatches({}, complete=False)
+        limit *= 4
+
+
+def _applied_in(commit: Mapping[str, Any]) -> AppliedBatches | None:
+    try:
+        metadata = json.loads(commit.get("userMetadata") or "{}")
+        days = metadata[APPLIED_KEY]
+    except (ValueError, KeyError, TypeError):
+        return None  # a commit of someone else: maintenance, a property, an annotation by hand
+    at = {date.fromisoformat(day): ms and datetime.fromtimestamp(ms / 1000, UTC) for day, ms in days.items()}
+    return AppliedBatches(at, complete=metadata["complete"])
+
+
+def _active_files(table: DeltaTable) -> list[dict[str, Any]]:
+    return pa.table(table.get_add_actions(flatten=True)).to_pylist()
