@@ -6,6 +6,7 @@ Nothing here knows of events or of Dagster.
 
 import os
 import re
+import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,6 +17,8 @@ import pyspark
 from delta import configure_spark_with_delta_pip
 from pyspark.errors import PySparkRuntimeError
 from pyspark.sql import SparkSession
+
+from sessions_dagster.runtime.java import use_java
 
 DELTA_JARS_VARIABLE: Final = "SESSIONS_DELTA_JARS"
 
@@ -45,7 +48,7 @@ class SparkSettings:
         master: Spark's master URL.
         driver_memory: Heap of the driver's JVM, which in local mode is the whole of Spark (Spark's notation: `2g`).
         shuffle_partitions: Partitions of a shuffle. None: see `default_shuffle_partitions`.
-        extra_conf: Further Spark properties; they win over every property set here.
+        extra_conf: Further Spark properties; they win over those set here, but JARs and packages add to Delta's.
         delta_jars: Comma-separated local JARs (delta-spark and delta-storage) to use instead of resolving them.
             By default the environment variable SESSIONS_DELTA_JARS, and the Maven resolution where that is not set.
         app_name: The name of the application.
@@ -93,7 +96,8 @@ def spark_conf(settings: SparkSettings) -> dict[str, str]:
         "spark.app.name": settings.app_name,
         "spark.master": settings.master,
         "spark.driver.memory": settings.driver_memory,
-        "spark.driver.extraJavaOptions": f'-Duser.timezone=UTC "-Dlog4j2.configurationFile={_LOG_SETTINGS}"',
+        # Not extraJavaOptions, which is for extra_conf to set.
+        "spark.driver.defaultJavaOptions": f'-Duser.timezone=UTC "-Dlog4j2.configurationFile={_LOG_SETTINGS}"',
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
         "spark.sql.session.timeZone": "UTC",
@@ -104,15 +108,18 @@ def spark_conf(settings: SparkSettings) -> dict[str, str]:
     }
     cores = local_cores(settings.master)
     if cores is not None:
+        conf["spark.driver.host"] = "127.0.0.1"
         conf["spark.sql.shuffle.partitions"] = str(default_shuffle_partitions(cores))
         conf["spark.databricks.delta.snapshotPartitions"] = str(min(8, max(2, cores)))
     if settings.shuffle_partitions is not None:
         conf["spark.sql.shuffle.partitions"] = str(settings.shuffle_partitions)
-    return conf | _delta_jars_conf(settings) | dict(settings.extra_conf)
+    return conf | dict(settings.extra_conf) | _delta_jars_conf(settings)
 
 
 def start_spark(settings: SparkSettings) -> SparkSession:
-    """Starts Spark.
+    """Starts Spark, and Java with it where this process has none yet.
+
+    The JVM outlives the session: a second start in the same process keeps its memory and its JARs.
 
     Args:
         settings: How to start it.
@@ -121,8 +128,13 @@ def start_spark(settings: SparkSettings) -> SparkSession:
         The session, to be stopped by the caller.
 
     Raises:
+        NoSuitableJavaError: If there is no Java to start it with.
         SparkStartError: If Spark does not start.
     """
+    _check_delta_jars(settings)
+    use_java(os.environ)
+    # Spark's launch script asks whatever python3 is on the PATH for this otherwise.
+    os.environ.setdefault("SPARK_HOME", str(Path(pyspark.__file__).parent))
     try:
         return SparkSession.builder.config(map={**spark_conf(settings)}).getOrCreate()
     except PySparkRuntimeError as error:
@@ -142,7 +154,7 @@ def spark_session(settings: SparkSettings) -> Iterator[SparkSession]:
     Raises:
         SparkStartError: If Spark does not start.
     """
-    running = _running_session()
+    running = running_session()
     if running is not None:
         yield running
         return
@@ -153,7 +165,8 @@ def spark_session(settings: SparkSettings) -> Iterator[SparkSession]:
         started.stop()
 
 
-def _running_session() -> SparkSession | None:
+def running_session() -> SparkSession | None:
+    """The session of this process, None where there is none."""
     try:
         return SparkSession.active()
     except PySparkRuntimeError:
@@ -164,34 +177,51 @@ def _ivy_home(settings: SparkSettings) -> Path:
     return Path(settings.extra_conf.get("spark.jars.ivy", Path.home() / ".ivy2.5.2"))
 
 
-def _resolved_jars(settings: SparkSettings) -> list[Path]:
-    """Where Spark's Ivy puts Delta's JARs once it has resolved them; its file names are group_artifact-version.jar."""
+def _resolved_jars(settings: SparkSettings) -> list[Path] | None:
+    """Delta's JARs where Ivy left them at an earlier start (as group_artifact-version.jar), None if they are not there."""
     group, artifact, version = delta_coordinate().split(":")
     folder = _ivy_home(settings) / "jars"
-    return [folder / f"{group}_{name}-{version}.jar" for name in (artifact, "delta-storage")]
+    jars = [folder / f"{group}_{name}-{version}.jar" for name in (artifact, "delta-storage")]
+    return jars if all(zipfile.is_zipfile(jar) for jar in jars) else None
 
 
 def _delta_jars_conf(settings: SparkSettings) -> dict[str, str]:
+    other_jars = settings.extra_conf.get("spark.jars")
     if settings.delta_jars is not None:
-        return {"spark.jars": settings.delta_jars}
+        return {"spark.jars": _listed(settings.delta_jars, other_jars)}
     jars = _resolved_jars(settings)
-    if all(jar.is_file() for jar in jars):
-        # Ivy takes seconds at each start to find out that nothing changed.
-        return {"spark.jars": ",".join(map(str, jars))}
-    return {
-        "spark.jars.packages": delta_coordinate(),
-        "spark.jars.excludes": ",".join(_NOT_NEEDED_OF_DELTA),
+    if jars is not None:
+        # Ivy takes seconds at each start to find out that nothing has changed.
+        return {"spark.jars": _listed(*map(str, jars), other_jars)}
+    other_packages = settings.extra_conf.get("spark.jars.packages")
+    conf = {
+        "spark.jars.packages": _listed(delta_coordinate(), other_packages),
         "spark.jars.ivy": str(_ivy_home(settings)),
     }
+    if other_packages is None:
+        conf["spark.jars.excludes"] = _listed(*_NOT_NEEDED_OF_DELTA)
+    return conf
+
+
+def _listed(*values: str | None) -> str:
+    return ",".join(value for value in values if value is not None)
+
+
+def _check_delta_jars(settings: SparkSettings) -> None:
+    """Spark itself only warns of a JAR that is not there, and fails later at the first table."""
+    for jar in (settings.delta_jars or "").split(","):
+        if jar and "://" not in jar and not zipfile.is_zipfile(jar):
+            raise SparkStartError(f"{jar} is no JAR file; it is one of those given for Delta in {DELTA_JARS_VARIABLE}.")
 
 
 def _why_not_started(settings: SparkSettings) -> str:
-    if settings.delta_jars is None and not all(jar.is_file() for jar in _resolved_jars(settings)):
+    if settings.delta_jars is None and _resolved_jars(settings) is None:
         return (
-            f"Delta's JAR {delta_coordinate()} for Spark {pyspark.__version__} could not be resolved (Ivy's report is above). "
-            f"Without a way to a Maven repository, give local JARs: {DELTA_JARS_VARIABLE}=<delta-spark JAR>,<delta-storage JAR>."
+            f"Delta's JAR {delta_coordinate()} for Spark {pyspark.__version__} could not be resolved (Ivy's report is "
+            "above). Without a way to a Maven repository, give local JARs, delta-spark and delta-storage of that version: "
+            f"{DELTA_JARS_VARIABLE}=<path of delta-spark JAR>,<path of delta-storage JAR>."
         )
     return (
-        f"Spark {pyspark.__version__} did not start with master {settings.master} and driver memory {settings.driver_memory}; "
-        "what its JVM said is above."
+        f"Spark {pyspark.__version__} did not start with master {settings.master} and driver memory "
+        f"{settings.driver_memory}; what its JVM said is above."
     )
