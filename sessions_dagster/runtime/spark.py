@@ -6,6 +6,7 @@ Nothing here knows of events or of Dagster.
 
 import os
 import re
+import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -31,7 +32,7 @@ _NOT_NEEDED_OF_DELTA: Final = (
     "commons-*:*",
     "javax.*:*",
 )
-"""What Delta's POM asks for beside delta-storage: Spark has it already, in newer versions, or it serves Unity Catalog."""
+"""What Delta's POM asks for beside delta-storage: Spark has a newer one of its own, or only Unity Catalog needs it."""
 
 _LOG_SETTINGS: Final = Path(__file__).with_name("log4j2.properties")
 
@@ -77,7 +78,7 @@ def default_shuffle_partitions(cores: int) -> int:
 
 
 def delta_coordinate() -> str:
-    """The Maven coordinate of Delta's JAR for the installed pyspark and delta-spark, as delta-spark itself derives it."""
+    """The Maven coordinate of Delta's JAR for the installed pyspark and delta-spark, as delta-spark derives it."""
     builder = configure_spark_with_delta_pip(SparkSession.Builder())
     coordinate: str = builder._options["spark.jars.packages"]  # the builder has no reader of its own
     return coordinate
@@ -103,6 +104,8 @@ def spark_conf(settings: SparkSettings) -> dict[str, str]:
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
         "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+        # No table is kept there, and every working directory would get an empty folder otherwise.
+        "spark.sql.warehouse.dir": str(Path(tempfile.gettempdir(), "spark-warehouse")),
         # Parquet's nanoseconds arrive as a long; Spark refuses the file otherwise.
         "spark.sql.legacy.parquet.nanosAsLong": "true",
     }
@@ -178,7 +181,7 @@ def _ivy_home(settings: SparkSettings) -> Path:
 
 
 def _resolved_jars(settings: SparkSettings) -> list[Path] | None:
-    """Delta's JARs where Ivy left them at an earlier start (as group_artifact-version.jar), None if they are not there."""
+    """Delta's JARs where Ivy left them at an earlier start (group_artifact-version.jar), None if they are not there."""
     group, artifact, version = delta_coordinate().split(":")
     folder = _ivy_home(settings) / "jars"
     jars = [folder / f"{group}_{name}-{version}.jar" for name in (artifact, "delta-storage")]
@@ -218,8 +221,8 @@ def _why_not_started(settings: SparkSettings) -> str:
     if settings.delta_jars is None and _resolved_jars(settings) is None:
         return (
             f"Delta's JAR {delta_coordinate()} for Spark {pyspark.__version__} could not be resolved (Ivy's report is "
-            "above). Without a way to a Maven repository, give local JARs, delta-spark and delta-storage of that version: "
-            f"{DELTA_JARS_VARIABLE}=<path of delta-spark JAR>,<path of delta-storage JAR>."
+            "above). Without a way to a Maven repository, give delta-spark and delta-storage of that version as local "
+            f"JARs: {DELTA_JARS_VARIABLE}=<path of delta-spark JAR>,<path of delta-storage JAR>."
         )
     return (
         f"Spark {pyspark.__version__} did not start with master {settings.master} and driver memory "
