@@ -1,0 +1,51 @@
+# make demo   a week of late batches, from an empty folder to corrected sessions, told step by step
+# make test   everything that CI runs
+# make dev    Dagster's UI on the data of the demo
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+INSTANCE := .dagster_home/dagster.yaml
+
+.PHONY: demo dev test format clean
+.DEFAULT_GOAL := demo
+
+demo: $(INSTALLED) $(INSTANCE)
+	@$(BIN)/python -m sessions_dagster.demo
+
+dev: export DAGSTER_HOME := $(CURDIR)/.dagster_home
+dev: export SESSIONS_INPUT_ROOT ?= $(CURDIR)/data/demo/input
+dev: export SESSIONS_WAREHOUSE_ROOT ?= $(CURDIR)/data/demo/warehouse
+dev: export SESSIONS_START_DATE ?= 2025-09-15
+dev: $(INSTALLED) $(INSTANCE)
+	@echo "==> Dagster on $(SESSIONS_WAREHOUSE_ROOT): open the address below (ctrl-c ends it)"
+	@$(BIN)/dagster dev
+
+test: $(INSTALLED)
+	@echo "==> Style (ruff)"
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@echo "==> Types (mypy)"
+	@$(BIN)/mypy
+	@echo "==> Tests (pytest, on a local Spark: some minutes)"
+	@$(BIN)/pytest
+
+format: $(INSTALLED)
+	@$(BIN)/ruff check --fix
+	@$(BIN)/ruff format
+
+clean:
+	rm -rf $(VENV) .dagster_home data/demo
+
+$(INSTALLED): setup.cfg pyproject.toml constraints.txt
+	@$(PYTHON) -c "import sys; sys.version_info >= (3, 11) or sys.exit('Python 3.11 or newer is needed, but %s is %d.%d. Name another one: make PYTHON=python3.12' % ((sys.executable,) + sys.version_info[:2]))"
+	@echo "==> Setting up $(VENV) (once; Spark alone is 450 MB, so this takes some minutes)"
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/python -m pip install --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+$(INSTANCE): dagster.yaml
+	@mkdir -p $(@D)
+	@cp $< $@
