@@ -123,10 +123,6 @@ class _Held:
         table = self.spark.read.format("delta").option("versionAsOf", self.version).load(self.table_uri)
         return table.where(F.col(EVENT_DATE).isin(*dates))
 
-    def dates_of_batch(self, day: date) -> list[date]:
-        """The held event dates that a batch can have delivered events of."""
-        return [held for held in self.dates if day - timedelta(days=LATENESS_DAYS) <= held <= day]
-
 
 @dataclass(frozen=True)
 class _SessionCounts:
@@ -232,12 +228,11 @@ def _facts(held: _Held, raw: DataFrame, pending: Sequence[PendingBatch], rules: 
 
 def _withdrawn(held: _Held, raw: DataFrame, pending: Sequence[PendingBatch]) -> DataFrame | None:
     """Facts of the events that batches landed again no longer bring; None where no batch can have brought any."""
-    parts = [
-        withdrawn_facts(held.rows(held.dates_of_batch(batch.day)), raw.where(F.col(BATCH_DATE) == batch.day), batch.day)
-        for batch in pending
-        if batch.may_be_held
-    ]
-    return _cut(reduce(DataFrame.unionByName, parts)) if parts else None
+    days = [batch.day for batch in pending if batch.may_be_held]
+    if not days:
+        return None
+    held_rows = held.rows([day for day in held.dates if any(_can_deliver(batch, day) for batch in days)])
+    return _cut(withdrawn_facts(held_rows, raw.where(F.col(BATCH_DATE).isin(*days)), days))
 
 
 def _touched(held: _Held, delivered: DataFrame, probes: DataFrame, rules: SessionRules) -> DataFrame:
@@ -321,6 +316,10 @@ def _count_sessions(resolved: DataFrame, rules: SessionRules) -> _SessionCounts:
     by_change = changes.select(*SESSION_KEY, OLD_START, "kind").distinct().groupBy("kind").count().collect()
     continued = changes.where(F.col(SESSION_START).isNotNull()).select(*SESSION_KEY, SESSION_START).distinct().count()
     return _SessionCounts({SessionChange(row["kind"]): row["count"] for row in by_change}, continued)
+
+
+def _can_deliver(batch_day: date, event_date: date) -> bool:
+    return timedelta(0) <= batch_day - event_date <= timedelta(days=LATENESS_DAYS)
 
 
 def _broadcast_if_small(rows: DataFrame) -> DataFrame:

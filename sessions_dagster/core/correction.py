@@ -8,10 +8,11 @@ Facts: `user_id, product_code, timestamp, event_id` (NULL for a known session), 
 `reach`, `old_start`, `old_end` (timestamp).
 """
 
-from collections.abc import Sequence
-from datetime import date, timedelta
+from collections.abc import Mapping, Sequence
+from datetime import date
 from enum import StrEnum
 from functools import reduce
+from typing import Final
 
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
@@ -156,25 +157,23 @@ def touched_facts(nearby: DataFrame, delivered: DataFrame) -> DataFrame:
 
 def held_facts(held: DataFrame) -> DataFrame:
     """Facts of held rows, as events."""
-    return _facts(held, {HELD: F.col(DELIVERED_BY), OLD_START: F.col(SESSION_START), OLD_END: F.col(SESSION_END)})
+    return _facts(held, _HELD_COLUMNS)
 
 
-def withdrawn_facts(held: DataFrame, raw_slice: DataFrame, batch_day: date) -> DataFrame:
-    """Facts of held rows that the batch once delivered and now does not.
+def withdrawn_facts(held: DataFrame, raw_events: DataFrame, batch_days: Sequence[date]) -> DataFrame:
+    """Facts of held rows that one of some batches once delivered and now does not.
 
     Args:
-        held: Rows of `sessionized_events`.
-        raw_slice: The rows that the batch has in `raw_events` now.
-        batch_day: The batch.
+        held: Rows of `sessionized_events`, of all dates that these batches can have delivered events of.
+        raw_events: The rows that these batches have in `raw_events` now.
+        batch_days: The batches.
     """
-    in_reach = held.where(F.col(EVENT_DATE).between(batch_day - timedelta(days=LATENESS_DAYS), batch_day))
-    bit = delivery_bit(F.lit(batch_day), F.col(EVENT_DATE))
-    once_delivered = in_reach.where(F.col(DELIVERED_BY).bitwiseAND(bit) != 0)
-    withdrawn = once_delivered.join(raw_slice, [*EVENT_IDENTITY], "left_anti")
-    return _facts(
-        withdrawn,
-        {TAKEN: bit, HELD: F.col(DELIVERED_BY), OLD_START: F.col(SESSION_START), OLD_END: F.col(SESSION_END)},
-    )
+    days = F.array(*[F.lit(day) for day in batch_days])
+    once = F.filter(days, lambda day: _is_delivered_by(day))
+    deliveries = held.withColumn(BATCH_DATE, F.explode(once))
+    withdrawn = deliveries.join(raw_events, [*EVENT_IDENTITY, BATCH_DATE], "left_anti")
+    bit = delivery_bit(F.col(BATCH_DATE), F.col(EVENT_DATE))
+    return _facts(withdrawn, {TAKEN: bit} | _HELD_COLUMNS)
 
 
 def sessions_to_reopen(withdrawn: DataFrame, rules: SessionRules) -> DataFrame:
@@ -308,6 +307,12 @@ def _change() -> Column:
     )
 
 
+def _is_delivered_by(batch_date: Column) -> Column:
+    days_after = F.datediff(batch_date, F.col(EVENT_DATE))
+    bit = F.call_function("shiftleft", F.lit(1), days_after)
+    return days_after.between(0, LATENESS_DAYS) & (F.col(DELIVERED_BY).cast("int").bitwiseAND(bit) != 0)
+
+
 def _bucket_of(at: Column, rules: SessionRules) -> Column:
     return F.floor(F.unix_micros(at) / F.lit(2 * rules.timeout_us))
 
@@ -317,11 +322,16 @@ def _distinct_dates(rows: DataFrame, first: Column, last: Column) -> DataFrame:
     return rows.select(F.explode(days).alias(EVENT_DATE)).distinct()
 
 
-_FACT_TYPES = {GIVEN: "tinyint", TAKEN: "tinyint", HELD: "tinyint", REACH: "timestamp", OLD_START: "timestamp", OLD_END: "timestamp"}
+_HELD_COLUMNS: Final = {HELD: DELIVERED_BY, OLD_START: SESSION_START, OLD_END: SESSION_END}
+_FACT_TYPES: Final = {GIVEN: "tinyint", TAKEN: "tinyint", HELD: "tinyint", REACH: "timestamp", OLD_START: "timestamp", OLD_END: "timestamp"}
 
 
-def _facts(rows: DataFrame, columns: dict[str, Column]) -> DataFrame:
-    values = [columns.get(name, F.lit(None)).cast(type_).alias(name) for name, type_ in _FACT_TYPES.items()]
+def _facts(rows: DataFrame, columns: Mapping[str, Column | str]) -> DataFrame:
+    def value(name: str) -> Column:
+        given = columns.get(name)
+        return F.lit(None) if given is None else F.col(given) if isinstance(given, str) else given
+
+    values = [value(name).cast(type_).alias(name) for name, type_ in _FACT_TYPES.items()]
     return rows.select(USER, PRODUCT, TIMESTAMP, EVENT, *values)
 
 

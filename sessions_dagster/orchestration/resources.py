@@ -1,0 +1,108 @@
+"""What the assets are given: a Spark session, the session rules, and the places of input and tables."""
+
+import os
+from datetime import timedelta
+from typing import Any, Final, Literal
+
+import dagster as dg
+from dagster_deltalake import DeltaTableResource, LocalConfig
+from dagster_deltalake.config import AzureConfig, GcsConfig, S3Config
+from dagster_pyspark import LazyPySparkResource
+from pydantic import Field, PrivateAttr
+from pyspark.sql import SparkSession
+
+from sessions_dagster.core.contract import SessionRules
+from sessions_dagster.lake.places import InputRoot, Warehouse
+from sessions_dagster.runtime.spark import SparkSettings, running_session, start_spark
+
+INPUT_ROOT_VARIABLE: Final = "SESSIONS_INPUT_ROOT"
+WAREHOUSE_ROOT_VARIABLE: Final = "SESSIONS_WAREHOUSE_ROOT"
+SPARK_MASTER_VARIABLE: Final = "SESSIONS_SPARK_MASTER"
+
+DEFAULT_INPUT_ROOT: Final = "data/input"
+DEFAULT_WAREHOUSE_ROOT: Final = "data/warehouse"
+DEFAULT_SPARK_MASTER: Final = "local[*]"
+
+
+class SparkResource(LazyPySparkResource):
+    """A Spark session with Delta, started when first asked for and stopped at the end of the run that started it."""
+
+    master: str = Field(default=DEFAULT_SPARK_MASTER, description="Spark's master URL.")
+    driver_memory: str = Field(default="2g", description="Heap of the driver; in local mode that is all of Spark.")
+    shuffle_partitions: int | None = Field(
+        default=None, description="Partitions of a shuffle; by default they follow the cores of a local master."
+    )
+    spark_config: dict[str, Any] = Field(default={}, description="Further Spark properties; they win over all others.")
+
+    _is_ours: bool = PrivateAttr(default=False)
+
+    def _init_session(self) -> None:
+        if self._spark_session is None:
+            running = running_session()
+            self._is_ours = running is None
+            self._spark_session = running or start_spark(self.settings)
+
+    @property
+    def spark_session(self) -> SparkSession:
+        """The session of this process; one that is running already is used and left running."""
+        self._init_session()
+        session: SparkSession = self._spark_session
+        return session
+
+    @property
+    def settings(self) -> SparkSettings:
+        """The fields as settings of the runtime."""
+        return SparkSettings(
+            master=self.master,
+            driver_memory=self.driver_memory,
+            shuffle_partitions=self.shuffle_partitions,
+            extra_conf={name: str(value) for name, value in self.spark_config.items()},
+        )
+
+    def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
+        """Stop the session if this resource started it."""
+        if self._is_ours and self._spark_session is not None:
+            self._spark_session.stop()
+            self._spark_session, self._is_ours = None, False
+
+
+class SessionRulesResource(dg.ConfigurableResource[Any]):
+    """What makes a session. The table is kept with the rules it was built with; a run with others stops."""
+
+    timeout_seconds: float = Field(default=300.0, description="User actions less than this apart are in one session.")
+    user_action_ids: list[str] = Field(default=["a", "b", "c"], description="The event ids that are user actions.")
+
+    @property
+    def rules(self) -> SessionRules:
+        """The fields as the contract knows them."""
+        return SessionRules(timedelta(seconds=self.timeout_seconds), frozenset(self.user_action_ids))
+
+
+class LakeResource(dg.ConfigurableResource[Any]):
+    """Where batches arrive and where the tables are: local folders or URIs."""
+
+    input_root: str = Field(default=DEFAULT_INPUT_ROOT, description="Folder or URI with the folders `date=YYYY-MM-DD/`.")
+    input_format: Literal["parquet", "csv", "json"] = Field(default="parquet", description="Format of the input files.")
+    warehouse_root: str = Field(default=DEFAULT_WAREHOUSE_ROOT, description="Folder or URI that holds the tables.")
+    storage_options: AzureConfig | S3Config | LocalConfig | GcsConfig = Field(
+        default=LocalConfig(), discriminator="provider", description="How delta-rs reaches the warehouse."
+    )
+
+    @property
+    def input(self) -> InputRoot:
+        """The input folders."""
+        return InputRoot(self.input_root)
+
+    @property
+    def warehouse(self) -> Warehouse:
+        """The tables."""
+        return Warehouse(self.warehouse_root)
+
+    def table(self, uri: str) -> DeltaTableResource:
+        """A table of the warehouse as delta-rs sees it: facts from its log, without a JVM."""
+        return DeltaTableResource(url=uri, storage_options=self.storage_options)
+
+
+def setting(variable: str, default: str) -> Any:
+    """A resource field that an environment variable sets (shown as such in the UI), or a default."""
+    return dg.EnvVar(variable) if variable in os.environ else default

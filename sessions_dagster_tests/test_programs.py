@@ -1,0 +1,167 @@
+"""The test: any program of landings, corrections and materializations ends in the table of one pass over everything.
+
+A run of the suite takes a few programs; `SESSIONS_PROGRAMS=200 pytest sessions_dagster_tests/test_programs.py` takes
+as many as one has patience for, other ones each time.
+"""
+
+import os
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from random import Random
+from tempfile import TemporaryDirectory
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from hypothesis import HealthCheck, Phase, given, note, settings
+from hypothesis import strategies as st
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
+
+from sessions_dagster.core.apply import ApplyReport, apply_batches
+from sessions_dagster.core.contract import (
+    EVENT,
+    PRODUCT,
+    SESSION_END,
+    SESSION_START,
+    TIMESTAMP,
+    USER,
+    SessionRules,
+)
+from sessions_dagster.core.landing import land_batch
+from sessions_dagster.lake.places import InputRoot, Warehouse
+from sessions_dagster_tests.histories import DAYS, FIRST_DAY, LATENESS, Delivery, as_utc, deliveries
+from sessions_dagster_tests.oracle import Event, SessionizedEvent, sessionize
+
+PROGRAMS: Final = int(os.environ.get("SESSIONS_PROGRAMS", "6"))
+HISTORIES: Final = 300
+BATCH_DAYS: Final = [FIRST_DAY + timedelta(days=offset) for offset in range(DAYS + LATENESS)]
+
+
+@dataclass(frozen=True)
+class Land:
+    """Batches arrive, or arrive again with other content."""
+
+    days: tuple[date, ...]
+    content: int
+
+
+@dataclass(frozen=True)
+class Materialize:
+    """A run of `sessionized_events` for a key (one day) or a range."""
+
+    first: date
+    last: date
+
+
+Step = Land | Materialize
+
+_days = st.sampled_from(BATCH_DAYS)
+_landings = st.builds(
+    Land, st.lists(_days, min_size=2, max_size=6, unique=True).map(tuple), st.integers(0, 2**32 - 1)
+)
+_materializations = st.tuples(_days, st.integers(0, 4)).map(
+    lambda chosen: Materialize(chosen[0], min(chosen[0] + timedelta(days=chosen[1]), BATCH_DAYS[-1]))
+)
+_programs = st.lists(st.one_of(_landings, _materializations), min_size=11, max_size=13)
+
+
+class World:
+    """A warehouse, the input it is fed from, and what an observer knows to have landed."""
+
+    def __init__(self, spark: SparkSession, folder: Path, histories: Sequence[Delivery]) -> None:
+        self.spark = spark
+        self.input = folder / "input"
+        self.warehouse = Warehouse(str(folder / "warehouse"))
+        self.landed: dict[date, list[Event]] = {}
+        self._deliveries: dict[date, list[Delivery]] = defaultdict(list)
+        for delivery in histories:
+            self._deliveries[delivery.batch].append(delivery)
+
+    def run(self, step: Step) -> None:
+        match step:
+            case Land(days, content):
+                for day in days:
+                    self.land(day, Random(f"{content} {day}"))
+            case Materialize(first, last):
+                self.materialize(first, last)
+
+    def land(self, day: date, random: Random) -> None:
+        share = random.choice((0.0, 0.5, 1.0))
+        events = [each.event for each in self._deliveries[day] if each.firm or random.random() < share]
+        random.shuffle(events)
+        _write(events, self.input / f"date={day}")
+        land_batch(
+            self.spark, InputRoot(str(self.input)), self.warehouse, day, "parquet", landed_at=datetime.now(UTC)
+        )
+        self.landed[day] = events
+
+    def materialize(self, first: date, last: date) -> ApplyReport:
+        days = (last - first).days
+        window = [first + timedelta(days=offset) for offset in range(-LATENESS, days + 1)]
+        return apply_batches(self.spark, self.warehouse, window, SessionRules())
+
+    def catch_up(self, random: Random) -> None:
+        """Apply every batch that landed: all days, as three ranges in any order."""
+        cuts = sorted(random.sample(range(1, len(BATCH_DAYS)), 2))
+        ranges = [BATCH_DAYS[: cuts[0]], BATCH_DAYS[cuts[0] : cuts[1]], BATCH_DAYS[cuts[1] :]]
+        for days in random.sample(ranges, 3):
+            self.materialize(days[0], days[-1])
+
+    def table(self) -> list[SessionizedEvent]:
+        rows = self.spark.read.format("delta").load(self.warehouse.sessionized_events)
+        times = [F.unix_micros(name).alias(name) for name in (TIMESTAMP, SESSION_START, SESSION_END)]
+        found = rows.select(USER, EVENT, PRODUCT, *times).collect()
+        return [SessionizedEvent(row[0], row[1], row[2], *map(_time, row[3:])) for row in found]
+
+
+def _write(events: Sequence[Event], folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    columns = {
+        TIMESTAMP: pa.array([as_utc(event.at) for event in events], pa.timestamp("us", "UTC")),
+        PRODUCT: pa.array([event.product for event in events], pa.string()),
+        USER: pa.array([event.user for event in events], pa.string()),
+        EVENT: pa.array([event.event for event in events], pa.string()),
+    }
+    pq.write_table(pa.table(columns), folder / "events.parquet")
+
+
+def _time(micros: int | None) -> datetime | None:
+    return None if micros is None else datetime(1970, 1, 1) + timedelta(microseconds=micros)
+
+
+@settings(
+    max_examples=PROGRAMS,
+    deadline=None,
+    derandomize="SESSIONS_PROGRAMS" not in os.environ,
+    # A step takes Spark a second or more: the differing histories, which are noted, shrink a failure better by hand.
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
+@given(program=_programs, seed=st.integers(0, 2**31))
+def test_any_program_ends_in_the_table_of_one_pass_over_all_batches(
+    spark: SparkSession, program: list[Step], seed: int
+) -> None:
+    histories = [delivery for number in range(HISTORIES) for delivery in deliveries(seed + number)]
+    with TemporaryDirectory() as folder:
+        world = World(spark, Path(folder), histories)
+        for step in program:
+            world.run(step)
+        world.catch_up(Random(seed))
+
+        table = world.table()
+        expected = sessionize(event for batch in world.landed.values() for event in batch)
+        wrong = {row.user for row in set(table) ^ expected}
+        for user in sorted(wrong)[:3]:
+            note(f"program: {program}")
+            note(f"history of {user}: {[each for each in histories if each.event.user == user]}")
+            note(f"table: {[row for row in table if row.user == user]}")
+            note(f"oracle: {[row for row in expected if row.user == user]}")
+        assert set(table) == expected
+        assert len(table) == len(expected), "an event is in the table twice"
+
+        again = world.materialize(BATCH_DAYS[0], BATCH_DAYS[-1])
+        assert not again.committed, "a run that changes nothing must commit nothing"
