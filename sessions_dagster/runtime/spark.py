@@ -91,7 +91,7 @@ def spark_conf(settings: SparkSettings) -> dict[str, str]:
         settings: How to start Spark.
 
     Returns:
-        Properties by name. On a master that is not local, the sizes are left to the cluster's own configuration.
+        Properties by name. On a master that is not local, sizes and places are left to the cluster's configuration.
     """
     conf = {
         "spark.app.name": settings.app_name,
@@ -104,14 +104,14 @@ def spark_conf(settings: SparkSettings) -> dict[str, str]:
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
         "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
-        # No table is kept there, and every working directory would get an empty folder otherwise.
-        "spark.sql.warehouse.dir": str(Path(tempfile.gettempdir(), "spark-warehouse")),
         # Parquet's nanoseconds arrive as a long; Spark refuses the file otherwise.
         "spark.sql.legacy.parquet.nanosAsLong": "true",
     }
     cores = local_cores(settings.master)
     if cores is not None:
         conf["spark.driver.host"] = "127.0.0.1"
+        # No table is kept there, and every working directory would get an empty folder otherwise.
+        conf["spark.sql.warehouse.dir"] = str(Path(tempfile.gettempdir(), "spark-warehouse"))
         conf["spark.sql.shuffle.partitions"] = str(default_shuffle_partitions(cores))
         conf["spark.databricks.delta.snapshotPartitions"] = str(min(8, max(2, cores)))
     if settings.shuffle_partitions is not None:
@@ -155,6 +155,7 @@ def spark_session(settings: SparkSettings) -> Iterator[SparkSession]:
         The session.
 
     Raises:
+        NoSuitableJavaError: If there is no Java to start it with.
         SparkStartError: If Spark does not start.
     """
     running = running_session()
