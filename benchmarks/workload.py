@@ -1,7 +1,8 @@
 """The standard workload: seeded batches of IDE events, as Parquet folders `date=YYYY-MM-DD/`.
 
-n events a day; n/20 users with a heavy tail; 4 products; visits of about 25 events with exponential gaps of mean 60 s;
-11 event ids, 3 of them user actions; 5% of the events 1 to 5 days late, uniformly; 0.5% delivered again by a later batch.
+n events a day; n/20 users with a heavy tail; 4 products; visits of about 25 events with exponential gaps of mean
+60 s; 11 event ids, 3 of them user actions; 5% of the events 1 to 5 days late, uniformly; 0.5% delivered
+again by a later batch.
 """
 
 from dataclasses import dataclass

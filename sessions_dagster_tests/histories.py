@@ -30,7 +30,7 @@ _EVENT_IDS: Final = ("a", "b", "c", "x", "x", "y")
 
 @dataclass(frozen=True)
 class Delivery:
-    """An event and a batch that can bring it. `firm` deliveries are in every landing of the batch, others come and go."""
+    """An event and a batch that can bring it. Firm ones are in every landing of the batch, others come and go."""
 
     event: Event
     batch: date
@@ -48,7 +48,11 @@ def deliveries(seed: int) -> list[Delivery]:
 def _history(random: Random, user: str) -> list[Event]:
     at = datetime(FIRST_DAY.year, FIRST_DAY.month, FIRST_DAY.day) + random.randrange(DAYS - 1) * MIDNIGHT
     # Most histories start shortly before a midnight, so that sessions cross it.
-    at += MIDNIGHT - timedelta(minutes=random.randrange(20)) if random.random() < 0.6 else timedelta(hours=random.random() * 20)
+    at += (
+        MIDNIGHT - timedelta(minutes=random.randrange(20))
+        if random.random() < 0.6
+        else timedelta(hours=random.random() * 20)
+    )
     end = datetime(FIRST_DAY.year, FIRST_DAY.month, FIRST_DAY.day) + DAYS * MIDNIGHT
     events = []
     for _ in range(random.randint(1, 14)):

@@ -1,4 +1,7 @@
-"""The contract once more, in plain Python: one pass over the distinct union of all batches. Shares no code with the product."""
+"""The contract once more, in plain Python: one pass over the distinct union of all batches.
+
+Shares no code with the product.
+"""
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable

@@ -60,9 +60,7 @@ class Materialize:
 Step = Land | Materialize
 
 _days = st.sampled_from(BATCH_DAYS)
-_landings = st.builds(
-    Land, st.lists(_days, min_size=2, max_size=6, unique=True).map(tuple), st.integers(0, 2**32 - 1)
-)
+_landings = st.builds(Land, st.lists(_days, min_size=2, max_size=6, unique=True).map(tuple), st.integers(0, 2**32 - 1))
 _materializations = st.tuples(_days, st.integers(0, 4)).map(
     lambda chosen: Materialize(chosen[0], min(chosen[0] + timedelta(days=chosen[1]), BATCH_DAYS[-1]))
 )
@@ -94,9 +92,7 @@ class World:
         events = [each.event for each in self._deliveries[day] if each.firm or random.random() < share]
         random.shuffle(events)
         _write(events, self.input / f"date={day}")
-        land_batch(
-            self.spark, InputRoot(str(self.input)), self.warehouse, day, "parquet", landed_at=datetime.now(UTC)
-        )
+        land_batch(self.spark, InputRoot(str(self.input)), self.warehouse, day, "parquet", landed_at=datetime.now(UTC))
         self.landed[day] = events
 
     def materialize(self, first: date, last: date) -> ApplyReport:
@@ -115,7 +111,10 @@ class World:
         rows = self.spark.read.format("delta").load(self.warehouse.sessionized_events)
         times = [F.unix_micros(name).alias(name) for name in (TIMESTAMP, SESSION_START, SESSION_END)]
         found = rows.select(USER, EVENT, PRODUCT, *times).collect()
-        return [SessionizedEvent(row[0], row[1], row[2], *map(_time, row[3:])) for row in found]
+        return [
+            SessionizedEvent(user, event, product, _time(at), start and _time(start), end and _time(end))
+            for user, event, product, at, start, end in found
+        ]
 
 
 def _write(events: Sequence[Event], folder: Path) -> None:
@@ -129,8 +128,8 @@ def _write(events: Sequence[Event], folder: Path) -> None:
     pq.write_table(pa.table(columns), folder / "events.parquet")
 
 
-def _time(micros: int | None) -> datetime | None:
-    return None if micros is None else datetime(1970, 1, 1) + timedelta(microseconds=micros)
+def _time(micros: int) -> datetime:
+    return datetime(1970, 1, 1) + timedelta(microseconds=micros)
 
 
 @settings(

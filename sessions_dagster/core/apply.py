@@ -18,21 +18,22 @@ from sessions_dagster.core.contract import (
     BATCH_DATE,
     EVENT_DATE,
     LATENESS_DAYS,
-    SESSION_KEY,
-    SESSION_START,
     TIMESTAMP,
     SessionRules,
 )
 from sessions_dagster.core.correction import (
     CHANGE,
+    IS_FIRST_OF_NEW,
+    IS_FIRST_OF_OLD,
+    KIND,
     OLD_END,
     OLD_START,
     Change,
     SessionChange,
     as_table_rows,
-    dates_of_neighbourhoods,
     dates_of_sessions,
     delivered_facts,
+    extent_of_neighbourhoods,
     held_facts,
     moved_session_rows,
     near_dates,
@@ -47,15 +48,15 @@ from sessions_dagster.core.correction import (
     withdrawn_facts,
     without_reopened,
 )
-from sessions_dagster.core.sessionize import BEGINS_SESSION
 from sessions_dagster.core.session_table import ensure_sessionized_events
+from sessions_dagster.core.sessionize import BEGINS_SESSION
 from sessions_dagster.lake.log import AppliedBatches, applied_batches, event_dates, landings
 from sessions_dagster.lake.places import Warehouse
 
 logger = logging.getLogger(__name__)
 
 BROADCAST_ROWS: Final = 500_000
-"""Up to so many rows of corrections are sent to every executor; beyond it Spark is left to shuffle the table instead."""
+"""Up to so many rows of corrections are sent to every executor; beyond that Spark is left to shuffle the table."""
 
 
 class ConcurrentWriteError(RuntimeError):
@@ -158,7 +159,9 @@ def pending_batches(
     return pending
 
 
-def apply_batches(spark: SparkSession, warehouse: Warehouse, window: Sequence[date], rules: SessionRules) -> ApplyReport:
+def apply_batches(
+    spark: SparkSession, warehouse: Warehouse, window: Sequence[date], rules: SessionRules
+) -> ApplyReport:
     """Make `sessionized_events` reflect every landed batch of a window exactly, in one commit, or none if it does.
 
     Only one run may write the table at a time: on a local warehouse a lock sees to that, elsewhere the scheduler must.
@@ -195,7 +198,7 @@ def apply_batches(spark: SparkSession, warehouse: Warehouse, window: Sequence[da
 
         _check_unchanged(held)
         committed = _commit(held, resolved, moved, summary, updated, _applied_after(applied, pending))
-        session_counts = _count_sessions(resolved, rules)
+        session_counts = _count_sessions(resolved, rules) if held.dates else _SessionCounts({}, 0)
         return ApplyReport(
             version=held.version + 1 if committed else held.version,
             committed=committed,
@@ -238,8 +241,9 @@ def _withdrawn(held: _Held, raw: DataFrame, pending: Sequence[PendingBatch]) -> 
 def _touched(held: _Held, delivered: DataFrame, probes: DataFrame, rules: SessionRules) -> DataFrame:
     """Facts of the held rows that may be touched by the probes."""
     near = _cut(neighbourhoods(probes, rules))
-    dates = _dates(dates_of_neighbourhoods(near))
-    nearby = nearby_rows(held.rows(dates), _broadcast_if_small(near), rules)
+    extent = extent_of_neighbourhoods(near).first()
+    assert extent is not None, "an aggregate without grouping has one row"
+    nearby = nearby_rows(held.rows(extent["dates"]), _hinted(near, extent["spans"]), rules)
     return touched_facts(nearby, delivered)
 
 
@@ -287,7 +291,7 @@ def _check_unchanged(held: _Held) -> None:
     if now != held.version:
         raise ConcurrentWriteError(
             f"{held.table_uri} went from version {held.version} to {now} while a correction of it was computed: "
-            "another run wrote to it. Nothing was written; run this partition again, and let only one run at a time write."
+            "another run wrote to it. Nothing was written; run this partition again, and let one run at a time write."
         )
 
 
@@ -312,18 +316,13 @@ def _summarize(resolved: DataFrame) -> _Summary:
 
 
 def _count_sessions(resolved: DataFrame, rules: SessionRules) -> _SessionCounts:
-    changes = session_changes(resolved, rules)
-    by_change = changes.select(*SESSION_KEY, OLD_START, "kind").distinct().groupBy("kind").count().collect()
-    continued = changes.where(F.col(SESSION_START).isNotNull()).select(*SESSION_KEY, SESSION_START).distinct().count()
-    return _SessionCounts({SessionChange(row["kind"]): row["count"] for row in by_change}, continued)
+    counted = session_changes(resolved, rules).groupBy(KIND)
+    rows = counted.agg(F.count_if(IS_FIRST_OF_OLD).alias("old"), F.count_if(IS_FIRST_OF_NEW).alias("new")).collect()
+    return _SessionCounts({SessionChange(row[KIND]): row["old"] for row in rows}, sum(row["new"] for row in rows))
 
 
 def _can_deliver(batch_day: date, event_date: date) -> bool:
     return timedelta(0) <= batch_day - event_date <= timedelta(days=LATENESS_DAYS)
-
-
-def _broadcast_if_small(rows: DataFrame) -> DataFrame:
-    return _hinted(rows, rows.count())
 
 
 def _hinted(rows: DataFrame, joined_rows: int) -> DataFrame:

@@ -6,7 +6,7 @@ from datetime import date
 from typing import Final
 
 from delta.tables import DeltaTable
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from sessions_dagster.core.contract import EVENT_DATE, EVENT_IDENTITY, SESSIONIZED_EVENTS_SCHEMA
@@ -64,7 +64,7 @@ def upsert_and_remove(
     """
     spark = rows.sparkSession
     source = rows.withColumn(_IS_REMOVED, F.lit(False)).unionByName(removed.withColumn(_IS_REMOVED, F.lit(True)))
-    values = {name: f"new.{name}" for name in SESSIONIZED_EVENTS_SCHEMA.names}
+    values: dict[str, str | Column] = {name: f"new.{name}" for name in SESSIONIZED_EVENTS_SCHEMA.names}
     merge = (
         DeltaTable.forPath(spark, table_uri)
         .alias("held")

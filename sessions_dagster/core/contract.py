@@ -6,6 +6,7 @@ All timestamps are Spark `timestamp` (microseconds, UTC); all dates are UTC date
 
 from dataclasses import dataclass
 from datetime import timedelta
+from enum import StrEnum
 from typing import Final
 
 from pyspark.sql.types import (
@@ -47,6 +48,19 @@ SESSION_KEY: Final = (USER, PRODUCT)
 SESSION_ID_FORMAT: Final = "yyyy-MM-dd'T'HH:mm:ss.SSS'Z'"
 
 
+class RejectReason(StrEnum):
+    """Why landing did not accept a row: the values of `reason`. Of several the first one listed here counts."""
+
+    UNREADABLE_RECORD = "unreadable_record"
+    EMPTY_USER_ID = "empty_user_id"
+    EMPTY_EVENT_ID = "empty_event_id"
+    EMPTY_PRODUCT_CODE = "empty_product_code"
+    MISSING_TIMESTAMP = "missing_timestamp"
+    UNPARSABLE_TIMESTAMP = "unparsable_timestamp"
+    AFTER_BATCH_DAY = "after_batch_day"
+    TOO_LATE = "too_late"
+
+
 @dataclass(frozen=True)
 class SessionRules:
     """What makes a session: the rules a `sessionized_events` table was built with, and is kept with.
@@ -75,20 +89,30 @@ class SessionRules:
         return self.timeout // timedelta(microseconds=1)
 
 
-def _described(name: str, type_: StringType | TimestampType | DateType | ByteType, text: str, *, null: bool = False) -> StructField:
+def _described(
+    name: str, type_: StringType | TimestampType | DateType | ByteType, text: str, *, null: bool = False
+) -> StructField:
     return StructField(name, type_, null, {"comment": text})
 
 
 _EVENT_FIELDS: Final = (
     _described(USER, StringType(), "Who acted."),
-    _described(EVENT, StringType(), "What happened in the IDE. Some ids are user actions (by default a, b, c), the others are IDE events."),
+    _described(
+        EVENT,
+        StringType(),
+        "What happened in the IDE. Some ids are user actions (by default a, b, c), the others are IDE events.",
+    ),
     _described(PRODUCT, StringType(), "The IDE it happened in."),
     _described(TIMESTAMP, TimestampType(), "When it happened (UTC, microseconds)."),
     _described(EVENT_DATE, DateType(), "The UTC date of `timestamp`."),
 )
 
 _SLICE_FIELDS: Final = (
-    _described(BATCH_DATE, DateType(), "The batch (folder `date=...`) that delivered the row; landing it again replaces its rows."),
+    _described(
+        BATCH_DATE,
+        DateType(),
+        "The batch (folder `date=...`) that delivered the row; landing it again replaces its rows.",
+    ),
     _described(LANDED_AT, TimestampType(), "When this slice was landed (UTC): the same for all rows of a landing."),
 )
 
@@ -100,7 +124,9 @@ REJECTED_EVENTS_SCHEMA: Final = StructType(
         _described(EVENT, StringType(), "As delivered.", null=True),
         _described(PRODUCT, StringType(), "As delivered.", null=True),
         _described(TIMESTAMP, StringType(), "As delivered, in text.", null=True),
-        _described(RECORD, StringType(), "The whole row as delivered, as JSON, columns of the sender's own included."),
+        _described(
+            RECORD, StringType(), "The whole row as delivered, as JSON; the text itself where it is not readable."
+        ),
         _described(REASON, StringType(), "Why the row was not accepted."),
         _described(SOURCE_FILE, StringType(), "The input file the row came in."),
         *_SLICE_FIELDS,
@@ -110,9 +136,25 @@ REJECTED_EVENTS_SCHEMA: Final = StructType(
 SESSIONIZED_EVENTS_SCHEMA: Final = StructType(
     [
         *_EVENT_FIELDS,
-        _described(SESSION_START, TimestampType(), "The first user action of the event's session (UTC). NULL: the event is in no session.", null=True),
-        _described(SESSION_END, TimestampType(), "The session's last user action plus the timeout (UTC), inclusive.", null=True),
-        _described(SESSION_ID, StringType(), "`user_id#product_code#session_start_ts`: a label; join on user, product and start instead.", null=True),
-        _described(DELIVERED_BY, ByteType(), "Bit k is set when the batch of event_date + k days delivered the event: how a corrected batch takes an event away."),
+        _described(
+            SESSION_START,
+            TimestampType(),
+            "The first user action of the event's session (UTC). NULL: the event is in no session.",
+            null=True,
+        ),
+        _described(
+            SESSION_END, TimestampType(), "The session's last user action plus the timeout (UTC), inclusive.", null=True
+        ),
+        _described(
+            SESSION_ID,
+            StringType(),
+            "`user_id#product_code#session_start_ts`: a label; join on user, product and start instead.",
+            null=True,
+        ),
+        _described(
+            DELIVERED_BY,
+            ByteType(),
+            "Bit k: the batch of event_date + k days delivered the event. So a corrected batch takes it away.",
+        ),
     ]
 )

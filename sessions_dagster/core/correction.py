@@ -1,8 +1,9 @@
 """What a table has to change so that it reflects its batches: transforms from deliveries and held rows to a correction.
 
 "Held" is what the table holds now, "delivered" what the batches being applied bring, "withdrawn" what a batch that
-landed again brings no longer. Everything that matters enters one pass as *facts*: delivered and held events, and known
-sessions as one interval each. Only a session that lost a user action is reopened: its rows then find their session anew.
+landed again brings no longer. Everything that matters enters one pass as *facts*: delivered and held events, and
+known sessions as one interval each. Only a session that lost a user action is reopened: its rows then find their
+session anew.
 
 Facts: `user_id, product_code, timestamp, event_id` (NULL for a known session), `given`, `taken`, `held` (byte),
 `reach`, `old_start`, `old_end` (timestamp).
@@ -52,6 +53,10 @@ OLD_START = "old_start"
 """Where the session of a held row, or a known session, starts in the table; NULL outside sessions."""
 OLD_END = "old_end"
 """Where it ends in the table."""
+KIND = "kind"
+"""What became of a session: see `SessionChange`."""
+IS_FIRST_OF_OLD = "is_first_of_old"
+IS_FIRST_OF_NEW = "is_first_of_new"
 CHANGE = "change"
 """What is to be done about a row: see `Change`."""
 
@@ -119,9 +124,12 @@ def neighbourhoods(facts: DataFrame, rules: SessionRules) -> DataFrame:
     )
 
 
-def dates_of_neighbourhoods(neighbourhoods: DataFrame) -> DataFrame:
-    """The distinct dates (`event_date`) on which rows of the neighbourhoods lie."""
-    return _distinct_dates(neighbourhoods, F.col(_FROM), F.col(_UNTIL))
+def extent_of_neighbourhoods(neighbourhoods: DataFrame) -> DataFrame:
+    """One row: how many `spans` there are (long), and the `dates` (array of date) on which rows of them lie."""
+    days = F.sequence(F.to_date(_FROM), F.to_date(_UNTIL))
+    return neighbourhoods.agg(
+        F.count("*").alias("spans"), F.array_distinct(F.flatten(F.collect_set(days))).alias("dates")
+    )
 
 
 def nearby_rows(held: DataFrame, neighbourhoods: DataFrame, rules: SessionRules) -> DataFrame:
@@ -146,9 +154,7 @@ def touched_facts(nearby: DataFrame, delivered: DataFrame) -> DataFrame:
     marked = nearby.join(F.broadcast(identities), [*EVENT_IDENTITY], "left")
     in_session = F.col(SESSION_START).isNotNull()
     no_bits = F.lit(None).cast("tinyint")
-    event = _fact_struct(
-        TIMESTAMP, F.col(EVENT), F.col(DELIVERED_BY), F.lit(None).cast("timestamp")
-    )
+    event = _fact_struct(TIMESTAMP, F.col(EVENT), F.col(DELIVERED_BY), F.lit(None).cast("timestamp"))
     session = _fact_struct(SESSION_START, F.lit(None).cast("string"), no_bits, F.col(SESSION_END))
     matters_itself = ~in_session | F.col(_IS_REDELIVERED).isNotNull()
     facts = F.array_compact(F.array(F.when(in_session, session), F.when(matters_itself, event)))
@@ -169,11 +175,11 @@ def withdrawn_facts(held: DataFrame, raw_events: DataFrame, batch_days: Sequence
         batch_days: The batches.
     """
     days = F.array(*[F.lit(day) for day in batch_days])
-    once = F.filter(days, lambda day: _is_delivered_by(day))
+    once = F.filter(days, _is_delivered_by)
     deliveries = held.withColumn(BATCH_DATE, F.explode(once))
     withdrawn = deliveries.join(raw_events, [*EVENT_IDENTITY, BATCH_DATE], "left_anti")
     bit = delivery_bit(F.col(BATCH_DATE), F.col(EVENT_DATE))
-    return _facts(withdrawn, {TAKEN: bit} | _HELD_COLUMNS)
+    return _facts(withdrawn, {TAKEN: bit, **_HELD_COLUMNS})
 
 
 def sessions_to_reopen(withdrawn: DataFrame, rules: SessionRules) -> DataFrame:
@@ -257,7 +263,7 @@ def session_changes(resolved: DataFrame, rules: SessionRules) -> DataFrame:
     Returns:
         One row per old session and new session it went into: `user_id, product_code`, `old_start, old_end`,
         `session_start_ts, session_end_ts` (timestamp; NULL when the session is gone), `kind` (string, see
-        `SessionChange`).
+        `SessionChange`), `is_first_of_old`, `is_first_of_new` (boolean: true on one row of each old, each new session).
     """
     # Only user actions say where a session went: an IDE event at its very end may move to another one on its own.
     acts = F.col(EVENT).isNull() | is_user_action(rules)
@@ -274,19 +280,17 @@ def session_changes(resolved: DataFrame, rules: SessionRules) -> DataFrame:
         .distinct()
     )
     of_old, of_new = Window.partitionBy(*SESSION_KEY, OLD_START), Window.partitionBy(*SESSION_KEY, SESSION_START)
-    parts, sources = F.count(SESSION_START).over(of_old), F.count(OLD_START).over(of_new)
-    same_start, same_end = F.col(SESSION_START) == F.col(OLD_START), F.col(SESSION_END) == F.col(OLD_END)
-    grew = (F.col(SESSION_START) <= F.col(OLD_START)) & (F.col(SESSION_END) >= F.col(OLD_END))
-    kind = (
-        F.when(parts == 0, SessionChange.REMOVED.value)
-        .when(parts > 1, SessionChange.SPLIT.value)
-        .when(sources > 1, SessionChange.MERGED.value)
-        .when(same_start & same_end, SessionChange.KEPT.value)
-        .when(grew, SessionChange.EXTENDED.value)
-        .otherwise(SessionChange.SHRUNK.value)
+    counted = pairs.withColumns(
+        {
+            "parts": F.count(SESSION_START).over(of_old),
+            IS_FIRST_OF_OLD: F.coalesce(F.col(SESSION_START) == F.min(SESSION_START).over(of_old), F.lit(True)),
+            "sources": F.count(OLD_START).over(of_new),
+            IS_FIRST_OF_NEW: F.col(SESSION_START).isNotNull() & (F.col(OLD_START) == F.min(OLD_START).over(of_new)),
+        }
     )
-    is_rest_of_old = F.col(SESSION_START).isNotNull() | (parts == 0)
-    return pairs.withColumns({"kind": kind, "is_told": is_rest_of_old}).where("is_told").drop("is_told")
+    # A removed user action has no session to tell of, unless nothing else of its session is left.
+    told = counted.where(F.col(SESSION_START).isNotNull() | (F.col("parts") == 0))
+    return told.withColumn(KIND, _kind()).drop("parts", "sources")
 
 
 def as_table_rows(rows: DataFrame) -> DataFrame:
@@ -307,6 +311,19 @@ def _change() -> Column:
     )
 
 
+def _kind() -> Column:
+    same_start, same_end = F.col(SESSION_START) == F.col(OLD_START), F.col(SESSION_END) == F.col(OLD_END)
+    grew = (F.col(SESSION_START) <= F.col(OLD_START)) & (F.col(SESSION_END) >= F.col(OLD_END))
+    return (
+        F.when(F.col("parts") == 0, SessionChange.REMOVED.value)
+        .when(F.col("parts") > 1, SessionChange.SPLIT.value)
+        .when(F.col("sources") > 1, SessionChange.MERGED.value)
+        .when(same_start & same_end, SessionChange.KEPT.value)
+        .when(grew, SessionChange.EXTENDED.value)
+        .otherwise(SessionChange.SHRUNK.value)
+    )
+
+
 def _is_delivered_by(batch_date: Column) -> Column:
     days_after = F.datediff(batch_date, F.col(EVENT_DATE))
     bit = F.call_function("shiftleft", F.lit(1), days_after)
@@ -322,8 +339,15 @@ def _distinct_dates(rows: DataFrame, first: Column, last: Column) -> DataFrame:
     return rows.select(F.explode(days).alias(EVENT_DATE)).distinct()
 
 
-_HELD_COLUMNS: Final = {HELD: DELIVERED_BY, OLD_START: SESSION_START, OLD_END: SESSION_END}
-_FACT_TYPES: Final = {GIVEN: "tinyint", TAKEN: "tinyint", HELD: "tinyint", REACH: "timestamp", OLD_START: "timestamp", OLD_END: "timestamp"}
+_HELD_COLUMNS: Final[Mapping[str, Column | str]] = {HELD: DELIVERED_BY, OLD_START: SESSION_START, OLD_END: SESSION_END}
+_FACT_TYPES: Final = {
+    GIVEN: "tinyint",
+    TAKEN: "tinyint",
+    HELD: "tinyint",
+    REACH: "timestamp",
+    OLD_START: "timestamp",
+    OLD_END: "timestamp",
+}
 
 
 def _facts(rows: DataFrame, columns: Mapping[str, Column | str]) -> DataFrame:

@@ -33,8 +33,9 @@ def ensure_sessionized_events(spark: SparkSession, table_uri: str, rules: Sessio
     built_with = rules_of_table(DeltaTable(table_uri))
     if built_with != rules:
         raise RulesMismatchError(
-            f"{table_uri} was built with {_in_words(built_with)}, this run has {_in_words(rules)}. One table cannot mix "
-            "rules: run with the rules it was built with, or point SESSIONS_WAREHOUSE_ROOT at a new folder and backfill."
+            f"{table_uri} was built with {_in_words(built_with)}, this run has {_in_words(rules)}. "
+            "One table cannot mix rules: run with the rules it was built with, "
+            "or point SESSIONS_WAREHOUSE_ROOT at a new folder and backfill."
         )
 
 

@@ -20,7 +20,7 @@ from sessions_dagster.core.contract import (
 )
 
 REACH = "reach"
-"""Where the interval that begins at a row's `timestamp` ends (exclusive); NULL for an IDE event, which is no interval."""
+"""Where the interval that begins at a row's `timestamp` ends (exclusive); NULL for an IDE event: it is none."""
 
 BEGINS_SESSION = "begins_session"
 """True on exactly one row of every session: its first interval."""

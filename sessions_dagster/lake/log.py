@@ -36,6 +36,37 @@ class AppliedBatches:
         return json.dumps({APPLIED_KEY: days, "complete": self.complete}, separators=(",", ":"))
 
 
+@dataclass(frozen=True)
+class TableFacts:
+    """A Delta table at a glance.
+
+    Attributes:
+        version: Its version.
+        rows_written: Rows in its files; those that a deletion vector marks as deleted are still among them.
+        files: Its data files.
+        bytes: Their size.
+        partitions: Partitions with any file.
+    """
+
+    version: int
+    rows_written: int
+    files: int
+    bytes: int
+    partitions: int
+
+
+def table_facts(table: DeltaTable) -> TableFacts:
+    """What the log says of a whole table."""
+    files = _active_files(table)
+    return TableFacts(
+        version=table.version(),
+        rows_written=sum(file["num_records"] or 0 for file in files),
+        files=len(files),
+        bytes=sum(file["size_bytes"] for file in files),
+        partitions=len({file["path"].rsplit("/", 1)[0] for file in files}),
+    )
+
+
 def landings(raw_events: DeltaTable) -> dict[date, datetime]:
     """When the slice of each batch was landed (UTC), by batch day; a batch without accepted rows is not there.
 
@@ -95,4 +126,5 @@ def _applied_in(commit: Mapping[str, Any]) -> AppliedBatches | None:
 
 
 def _active_files(table: DeltaTable) -> list[dict[str, Any]]:
-    return pa.table(table.get_add_actions(flatten=True)).to_pylist()
+    files: list[dict[str, Any]] = pa.table(table.get_add_actions(flatten=True)).to_pylist()
+    return files

@@ -64,7 +64,9 @@ def sessionized_events(
     window = _days(context.asset_partition_keys_for_input("raw_events"))
     report = apply_batches(spark.spark_session, lake.warehouse, window, session_rules.rules)
     context.log.info("applied %d batches: %s", len(report.applied), report)
-    context.add_asset_metadata(correction_metadata(report) | table_metadata(lake.table(lake.warehouse.sessionized_events)))
+    context.add_asset_metadata(
+        correction_metadata(report) | table_metadata(lake.table(lake.warehouse.sessionized_events))
+    )
     for summary in summarize_dates(spark.spark_session, lake.warehouse.sessionized_events, days):
         context.add_asset_metadata(day_metadata(summary, report), partition_key=summary.day.isoformat())
 

@@ -2,7 +2,7 @@
 
 import os
 from datetime import timedelta
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, cast
 
 import dagster as dg
 from dagster_deltalake import DeltaTableResource, LocalConfig
@@ -46,8 +46,7 @@ class SparkResource(LazyPySparkResource):
     def spark_session(self) -> SparkSession:
         """The session of this process; one that is running already is used and left running."""
         self._init_session()
-        session: SparkSession = self._spark_session
-        return session
+        return cast("SparkSession", self._spark_session)
 
     @property
     def settings(self) -> SparkSettings:
@@ -59,7 +58,7 @@ class SparkResource(LazyPySparkResource):
             extra_conf={name: str(value) for name, value in self.spark_config.items()},
         )
 
-    def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
+    def teardown_after_execution(self, context: dg.InitResourceContext) -> None:  # noqa: ARG002
         """Stop the session if this resource started it."""
         if self._is_ours and self._spark_session is not None:
             self._spark_session.stop()
@@ -81,7 +80,9 @@ class SessionRulesResource(dg.ConfigurableResource[Any]):
 class LakeResource(dg.ConfigurableResource[Any]):
     """Where batches arrive and where the tables are: local folders or URIs."""
 
-    input_root: str = Field(default=DEFAULT_INPUT_ROOT, description="Folder or URI with the folders `date=YYYY-MM-DD/`.")
+    input_root: str = Field(
+        default=DEFAULT_INPUT_ROOT, description="Folder or URI with the folders `date=YYYY-MM-DD/`."
+    )
     input_format: Literal["parquet", "csv", "json"] = Field(default="parquet", description="Format of the input files.")
     warehouse_root: str = Field(default=DEFAULT_WAREHOUSE_ROOT, description="Folder or URI that holds the tables.")
     storage_options: AzureConfig | S3Config | LocalConfig | GcsConfig = Field(
