@@ -1,0 +1,220 @@
+"""Landing a batch: good rows are told from bad, and take the place of what the batch delivered before.
+
+What a delivered row is, whatever the format of its file, is in `batch`.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import Final
+
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql.types import DateType, StructType, TimestampType
+
+from sessions_dagster.core.batch import (
+    TIMESTAMP_TEXT,
+    UNREADABLE,
+    InputFormat,
+    batch_files,
+    broken_files_named,
+    read_batch,
+)
+from sessions_dagster.core.contract import (
+    BATCH_DATE,
+    EVENT,
+    EVENT_DATE,
+    LANDED_AT,
+    LATENESS_DAYS,
+    PRODUCT,
+    RAW_EVENTS_SCHEMA,
+    REASON,
+    REJECTED_EVENTS_SCHEMA,
+    TIMESTAMP,
+    USER,
+    RejectReason,
+)
+from sessions_dagster.core.tables import ensure_table, replace_slice
+from sessions_dagster.lake.places import InputRoot, Warehouse
+
+_ROWS_WORTH_A_FILE: Final = 100_000
+
+
+@dataclass(frozen=True)
+class LandingReport:
+    """What landing a batch did.
+
+    Attributes:
+        day: The batch.
+        files: Its data files.
+        bytes: Their size.
+        accepted: Rows that are now its slice of `raw_events`, duplicates included.
+        late: Those of them with an event date before the batch's day.
+        rejected: Rows that are now its slice of `rejected_events`, by reason; a reason without rows is not there.
+        raw_events_version: Version of `raw_events` that holds the slice.
+        rejected_events_version: Version of `rejected_events` that holds the slice.
+        seconds: Wall time.
+    """
+
+    day: date
+    files: int
+    bytes: int
+    accepted: int
+    late: int
+    rejected: Mapping[RejectReason, int]
+    raw_events_version: int
+    rejected_events_version: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class _Counts:
+    accepted: int
+    late: int
+    rejected: Mapping[RejectReason, int]
+
+    @property
+    def rejected_rows(self) -> int:
+        return sum(self.rejected.values())
+
+    @property
+    def rows(self) -> int:
+        return self.accepted + self.rejected_rows
+
+
+def land_batch(
+    spark: SparkSession,
+    input_root: InputRoot,
+    warehouse: Warehouse,
+    day: date,
+    input_format: InputFormat,
+    landed_at: datetime,
+) -> LandingReport:
+    """Read a batch and replace its slices of `raw_events` and `rejected_events`; all other slices stay as they are.
+
+    Each slice is replaced in one commit, the rejected rows first. Both tables are created if they are missing.
+
+    Args:
+        spark: A session with Delta, in UTC, with `spark.sql.legacy.parquet.nanosAsLong`.
+        input_root: Where the batch's folder is.
+        warehouse: Where the tables are.
+        day: The batch.
+        input_format: The format of all its files.
+        landed_at: Now, with a time zone. What tells this landing from any other one of the batch: kept in milliseconds,
+            the precision of the statistics in a Delta log.
+
+    Raises:
+        BatchError: If the batch cannot be landed as a whole. Both tables are as before.
+        ValueError: If `landed_at` has no time zone.
+    """
+    began = time.monotonic()
+    if landed_at.tzinfo is None:
+        raise ValueError(f"landed_at must have a time zone, {landed_at} has none")
+    files = batch_files(input_root, day)
+    with broken_files_named():
+        rows = classify(read_batch(spark, files, input_format), day)
+        counts = _counts(rows, day)
+        with warehouse.writing():
+            _ensure_tables(spark, warehouse)
+            rejected_version = replace_slice(
+                warehouse.rejected_events,
+                day,
+                # Gathered from all tasks of the read: there are few of them, and they need few files.
+                _slice(rejected_events(rows), day, landed_at).repartition(_files_for(counts.rejected_rows, spark)),
+                counts.rejected_rows,
+            )
+            raw_version = replace_slice(
+                warehouse.raw_events,
+                day,
+                _slice(accepted_events(rows), day, landed_at).coalesce(_files_for(counts.rows, spark)),
+                counts.accepted,
+            )
+    return LandingReport(
+        day=day,
+        files=len(files),
+        bytes=sum(file.size for file in files),
+        accepted=counts.accepted,
+        late=counts.late,
+        rejected=counts.rejected,
+        raw_events_version=raw_version,
+        rejected_events_version=rejected_version,
+        seconds=time.monotonic() - began,
+    )
+
+
+def classify(delivered: DataFrame, day: date) -> DataFrame:
+    """Say of each delivered row whether it is accepted.
+
+    Args:
+        delivered: Rows as `read_batch` gives them.
+        day: The batch that delivered them.
+
+    Returns:
+        The same rows with two more columns: `event_date` (date, UTC; NULL where there is no timestamp) and `reason`
+        (string, a `RejectReason`; NULL where the row is accepted).
+    """
+    event_date = F.col(TIMESTAMP).cast(DateType())
+    verdicts = {
+        RejectReason.UNREADABLE_RECORD: F.col(UNREADABLE),
+        RejectReason.EMPTY_USER_ID: _is_empty(USER),
+        RejectReason.EMPTY_EVENT_ID: _is_empty(EVENT),
+        RejectReason.EMPTY_PRODUCT_CODE: _is_empty(PRODUCT),
+        RejectReason.MISSING_TIMESTAMP: _is_empty(TIMESTAMP_TEXT),
+        RejectReason.UNPARSABLE_TIMESTAMP: F.col(TIMESTAMP).isNull(),
+        RejectReason.AFTER_BATCH_DAY: event_date > F.lit(day),
+        RejectReason.TOO_LATE: event_date < F.lit(day - timedelta(days=LATENESS_DAYS)),
+    }
+    reason = F.coalesce(*[F.when(verdicts[reason], F.lit(reason.value)) for reason in RejectReason])
+    return delivered.select("*", event_date.alias(EVENT_DATE), reason.alias(REASON))
+
+
+def accepted_events(classified: DataFrame) -> DataFrame:
+    """The accepted rows, with the columns of `raw_events` except those of its slice."""
+    return classified.where(F.col(REASON).isNull()).select(*_own_columns(RAW_EVENTS_SCHEMA))
+
+
+def rejected_events(classified: DataFrame) -> DataFrame:
+    """The rejected rows, with the columns of `rejected_events` except those of its slice."""
+    rejected = classified.where(F.col(REASON).isNotNull())
+    return rejected.withColumn(TIMESTAMP, F.col(TIMESTAMP_TEXT)).select(*_own_columns(REJECTED_EVENTS_SCHEMA))
+
+
+def _ensure_tables(spark: SparkSession, warehouse: Warehouse) -> None:
+    schemas = {warehouse.rejected_events: REJECTED_EVENTS_SCHEMA, warehouse.raw_events: RAW_EVENTS_SCHEMA}
+    for table_uri, schema in schemas.items():
+        ensure_table(spark, table_uri, schema, partition_by=BATCH_DATE, properties={})
+
+
+def _own_columns(schema: StructType) -> list[str]:
+    return [name for name in schema.names if name not in {BATCH_DATE, LANDED_AT}]
+
+
+def _slice(rows: DataFrame, day: date, landed_at: datetime) -> DataFrame:
+    in_milliseconds = landed_at.replace(microsecond=landed_at.microsecond // 1000 * 1000)
+    return rows.select(
+        "*",
+        F.lit(day).alias(BATCH_DATE),
+        F.lit(in_milliseconds).cast(TimestampType()).alias(LANDED_AT),
+    )
+
+
+def _is_empty(column: str) -> Column:
+    return F.col(column).isNull() | (F.col(column) == "")
+
+
+def _counts(classified: DataFrame, day: date) -> _Counts:
+    """A pass that reads the four columns only. It costs less than keeping rows in memory for the writes that follow."""
+    late = F.count_if(F.col(EVENT_DATE) < F.lit(day))
+    by_reason = classified.groupBy(REASON).agg(F.count("*").alias("rows"), late.alias("late")).collect()
+    accepted = [row for row in by_reason if row[REASON] is None]
+    rejected = {row[REASON]: row["rows"] for row in by_reason}
+    return _Counts(
+        accepted=sum(row["rows"] for row in accepted),
+        late=sum(row["late"] for row in accepted),
+        rejected={reason: rejected[reason] for reason in RejectReason if reason in rejected},
+    )
+
+
+def _files_for(rows: int, spark: SparkSession) -> int:
+    return max(1, min(spark.sparkContext.defaultParallelism, rows // _ROWS_WORTH_A_FILE))

@@ -1,0 +1,64 @@
+"""Delta tables in general: creating one, and replacing the slice of a batch in one."""
+
+from collections.abc import Mapping
+from datetime import date
+
+import deltalake
+from delta.tables import DeltaTable
+from py4j.protocol import Py4JJavaError
+from pyspark.errors import PySparkException
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.types import StructType
+
+from sessions_dagster.core.contract import BATCH_DATE
+from sessions_dagster.lake.log import batch_days
+
+
+def ensure_table(
+    spark: SparkSession, table_uri: str, schema: StructType, *, partition_by: str, properties: Mapping[str, str]
+) -> None:
+    """Create a Delta table if there is none. One that is there is left as it is, whatever its schema.
+
+    Args:
+        spark: A session with Delta.
+        table_uri: Where the table is.
+        schema: Its columns; comments and NOT NULL are kept with the table.
+        partition_by: The column it is partitioned by.
+        properties: Table properties.
+    """
+    if deltalake.DeltaTable.is_deltatable(table_uri):
+        return
+    builder = DeltaTable.createIfNotExists(spark).location(table_uri).addColumns(schema).partitionedBy(partition_by)
+    for name, value in properties.items():
+        builder = builder.property(name, value)
+    try:
+        builder.execute()
+    except (PySparkException, Py4JJavaError):
+        # Of several processes that create a table at once all but one fail, and have what they wanted.
+        if not deltalake.DeltaTable.is_deltatable(table_uri):
+            raise
+
+
+def replace_slice(table_uri: str, day: date, rows: DataFrame, row_count: int) -> int:
+    """Replace the rows of a batch in a table that is partitioned by `batch_date`, in one commit.
+
+    Only one process may write the table at a time.
+
+    Args:
+        table_uri: The table.
+        day: The batch.
+        rows: Complete table rows, all of this batch.
+        row_count: How many rows these are; where nothing is replaced by nothing there is no commit.
+
+    Returns:
+        The version of the table that holds the slice.
+    """
+    writer = rows.write.format("delta")
+    if day in batch_days(deltalake.DeltaTable(table_uri)):
+        # Not the dynamic partition overwrite: it leaves a slice as it is where no row comes in its place.
+        where = f"{BATCH_DATE} = DATE'{day.isoformat()}'"
+        writer.mode("overwrite").option("replaceWhere", where).save(table_uri)
+    elif row_count:
+        # An overwrite has Spark rebuild the table's state first, which costs as much as half a million rows.
+        writer.mode("append").save(table_uri)
+    return deltalake.DeltaTable(table_uri).version()
