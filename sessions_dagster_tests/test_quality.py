@@ -50,8 +50,8 @@ def delete(where: str) -> str:
 class Damage:
     """What is done to the rows of the user `u` on a day of its own, and what the rules must then say of that day.
 
-    The rows: sessions from 09:00 to 09:09 (a, x, b), from 09:09 to 09:14 (x, a) and from 12:00 to 12:05 (c, x); and an
-    event x at 15:00 that is in none.
+    The rows: sessions from 09:00 to 09:09 (`1` and a, x, b), from 09:09 to 09:14 (`1`, a and x) and from 12:00 to 12:05
+    (c, x); and events x at 15:00 and 16:00 that are in none.
     """
 
     name: str
@@ -112,10 +112,17 @@ DAMAGES = [
         "inside a session, but not of it",
     ),
     Damage(
-        "an event where two sessions touch is of the earlier one",
-        update("= '09:09' AND event_id = 'x'", session("09:00", "09:09")),
+        "an event at the very start of a session is not of it",
+        update("= '09:00' AND event_id = '1'", NO_SESSION),
         Rule.SESSION_BOUNDS,
         1,
+        "inside a session, but not of it",
+    ),
+    Damage(
+        "events where two sessions touch are of the earlier one",
+        update("= '09:09' AND event_id IN ('1', 'x')", session("09:00", "09:09")),
+        Rule.SESSION_BOUNDS,
+        2,
         "inside a later session",
     ),
     Damage(
@@ -178,7 +185,7 @@ DAMAGES = [
         "many events are there three times",
         "INSERT INTO EVENTS SELECT e.* FROM EVENTS e JOIN (VALUES (1), (2)) WHERE event_date = DATE'DAY'",
         Rule.UNIQUE_EVENTS,
-        16,
+        22,
         "more than once",
     ),
 ]
@@ -195,8 +202,8 @@ DAY_OF = {damage: FIRST_DAY + index * 2 * ONE_DAY for index, damage in enumerate
 
 
 def user_of_day(day: date) -> list[Event]:
-    history = ["a 09:00", "x 09:01", "b 09:04", "x 09:09", "a 09:09", "c 12:00", "x 12:05", "x 15:00"]
-    return [Event("u", each[0], "idea", u(each[2:], day)) for each in history]
+    history = "1 09:00, a 09:00, x 09:01, b 09:04, 1 09:09, a 09:09, x 09:09, c 12:00, x 12:05, x 15:00, x 16:00"
+    return [Event("u", each[0], "idea", u(each[2:], day)) for each in history.split(", ")]
 
 
 def users_at_midnight() -> list[Event]:
@@ -309,7 +316,7 @@ def test_a_right_day_keeps_all_rules_by_itself_where_sessions_reach_out_of_it(
 
 def test_rows_and_sessions_are_counted_on_their_event_date(spark: SparkSession, right: str) -> None:
     findings = check(spark, right, FIRST_DAY, FIRST_DAY)
-    assert [findings[FIRST_DAY, rule].checked for rule in Rule] == [3, 8, 8]
+    assert [findings[FIRST_DAY, rule].checked for rule in Rule] == [3, 11, 11]
 
 
 def test_a_date_without_rows_has_nothing_to_check(findings: dict[tuple[date, Rule], Finding]) -> None:
@@ -334,7 +341,7 @@ def test_an_offending_row_says_what_is_wrong(findings: dict[tuple[date, Rule], F
 
 def test_at_most_ten_offenders_are_shown_and_all_counted(findings: dict[tuple[date, Rule], Finding]) -> None:
     finding = findings[DAY_OF[DAMAGES[-1]], Rule.UNIQUE_EVENTS]
-    assert (finding.checked, finding.offenders, len(finding.examples)) == (24, 16, MAX_EXAMPLES)
+    assert (finding.checked, finding.offenders, len(finding.examples)) == (33, 22, MAX_EXAMPLES)
     assert [example.timestamp for example in finding.examples] == sorted(each.timestamp for each in finding.examples)
 
 

@@ -5,7 +5,7 @@ neighbouring rows, not from intervals. A rule that shared code with what it judg
 What a broken rule stops, and how it looks in the UI, is not decided here.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import date, timedelta
 from enum import StrEnum
@@ -49,6 +49,7 @@ _NEXT_START: Final = "next_start"
 _PREVIOUS: Final = "previous_action"
 _NEXT: Final = "next_action"
 _REACHES_OUT: Final = "reaches_out"
+_OFFENCE: Final = "offence"
 
 
 class Rule(StrEnum):
@@ -107,19 +108,8 @@ def check_dates(events: DataFrame, first: date, last: date, rules: SessionRules)
     Returns:
         By event date, one finding for each rule; a date without rows has nothing to check.
     """
-    problems = {rule: _name(rule) for rule in Rule}
     judged = judge(_rows_to_judge(events, first, last, rules), rules)
-    found = (
-        judged.where(F.col(EVENT_DATE).between(F.lit(first), F.lit(last)))
-        .groupBy(EVENT_DATE)
-        .agg(
-            F.count("*").alias(_ROWS),
-            F.count_if(_BEGINS_ON_DATE).alias(_SESSIONS),
-            *[F.count(problem).alias(rule.value) for rule, problem in problems.items()],
-            *[_examples(problem).alias(problem) for problem in problems.values()],
-        )
-        .collect()
-    )
+    found = _by_date(judged.where(F.col(EVENT_DATE).between(F.lit(first), F.lit(last)))).collect()
     by_date = {row[EVENT_DATE]: row for row in found}
     days = [first + timedelta(days=offset) for offset in range((last - first).days + 1)]
     return [_finding(day, rule, by_date.get(day)) for day in days for rule in Rule]
@@ -142,7 +132,8 @@ def judge(rows: DataFrame, rules: SessionRules) -> DataFrame:
     action = F.col(EVENT).isin(*sorted(rules.user_action_ids))
     # The label is long and needed no further: all it is compared with is on its own row.
     local = rows.withColumn(_OF_ROW, _problem_of_row(action)).select(*_JUDGED, _OF_ROW)
-    return _with_neighbours(_with_whole_session(local, action), action).select(
+    # In this order one shuffle serves both: rows of one key are together, and so are those of its sessions.
+    return _with_whole_session(_with_neighbours(local, action), action).select(
         *_JUDGED,
         _BEGINS_ON_DATE,
         F.when(F.col(_BEGINS_ON_DATE), _problem_of_session(rules)).alias(_name(Rule.SESSION_END)),
@@ -282,21 +273,40 @@ def _problem_of_session(rules: SessionRules) -> Column:
     )
 
 
-def _examples(problem: str) -> Column:
-    is_offender = F.col(problem).isNotNull()
-    times = [F.col(name).cast("string").alias(name) for name in (TIMESTAMP, SESSION_START, SESSION_END)]
-    row = F.struct(USER, EVENT, PRODUCT, *times, F.col(problem).alias("problem"))
-    return F.min_by(
-        F.when(is_offender, row), F.when(is_offender, F.struct(TIMESTAMP, USER, PRODUCT, EVENT)), MAX_EXAMPLES
+def _by_date(judged: DataFrame) -> DataFrame:
+    """Per event date: its rows and sessions, and for each rule how many offend, and the first of them."""
+    problems = [F.col(_name(rule)) for rule in Rule]
+    offence = F.struct(TIMESTAMP, USER, PRODUCT, EVENT, SESSION_START, SESSION_END, *problems)
+    # Right rows all fall into one group, so that only offenders need sorting to find the first of them.
+    grouped = judged.groupBy(EVENT_DATE, F.when(F.coalesce(*problems).isNotNull(), offence).alias(_OFFENCE)).agg(
+        F.count("*").alias(_ROWS), F.count_if(_BEGINS_ON_DATE).alias(_SESSIONS)
     )
+    return grouped.groupBy(EVENT_DATE).agg(
+        F.sum(_ROWS).alias(_ROWS),
+        F.sum(_SESSIONS).alias(_SESSIONS),
+        *[_offenders(rule).alias(rule.value) for rule in Rule],
+        *[_examples(rule).alias(_name(rule)) for rule in Rule],
+    )
+
+
+def _offenders(rule: Rule) -> Column:
+    offends = F.col(_OFFENCE)[_name(rule)].isNotNull()
+    return F.sum(F.when(offends, F.col(_ROWS)).otherwise(0))
+
+
+def _examples(rule: Rule) -> Column:
+    offence = F.col(_OFFENCE)
+    shown = [USER, EVENT, PRODUCT, TIMESTAMP, SESSION_START, SESSION_END, _name(rule)]
+    example = F.struct(*[offence[name].cast("string").alias(name) for name in shown])
+    return F.min_by(example, F.when(offence[_name(rule)].isNotNull(), offence), MAX_EXAMPLES)
 
 
 def _finding(day: date, rule: Rule, found: Row | None) -> Finding:
     if found is None:
         return Finding(day, rule, 0, 0, ())
     checked = found[_SESSIONS if rule is Rule.SESSION_END else _ROWS]
-    examples: Sequence[Row] = found[_name(rule)] or ()
-    return Finding(day, rule, checked, found[rule.value], tuple(Offender(**row.asDict()) for row in examples))
+    examples = tuple(Offender(*example) for example in found[_name(rule)] or ())
+    return Finding(day, rule, checked, found[rule.value], examples)
 
 
 def _micros(day: date) -> int:
