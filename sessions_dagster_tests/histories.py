@@ -1,7 +1,7 @@
 """Generated user histories that live on the edges of the contract, and their delivery by batches."""
 
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from random import Random
 from typing import Final
 
@@ -92,8 +92,3 @@ def _deal(random: Random, event: Event) -> list[Delivery]:
     batches = {day + timedelta(days=random.choice((0, 0, 0, 1, 2, 3, 4, LATENESS))) for _ in range(times)}
     copies = random.choice((1, 1, 1, 2))
     return [Delivery(event, batch, random.random() < 0.7) for batch in sorted(batches) for _ in range(copies)]
-
-
-def as_utc(at: datetime) -> datetime:
-    """A naive time of these histories with its time zone."""
-    return at.replace(tzinfo=UTC)

@@ -8,33 +8,19 @@ import os
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
 from typing import Final
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from hypothesis import HealthCheck, Phase, given, note, settings
 from hypothesis import strategies as st
 from pyspark.sql import SparkSession
-from pyspark.sql import functions as F
 
-from sessions_dagster.core.apply import ApplyReport, apply_batches
-from sessions_dagster.core.contract import (
-    EVENT,
-    PRODUCT,
-    SESSION_END,
-    SESSION_START,
-    TIMESTAMP,
-    USER,
-    SessionRules,
-)
-from sessions_dagster.core.landing import land_batch
-from sessions_dagster.lake.places import InputRoot, Warehouse
-from sessions_dagster_tests.histories import DAYS, FIRST_DAY, LATENESS, Delivery, as_utc, deliveries
-from sessions_dagster_tests.oracle import Event, SessionizedEvent, sessionize
+from sessions_dagster_tests.builders import World
+from sessions_dagster_tests.histories import DAYS, FIRST_DAY, LATENESS, Delivery, deliveries
+from sessions_dagster_tests.oracle import sessionize
 
 PROGRAMS: Final = int(os.environ.get("SESSIONS_PROGRAMS", "6"))
 HISTORIES: Final = 300
@@ -67,14 +53,11 @@ _materializations = st.tuples(_days, st.integers(0, 4)).map(
 _programs = st.lists(st.one_of(_landings, _materializations), min_size=11, max_size=13)
 
 
-class World:
-    """A warehouse, the input it is fed from, and what an observer knows to have landed."""
+class Play:
+    """A program at work on the histories of many users."""
 
-    def __init__(self, spark: SparkSession, folder: Path, histories: Sequence[Delivery]) -> None:
-        self.spark = spark
-        self.input = folder / "input"
-        self.warehouse = Warehouse(str(folder / "warehouse"))
-        self.landed: dict[date, list[Event]] = {}
+    def __init__(self, world: World, histories: Sequence[Delivery]) -> None:
+        self.world = world
         self._deliveries: dict[date, list[Delivery]] = defaultdict(list)
         for delivery in histories:
             self._deliveries[delivery.batch].append(delivery)
@@ -85,51 +68,20 @@ class World:
                 for day in days:
                     self.land(day, Random(f"{content} {day}"))
             case Materialize(first, last):
-                self.materialize(first, last)
+                self.world.materialize(first, last)
 
     def land(self, day: date, random: Random) -> None:
         share = random.choice((0.0, 0.5, 1.0))
         events = [each.event for each in self._deliveries[day] if each.firm or random.random() < share]
         random.shuffle(events)
-        _write(events, self.input / f"date={day}")
-        land_batch(self.spark, InputRoot(str(self.input)), self.warehouse, day, "parquet", landed_at=datetime.now(UTC))
-        self.landed[day] = events
-
-    def materialize(self, first: date, last: date) -> ApplyReport:
-        days = (last - first).days
-        window = [first + timedelta(days=offset) for offset in range(-LATENESS, days + 1)]
-        return apply_batches(self.spark, self.warehouse, window, SessionRules())
+        self.world.land(day, events)
 
     def catch_up(self, random: Random) -> None:
         """Apply every batch that landed: all days, as three ranges in any order."""
         cuts = sorted(random.sample(range(1, len(BATCH_DAYS)), 2))
         ranges = [BATCH_DAYS[: cuts[0]], BATCH_DAYS[cuts[0] : cuts[1]], BATCH_DAYS[cuts[1] :]]
         for days in random.sample(ranges, 3):
-            self.materialize(days[0], days[-1])
-
-    def table(self) -> list[SessionizedEvent]:
-        rows = self.spark.read.format("delta").load(self.warehouse.sessionized_events)
-        times = [F.unix_micros(name).alias(name) for name in (TIMESTAMP, SESSION_START, SESSION_END)]
-        found = rows.select(USER, EVENT, PRODUCT, *times).collect()
-        return [
-            SessionizedEvent(user, event, product, _time(at), start and _time(start), end and _time(end))
-            for user, event, product, at, start, end in found
-        ]
-
-
-def _write(events: Sequence[Event], folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    columns = {
-        TIMESTAMP: pa.array([as_utc(event.at) for event in events], pa.timestamp("us", "UTC")),
-        PRODUCT: pa.array([event.product for event in events], pa.string()),
-        USER: pa.array([event.user for event in events], pa.string()),
-        EVENT: pa.array([event.event for event in events], pa.string()),
-    }
-    pq.write_table(pa.table(columns), folder / "events.parquet")
-
-
-def _time(micros: int) -> datetime:
-    return datetime(1970, 1, 1) + timedelta(microseconds=micros)
+            self.world.materialize(days[0], days[-1])
 
 
 @settings(
@@ -146,13 +98,14 @@ def test_any_program_ends_in_the_table_of_one_pass_over_all_batches(
 ) -> None:
     histories = [delivery for number in range(HISTORIES) for delivery in deliveries(seed + number)]
     with TemporaryDirectory() as folder:
-        world = World(spark, Path(folder), histories)
+        world = World(spark, Path(folder))
+        play = Play(world, histories)
         for step in program:
-            world.run(step)
-        world.catch_up(Random(seed))
+            play.run(step)
+        play.catch_up(Random(seed))
 
         table = world.table()
-        expected = sessionize(event for batch in world.landed.values() for event in batch)
+        expected = sessionize(world.all_events())
         wrong = {row.user for row in set(table) ^ expected}
         for user in sorted(wrong)[:3]:
             note(f"program: {program}")

@@ -144,7 +144,9 @@ def nearby_rows(held: DataFrame, neighbourhoods: DataFrame, rules: SessionRules)
 
 
 def touched_facts(nearby: DataFrame, delivered: DataFrame) -> DataFrame:
-    """Facts of held rows near delivered ones: their sessions, those in no session, and those delivered again.
+    """Facts of held rows near delivered ones: their sessions, and the rows that may change on their own.
+
+    These are the rows in no session, those at the very end of theirs, and those delivered again.
 
     Args:
         nearby: Held rows, see `nearby_rows`.
@@ -156,7 +158,9 @@ def touched_facts(nearby: DataFrame, delivered: DataFrame) -> DataFrame:
     no_bits = F.lit(None).cast("tinyint")
     event = _fact_struct(TIMESTAMP, F.col(EVENT), F.col(DELIVERED_BY), F.lit(None).cast("timestamp"))
     session = _fact_struct(SESSION_START, F.lit(None).cast("string"), no_bits, F.col(SESSION_END))
-    matters_itself = ~in_session | F.col(_IS_REDELIVERED).isNotNull()
+    # A session that begins where another one ends takes over the events of that instant, and leaves the other as it is.
+    at_its_end = F.col(TIMESTAMP) == F.col(SESSION_END)
+    matters_itself = ~in_session | at_its_end | F.col(_IS_REDELIVERED).isNotNull()
     facts = F.array_compact(F.array(F.when(in_session, session), F.when(matters_itself, event)))
     return marked.select(F.inline(facts)).distinct()
 

@@ -1,0 +1,78 @@
+"""A small real warehouse for tests: batches go in as Parquet files, tables come back as plain rows."""
+
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
+
+from sessions_dagster.core.apply import ApplyReport, apply_batches
+from sessions_dagster.core.contract import (
+    EVENT,
+    LATENESS_DAYS,
+    PRODUCT,
+    SESSION_END,
+    SESSION_START,
+    TIMESTAMP,
+    USER,
+    SessionRules,
+)
+from sessions_dagster.core.landing import land_batch
+from sessions_dagster.lake.places import InputRoot, Warehouse
+from sessions_dagster_tests.oracle import Event, SessionizedEvent
+
+
+class World:
+    """A warehouse, the input it is fed from, and what an observer knows to have landed."""
+
+    def __init__(self, spark: SparkSession, folder: Path) -> None:
+        self.spark = spark
+        self.input = InputRoot(str(folder / "input"))
+        self.warehouse = Warehouse(str(folder / "warehouse"))
+        self.landed: dict[date, Sequence[Event]] = {}
+
+    def land(self, day: date, events: Sequence[Event]) -> None:
+        """A batch arrives, in place of the one that did before, and is landed."""
+        write_batch(events, Path(self.input.batch_folder(day)))
+        land_batch(self.spark, self.input, self.warehouse, day, "parquet", landed_at=datetime.now(UTC))
+        self.landed[day] = events
+
+    def materialize(self, first: date, last: date | None = None) -> ApplyReport:
+        """What a run of `sessionized_events` for a key, or a range, does."""
+        days = ((last or first) - first).days
+        window = [first + timedelta(days=offset) for offset in range(-LATENESS_DAYS, days + 1)]
+        return apply_batches(self.spark, self.warehouse, window, SessionRules())
+
+    def all_events(self) -> list[Event]:
+        """The union of what has landed, duplicates included."""
+        return [event for batch in self.landed.values() for event in batch]
+
+    def table(self) -> list[SessionizedEvent]:
+        """The rows of `sessionized_events`."""
+        rows = self.spark.read.format("delta").load(self.warehouse.sessionized_events)
+        # As numbers: Python would read timestamps in the time zone of the machine.
+        times = [F.unix_micros(name).alias(name) for name in (TIMESTAMP, SESSION_START, SESSION_END)]
+        found = rows.select(USER, EVENT, PRODUCT, *times).collect()
+        return [
+            SessionizedEvent(user, event, product, _time(at), start and _time(start), end and _time(end))
+            for user, event, product, at, start, end in found
+        ]
+
+
+def write_batch(events: Sequence[Event], folder: Path) -> None:
+    """Write the file of a batch, its columns in an order of their own."""
+    folder.mkdir(parents=True, exist_ok=True)
+    columns = {
+        TIMESTAMP: pa.array([event.at.replace(tzinfo=UTC) for event in events], pa.timestamp("us", "UTC")),
+        PRODUCT: pa.array([event.product for event in events], pa.string()),
+        USER: pa.array([event.user for event in events], pa.string()),
+        EVENT: pa.array([event.event for event in events], pa.string()),
+    }
+    pq.write_table(pa.table(columns), folder / "events.parquet")
+
+
+def _time(micros: int) -> datetime:
+    return datetime(1970, 1, 1) + timedelta(microseconds=micros)

@@ -1,0 +1,194 @@
+"""What late and corrected batches do to sessions that were written before: the contract, one property a case.
+
+Every case is a user of its own, so all of them go through the same three runs: the batch of the 20th, the batch of the
+21st with what came late, and the batch of the 20th again with other content.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+
+import pytest
+from pyspark.sql import SparkSession
+
+from sessions_dagster.core.apply import ApplyReport
+from sessions_dagster.core.correction import SessionChange
+from sessions_dagster_tests.builders import World
+from sessions_dagster_tests.oracle import Event, sessionize
+
+FIRST, SECOND = date(2025, 9, 20), date(2025, 9, 21)
+
+Bounds = tuple[str, str]
+
+
+def u(clock: str, event: str = "a", day: int = 20) -> Event:
+    """A user action of the 20th, by the clock."""
+    hours, minutes, *seconds = clock.split(":")
+    since_midnight = timedelta(hours=int(hours), minutes=int(minutes), seconds=float(seconds[0]) if seconds else 0)
+    return Event("", event, "idea", datetime(2025, 9, day) + since_midnight)
+
+
+def ide(clock: str, day: int = 20) -> Event:
+    """An IDE event."""
+    return u(clock, "x", day)
+
+
+@dataclass(frozen=True)
+class Case:
+    """What a user's batches bring, and the sessions after each run, each as its bounds by the clock."""
+
+    first: Sequence[Event]
+    late: Sequence[Event]
+    sessions_first: Sequence[Bounds]
+    sessions_late: Sequence[Bounds]
+    first_again: Sequence[Event] | None = None
+    sessions_again: Sequence[Bounds] | None = None
+
+
+CASES = {
+    "a late user action extends a session at its end": Case(
+        [u("09:00")], [u("09:04")], [("09:00", "09:05")], [("09:00", "09:09")]
+    ),
+    "a late user action extends a session at its start": Case(
+        [u("09:04")], [u("09:00")], [("09:04", "09:09")], [("09:00", "09:09")]
+    ),
+    "a late user action joins two sessions": Case(
+        [u("09:00"), u("09:08")], [u("09:04")], [("09:00", "09:05"), ("09:08", "09:13")], [("09:00", "09:13")]
+    ),
+    "late user actions join a chain of sessions": Case(
+        [u("09:00"), u("09:08"), u("09:16")],
+        [u("09:04"), u("09:12")],
+        [("09:00", "09:05"), ("09:08", "09:13"), ("09:16", "09:21")],
+        [("09:00", "09:21")],
+    ),
+    "a user action exactly five minutes later starts a session of its own": Case(
+        [u("09:00")], [u("09:05")], [("09:00", "09:05")], [("09:00", "09:05"), ("09:05", "09:10")]
+    ),
+    "a user action a microsecond sooner does not": Case(
+        [u("09:00")], [u("09:04:59.999999")], [("09:00", "09:05")], [("09:00", "09:09:59.999999")]
+    ),
+    "a late session takes in an IDE event that was in none": Case(
+        [ide("09:03"), ide("09:20")], [u("09:00")], [], [("09:00", "09:05")]
+    ),
+    "a late session takes in an IDE event at its very end": Case(
+        [ide("09:05")], [u("09:00")], [], [("09:00", "09:05")]
+    ),
+    "an IDE event where a late session begins leaves the one that ends there": Case(
+        [u("09:00"), ide("09:05")], [u("09:05")], [("09:00", "09:05")], [("09:00", "09:05"), ("09:05", "09:10")]
+    ),
+    "a late IDE event finds its session and changes none": Case(
+        [u("09:00"), u("09:03")], [ide("09:07")], [("09:00", "09:08")], [("09:00", "09:08")]
+    ),
+    "an event delivered again changes nothing": Case(
+        [u("09:00"), ide("09:01")], [u("09:00"), ide("09:01")], [("09:00", "09:05")], [("09:00", "09:05")]
+    ),
+    "a session crosses midnight when the next day arrives": Case(
+        [u("23:58")], [u("00:02", day=21)], [("23:58", "00:03")], [("23:58", "00:07")]
+    ),
+    "a late action before midnight joins two days": Case(
+        [u("00:01"), u("23:53", day=19)],
+        [u("23:57", day=19)],
+        [("00:01", "00:06"), ("23:53", "23:58")],
+        [("23:53", "00:06")],
+    ),
+    "a correction that takes an action away splits a session": Case(
+        [u("09:00"), u("09:04"), u("09:08"), ide("09:10")],
+        [],
+        [("09:00", "09:13")],
+        [("09:00", "09:13")],
+        [u("09:00"), u("09:08"), ide("09:10")],
+        [("09:00", "09:05"), ("09:08", "09:13")],
+    ),
+    "a correction shrinks a session and leaves what lay behind in none": Case(
+        [u("09:00"), u("09:04"), ide("09:08")],
+        [],
+        [("09:00", "09:09")],
+        [("09:00", "09:09")],
+        [u("09:00"), ide("09:08")],
+        [("09:00", "09:05")],
+    ),
+    "a correction takes a whole user away": Case(
+        [u("09:00"), ide("09:01")], [], [("09:00", "09:05")], [("09:00", "09:05")], [], []
+    ),
+    "what another batch delivered as well stays": Case(
+        [u("09:00"), u("09:04")], [u("09:04")], [("09:00", "09:09")], [("09:00", "09:09")], [], [("09:04", "09:09")]
+    ),
+    "a correction splits what a late event had joined": Case(
+        [u("09:00"), u("09:04"), u("09:12")],
+        [u("09:08")],
+        [("09:00", "09:09"), ("09:12", "09:17")],
+        [("09:00", "09:17")],
+        [u("09:00"), u("09:12")],
+        [("09:00", "09:05"), ("09:08", "09:17")],
+    ),
+    "an event at the instant of a removed start falls back to the session that ends there": Case(
+        [u("09:00"), u("09:05"), ide("09:05")],
+        [],
+        [("09:00", "09:05"), ("09:05", "09:10")],
+        [("09:00", "09:05"), ("09:05", "09:10")],
+        [u("09:00"), ide("09:05")],
+        [("09:00", "09:05")],
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The table after each of the three runs, as the sessions of each user, and whether it is the oracle's."""
+
+    sessions: Sequence[dict[str, list[Bounds]]]
+    wrong_users: Sequence[set[str]]
+    reports: Sequence[ApplyReport]
+
+
+@pytest.fixture(scope="module")
+def outcome(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    world = World(spark, tmp_path_factory.mktemp("corrections"))
+    sessions, wrong, reports = [], [], []
+    runs: list[tuple[date, dict[str, Sequence[Event]]]] = [
+        (FIRST, {name: case.first for name, case in CASES.items()}),
+        (SECOND, {name: case.late for name, case in CASES.items()}),
+        (FIRST, {name: case.first if case.first_again is None else case.first_again for name, case in CASES.items()}),
+    ]
+    for day, batch in runs:
+        world.land(day, [event._replace(user=name) for name, events in batch.items() for event in events])
+        reports.append(world.materialize(SECOND))
+        table = world.table()
+        wrong.append({row.user for row in set(table) ^ sessionize(world.all_events())})
+        found: dict[str, set[tuple[datetime, datetime]]] = {name: set() for name in CASES}
+        for row in table:
+            if row.start is not None and row.end is not None:
+                found[row.user].add((row.start, row.end))
+        sessions.append({name: sorted(map(_clock, bounds)) for name, bounds in found.items()})
+    return Outcome(sessions, wrong, reports)
+
+
+def _clock(bounds: tuple[datetime, datetime]) -> Bounds:
+    start, end = (at.time().isoformat("auto").removesuffix(":00") for at in bounds)
+    return start, end
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_sessions_after_each_run(outcome: Outcome, name: str) -> None:
+    case = CASES[name]
+    again = case.sessions_late if case.sessions_again is None else case.sessions_again
+    expected = [sorted(case.sessions_first), sorted(case.sessions_late), sorted(again)]
+    assert [after_run[name] for after_run in outcome.sessions] == expected
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_row_is_the_oracles_after_each_run(outcome: Outcome, name: str) -> None:
+    assert [name in wrong for wrong in outcome.wrong_users] == [False, False, False]
+
+
+def test_each_run_is_one_commit(outcome: Outcome) -> None:
+    assert [report.version for report in outcome.reports] == [1, 2, 3]
+
+
+def test_the_report_counts_what_became_of_sessions(outcome: Outcome) -> None:
+    first, late, again = outcome.reports
+    assert first.session_changes == {}
+    assert late.session_changes[SessionChange.MERGED] == 2 + 3 + 2 + 2
+    assert again.session_changes[SessionChange.SPLIT] == 2
+    assert again.session_changes[SessionChange.SHRUNK] == 2
+    assert again.session_changes[SessionChange.REMOVED] == 2
