@@ -18,12 +18,13 @@ from typing import Final, Literal, TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 from py4j.protocol import Py4JJavaError
-from pyspark.errors import AnalysisException, PySparkException
+from pyspark.errors import AnalysisException, ArithmeticException, PySparkException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import (
     ArrayType,
     DataType,
+    IntegerType,
     LongType,
     MapType,
     NullType,
@@ -159,7 +160,7 @@ def _parquet_columns(file: BatchFile) -> frozenset[tuple[object, ...]]:
 def _parquet_rows(spark: SparkSession, files: Sequence[BatchFile]) -> DataFrame:
     try:
         rows = spark.read.parquet(*[file.spark_path for file in files])
-    except AnalysisException as error:
+    except (AnalysisException, ArithmeticException) as error:
         raise BatchError(f"{files[0].uri} has columns that Spark cannot read: {error}") from error
     for name in KEY_COLUMNS:
         if isinstance(rows.schema[name].dataType, ArrayType | MapType | StructType | VariantType):
@@ -178,7 +179,9 @@ def _timestamp_and_text(file: BatchFile, rows: DataFrame) -> tuple[Column, Colum
             return parse_timestamp(column), column
         case NullType():
             timestamp = F.lit(None).cast(TimestampType())
-        case LongType() if _is_nanoseconds(file):
+        case IntegerType() if pa.types.is_null(_arrow_type(file, TIMESTAMP)):
+            timestamp = F.lit(None).cast(TimestampType())
+        case LongType() if pa.types.is_timestamp(_arrow_type(file, TIMESTAMP)):
             # Division goes towards zero; before 1970 that would be up.
             timestamp = F.timestamp_micros(F.expr(f"{TIMESTAMP} div 1000 - int({TIMESTAMP} % 1000 < 0)"))
         case _:
@@ -186,11 +189,13 @@ def _timestamp_and_text(file: BatchFile, rows: DataFrame) -> tuple[Column, Colum
     return timestamp, timestamp.cast(StringType())
 
 
-def _is_nanoseconds(file: BatchFile) -> bool:
-    """Spark reads a Parquet timestamp in nanoseconds as a plain number, which only the footer tells from one."""
+def _arrow_type(file: BatchFile, column: str) -> pa.DataType:
+    """What the footer says of a column that Spark reads as plain numbers.
+
+    These can be a timestamp in nanoseconds, or what others than Spark write where there is not a single value.
+    """
     with file.open() as opened:
-        arrow_type = pq.ParquetFile(opened).schema.to_arrow_schema().field(TIMESTAMP).type
-    return bool(pa.types.is_timestamp(arrow_type))
+        return pq.ParquetFile(opened).schema.to_arrow_schema().field(column).type
 
 
 def _read_csv(spark: SparkSession, files: Sequence[BatchFile]) -> list[DataFrame]:
@@ -200,10 +205,13 @@ def _read_csv(spark: SparkSession, files: Sequence[BatchFile]) -> list[DataFrame
 
 def _csv_header(file: BatchFile) -> tuple[str, ...]:
     try:
-        with file.open_stream() as opened, io.TextIOWrapper(opened, encoding="utf-8-sig", newline="") as text:
+        # Decoding takes many lines at a time, and the header is not to blame for bytes in rows that are no UTF-8.
+        with file.open_stream() as opened, io.TextIOWrapper(opened, "utf-8-sig", "replace", newline="") as text:
             header = next(filter(None, csv.reader(text)), [])
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise BatchError(f"{file.uri} is not a CSV file in UTF-8 ({error}). Deliver it again.") from error
+    except (OSError, csv.Error) as error:
+        raise BatchError(f"{file.uri} is not a CSV file ({error}). Deliver it again.") from error
+    if any(mark in name for name in header for mark in (_NOT_UTF8, "\0")):
+        raise BatchError(f"{file.uri} is not a CSV file in UTF-8: its first line is no text. Deliver it again.")
     _check_columns(file, header)
     return tuple(header)
 

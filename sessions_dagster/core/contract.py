@@ -10,8 +10,13 @@ from enum import StrEnum
 from typing import Final
 
 from pyspark.sql.types import (
+    ArrayType,
     ByteType,
+    DataType,
     DateType,
+    DoubleType,
+    IntegerType,
+    LongType,
     StringType,
     StructField,
     StructType,
@@ -20,6 +25,9 @@ from pyspark.sql.types import (
 
 LATENESS_DAYS: Final = 5
 """A batch of day D may bring events dated D-5 .. D."""
+
+BOT_LIMIT: Final = 100_000
+"""With more events than this in one batch a user is taken for a bot, unless landing is told another limit."""
 
 USER: Final = "user_id"
 EVENT: Final = "event_id"
@@ -35,6 +43,20 @@ LANDED_AT: Final = "landed_at"
 REASON: Final = "reason"
 RECORD: Final = "record"
 SOURCE_FILE: Final = "source_file"
+KIND: Final = "kind"
+OLD_START: Final = "old_start_ts"
+OLD_END: Final = "old_end_ts"
+NEW_START: Final = "new_start_ts"
+NEW_END: Final = "new_end_ts"
+BATCHES: Final = "batches"
+CORRECTED_AT: Final = "corrected_at"
+EVENTS_VERSION: Final = "sessionized_events_version"
+SESSION_DATE: Final = "session_date"
+LAST_DATE: Final = "last_date"
+DATES: Final = "dates"
+MINUTES: Final = "minutes"
+EVENTS: Final = "events"
+USER_ACTIONS: Final = "user_actions"
 
 KEY_COLUMNS: Final = (USER, EVENT, PRODUCT)
 """The string columns that every event must carry, non-empty."""
@@ -59,6 +81,7 @@ class RejectReason(StrEnum):
     UNPARSABLE_TIMESTAMP = "unparsable_timestamp"
     AFTER_BATCH_DAY = "after_batch_day"
     TOO_LATE = "too_late"
+    BOT = "bot"
 
 
 @dataclass(frozen=True)
@@ -89,9 +112,7 @@ class SessionRules:
         return self.timeout // timedelta(microseconds=1)
 
 
-def _described(
-    name: str, type_: StringType | TimestampType | DateType | ByteType, text: str, *, null: bool = False
-) -> StructField:
+def _described(name: str, type_: DataType, text: str, *, null: bool = False) -> StructField:
     return StructField(name, type_, null, {"comment": text})
 
 
@@ -156,5 +177,44 @@ SESSIONIZED_EVENTS_SCHEMA: Final = StructType(
             ByteType(),
             "Bit k: the batch of event_date + k days delivered the event. So a corrected batch takes it away.",
         ),
+    ]
+)
+
+SESSION_CORRECTIONS_SCHEMA: Final = StructType(
+    [
+        _described(USER, StringType(), "Whose session it is."),
+        _described(PRODUCT, StringType(), "The IDE it happened in."),
+        _described(KIND, StringType(), "What became of it: extended, merged, split, shrunk or removed."),
+        _described(OLD_START, TimestampType(), "Its start before (UTC)."),
+        _described(OLD_END, TimestampType(), "Its end before (UTC)."),
+        _described(NEW_START, TimestampType(), "The start of the session it went into (UTC). NULL: none.", null=True),
+        _described(NEW_END, TimestampType(), "The end of the session it went into (UTC). NULL: none.", null=True),
+        _described(
+            BATCHES,
+            ArrayType(DateType()),
+            "The batches that brought it user actions, or as they landed again no longer bring some.",
+        ),
+        _described(CORRECTED_AT, TimestampType(), "When the run that did it wrote this (UTC)."),
+        _described(EVENTS_VERSION, LongType(), "The version of `sessionized_events` that holds the new bounds first."),
+    ]
+)
+
+SESSIONS_SCHEMA: Final = StructType(
+    [
+        _described(USER, StringType(), "Who acted."),
+        _described(PRODUCT, StringType(), "The IDE it happened in."),
+        _described(SESSION_START, TimestampType(), "The first user action (UTC)."),
+        _described(SESSION_END, TimestampType(), "The last user action plus the timeout (UTC), inclusive."),
+        _described(
+            SESSION_ID,
+            StringType(),
+            "`user_id#product_code#session_start_ts`: a label; join on user, product and start instead.",
+        ),
+        _described(MINUTES, DoubleType(), "Minutes from the start to the end, the timeout included."),
+        _described(EVENTS, LongType(), "Events in it, user actions included."),
+        _described(USER_ACTIONS, LongType(), "User actions in it."),
+        _described(SESSION_DATE, DateType(), "The UTC date of `session_start_ts`."),
+        _described(LAST_DATE, DateType(), "The UTC date of `session_end_ts`."),
+        _described(DATES, IntegerType(), "How many dates it spans: those from `session_date` to `last_date`."),
     ]
 )

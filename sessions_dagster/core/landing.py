@@ -4,12 +4,12 @@ What a delivered row is, whatever the format of its file, is in `batch`.
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Final
 
-from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, Observation, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import DateType, StructType, TimestampType
 
@@ -23,8 +23,10 @@ from sessions_dagster.core.batch import (
 )
 from sessions_dagster.core.contract import (
     BATCH_DATE,
+    BOT_LIMIT,
     EVENT,
     EVENT_DATE,
+    EVENT_IDENTITY,
     LANDED_AT,
     LATENESS_DAYS,
     PRODUCT,
@@ -39,6 +41,10 @@ from sessions_dagster.core.tables import ensure_table, replace_slice
 from sessions_dagster.lake.places import InputRoot, Warehouse
 
 _ROWS_WORTH_A_FILE: Final = 100_000
+_BYTES_WORTH_A_FILE: Final = 1024 * 1024
+
+_ACCEPTED: Final = "accepted"
+_LATE: Final = "late"
 
 
 @dataclass(frozen=True)
@@ -68,21 +74,6 @@ class LandingReport:
     seconds: float
 
 
-@dataclass(frozen=True)
-class _Counts:
-    accepted: int
-    late: int
-    rejected: Mapping[RejectReason, int]
-
-    @property
-    def rejected_rows(self) -> int:
-        return sum(self.rejected.values())
-
-    @property
-    def rows(self) -> int:
-        return self.accepted + self.rejected_rows
-
-
 def land_batch(
     spark: SparkSession,
     input_root: InputRoot,
@@ -90,10 +81,12 @@ def land_batch(
     day: date,
     input_format: InputFormat,
     landed_at: datetime,
+    bot_limit: int | None = BOT_LIMIT,
 ) -> LandingReport:
     """Read a batch and replace its slices of `raw_events` and `rejected_events`; all other slices stay as they are.
 
-    Each slice is replaced in one commit, the rejected rows first. Both tables are created if they are missing.
+    Each slice is replaced in one commit, the accepted rows first: writing them also counts all others. Both tables are
+    created if they are missing.
 
     Args:
         spark: A session with Delta, in UTC, with `spark.sql.legacy.parquet.nanosAsLong`.
@@ -103,6 +96,7 @@ def land_batch(
         input_format: The format of all its files.
         landed_at: Now, with a time zone. What tells this landing from any other one of the batch: kept in milliseconds,
             the precision of the statistics in a Delta log.
+        bot_limit: A user with more distinct events than this in the batch is a bot; None: nobody is.
 
     Raises:
         BatchError: If the batch cannot be landed as a whole. Both tables are as before.
@@ -112,31 +106,39 @@ def land_batch(
     if landed_at.tzinfo is None:
         raise ValueError(f"landed_at must have a time zone, {landed_at} has none")
     files = batch_files(input_root, day)
+    size = sum(file.size for file in files)
     with broken_files_named():
         rows = classify(read_batch(spark, files, input_format), day)
-        counts = _counts(rows, day)
+        if bot_limit is not None:
+            rows = reject_users(rows, find_bots(rows, bot_limit))
+        counts = Observation()
         with warehouse.writing():
             _ensure_tables(spark, warehouse)
+            raw_version = replace_slice(
+                warehouse.raw_events,
+                day,
+                _slice(accepted_events(rows.observe(counts, *_tallies(day))), day, landed_at).coalesce(
+                    _files_for(size, _BYTES_WORTH_A_FILE, spark)
+                ),
+            )
+            rejected = _rejected_in(counts)
+            rejected_rows = sum(rejected.values())
             rejected_version = replace_slice(
                 warehouse.rejected_events,
                 day,
                 # Gathered from all tasks of the read: there are few of them, and they need few files.
-                _slice(rejected_events(rows), day, landed_at).repartition(_files_for(counts.rejected_rows, spark)),
-                counts.rejected_rows,
-            )
-            raw_version = replace_slice(
-                warehouse.raw_events,
-                day,
-                _slice(accepted_events(rows), day, landed_at).coalesce(_files_for(counts.rows, spark)),
-                counts.accepted,
+                _slice(rejected_events(rows), day, landed_at).repartition(
+                    _files_for(rejected_rows, _ROWS_WORTH_A_FILE, spark)
+                ),
+                row_count=rejected_rows,
             )
     return LandingReport(
         day=day,
         files=len(files),
-        bytes=sum(file.size for file in files),
-        accepted=counts.accepted,
-        late=counts.late,
-        rejected=counts.rejected,
+        bytes=size,
+        accepted=counts.get[_ACCEPTED],
+        late=counts.get[_LATE],
+        rejected=rejected,
         raw_events_version=raw_version,
         rejected_events_version=rejected_version,
         seconds=time.monotonic() - began,
@@ -160,13 +162,46 @@ def classify(delivered: DataFrame, day: date) -> DataFrame:
         RejectReason.EMPTY_USER_ID: _is_empty(USER),
         RejectReason.EMPTY_EVENT_ID: _is_empty(EVENT),
         RejectReason.EMPTY_PRODUCT_CODE: _is_empty(PRODUCT),
-        RejectReason.MISSING_TIMESTAMP: _is_empty(TIMESTAMP_TEXT),
+        # The text only where it counts: from a timestamp of another type it has to be made.
+        RejectReason.MISSING_TIMESTAMP: F.col(TIMESTAMP).isNull() & _is_empty(TIMESTAMP_TEXT),
         RejectReason.UNPARSABLE_TIMESTAMP: F.col(TIMESTAMP).isNull(),
         RejectReason.AFTER_BATCH_DAY: event_date > F.lit(day),
         RejectReason.TOO_LATE: event_date < F.lit(day - timedelta(days=LATENESS_DAYS)),
     }
-    reason = F.coalesce(*[F.when(verdicts[reason], F.lit(reason.value)) for reason in RejectReason])
+    in_order = [reason for reason in RejectReason if reason in verdicts]
+    reason = F.coalesce(*[F.when(verdicts[reason], F.lit(reason.value)) for reason in in_order])
     return delivered.select("*", event_date.alias(EVENT_DATE), reason.alias(REASON))
+
+
+def find_bots(classified: DataFrame, bot_limit: int) -> list[str]:
+    """The users who have more distinct accepted events in the batch than the limit allows, in order.
+
+    Args:
+        classified: Rows as `classify` gives them.
+        bot_limit: So many events are still fine.
+    """
+    # First a pass over one column: hardly ever is anybody suspect, and then nothing else is read.
+    suspects = _busy(classified.where(F.col(USER).isNotNull()).select(USER), bot_limit)
+    if not suspects:
+        return []
+    events = accepted_events(classified).where(F.col(USER).isin(*suspects))
+    return _busy(events.select(*EVENT_IDENTITY).distinct(), bot_limit)
+
+
+def reject_users(classified: DataFrame, bots: Collection[str]) -> DataFrame:
+    """Give every accepted row of some users the reason `bot`.
+
+    Args:
+        classified: Rows as `classify` gives them.
+        bots: The users.
+
+    Returns:
+        The same rows and columns.
+    """
+    if not bots:
+        return classified
+    is_bot = F.col(REASON).isNull() & F.col(USER).isin(*bots)
+    return classified.withColumn(REASON, F.when(is_bot, F.lit(RejectReason.BOT.value)).otherwise(F.col(REASON)))
 
 
 def accepted_events(classified: DataFrame) -> DataFrame:
@@ -203,18 +238,24 @@ def _is_empty(column: str) -> Column:
     return F.col(column).isNull() | (F.col(column) == "")
 
 
-def _counts(classified: DataFrame, day: date) -> _Counts:
-    """A pass that reads the four columns only. It costs less than keeping rows in memory for the writes that follow."""
-    late = F.count_if(F.col(EVENT_DATE) < F.lit(day))
-    by_reason = classified.groupBy(REASON).agg(F.count("*").alias("rows"), late.alias("late")).collect()
-    accepted = [row for row in by_reason if row[REASON] is None]
-    rejected = {row[REASON]: row["rows"] for row in by_reason}
-    return _Counts(
-        accepted=sum(row["rows"] for row in accepted),
-        late=sum(row["late"] for row in accepted),
-        rejected={reason: rejected[reason] for reason in RejectReason if reason in rejected},
-    )
+def _busy(rows: DataFrame, limit: int) -> list[str]:
+    busy = rows.groupBy(USER).count().where(F.col("count") > limit)
+    return sorted(row[USER] for row in busy.collect())
 
 
-def _files_for(rows: int, spark: SparkSession) -> int:
-    return max(1, min(spark.sparkContext.defaultParallelism, rows // _ROWS_WORTH_A_FILE))
+def _tallies(day: date) -> list[Column]:
+    """What is counted of all classified rows while the accepted ones are written."""
+    is_accepted = F.col(REASON).isNull()
+    return [
+        F.count_if(is_accepted).alias(_ACCEPTED),
+        F.count_if(is_accepted & (F.col(EVENT_DATE) < F.lit(day))).alias(_LATE),
+        *[F.count_if(F.col(REASON) == reason.value).alias(reason.value) for reason in RejectReason],
+    ]
+
+
+def _rejected_in(counts: Observation) -> dict[RejectReason, int]:
+    return {reason: counts.get[reason.value] for reason in RejectReason if counts.get[reason.value]}
+
+
+def _files_for(amount: int, worth_a_file: int, spark: SparkSession) -> int:
+    return max(1, min(spark.sparkContext.defaultParallelism, amount // worth_a_file))

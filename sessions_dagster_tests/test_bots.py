@@ -1,0 +1,151 @@
+"""The bot filter: a user with too many events in a batch is quarantined, by the content of that batch alone."""
+
+from collections.abc import Sequence
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+import dagster as dg
+import pytest
+from deltalake import DeltaTable
+from pydantic import ValidationError
+from pyspark.sql import SparkSession
+
+from sessions_dagster.core.contract import BATCH_DATE, BOT_LIMIT, REASON, USER, RejectReason
+from sessions_dagster.core.landing import LandingReport
+from sessions_dagster.definitions import build_defs
+from sessions_dagster.orchestration.resources import BOT_LIMIT_VARIABLE, LakeResource, LandingResource
+from sessions_dagster_tests.builders import World, write_batch
+from sessions_dagster_tests.oracle import Event, sessionize
+
+LIMIT: Final = 3
+DAY: Final = date(2025, 9, 20)
+NEXT_DAY: Final = DAY + timedelta(days=1)
+NOON: Final = datetime(2025, 9, 20, 12)
+
+
+def _events(user: str, count: int, first: datetime = NOON) -> list[Event]:
+    return [Event(user, "a", "idea", first + timedelta(minutes=number)) for number in range(count)]
+
+
+AT_THE_LIMIT: Final = _events("at the limit", LIMIT)
+OVER_IT: Final = _events("over it", LIMIT + 1)
+DELIVERED_TWICE: Final = _events("delivered twice", LIMIT) * 2
+IN_TWO_PRODUCTS: Final = [
+    *_events("in two products", 2),
+    *(event._replace(product="pyc") for event in _events("in two products", 2)),
+]
+PARTLY_TOO_LATE: Final = [*_events("partly too late", LIMIT), *_events("partly too late", 2, datetime(2025, 9, 1))]
+OVER_IT_BEFORE: Final = [*OVER_IT[:-1], *_events("over it", 1, NOON - timedelta(days=2)), *_events("over it", 1)]
+BATCH: Final = [*AT_THE_LIMIT, *OVER_IT_BEFORE, *DELIVERED_TWICE, *IN_TWO_PRODUCTS, *PARTLY_TOO_LATE]
+
+
+class Landed:
+    """A batch that has landed."""
+
+    def __init__(self, world: World, events: Sequence[Event], bot_limit: int | None) -> None:
+        self.report: LandingReport = world.land(DAY, events, bot_limit)
+        self.accepted = _slice(world.warehouse.raw_events)
+        self.rejected = _slice(world.warehouse.rejected_events)
+
+    def users(self) -> set[str]:
+        return {row[USER] for row in self.accepted}
+
+
+def _slice(table: str) -> list[dict[str, str]]:
+    rows: list[dict[str, str]] = DeltaTable(table).to_pyarrow_table(filters=[(BATCH_DATE, "=", DAY)]).to_pylist()
+    return rows
+
+
+@pytest.fixture(scope="module")
+def landed(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Landed:
+    return Landed(World(spark, tmp_path_factory.mktemp("bots")), BATCH, LIMIT)
+
+
+def _reasons(landed: Landed, user: str) -> list[str]:
+    return sorted(row[REASON] for row in landed.rejected if row[USER] == user)
+
+
+def test_as_many_events_as_the_limit_are_fine(landed: Landed) -> None:
+    assert _reasons(landed, "at the limit") == []
+
+
+def test_one_more_and_every_row_of_the_user_is_rejected_as_of_a_bot(landed: Landed) -> None:
+    assert _reasons(landed, "over it") == [RejectReason.BOT] * len(OVER_IT_BEFORE)
+    assert "over it" not in landed.users()
+
+
+def test_an_event_that_is_delivered_twice_counts_once(landed: Landed) -> None:
+    assert _reasons(landed, "delivered twice") == []
+
+
+def test_the_events_of_all_products_count(landed: Landed) -> None:
+    assert _reasons(landed, "in two products") == [RejectReason.BOT] * 4
+
+
+def test_rows_that_are_rejected_anyway_do_not_count_and_keep_their_reason(landed: Landed) -> None:
+    assert _reasons(landed, "partly too late") == [RejectReason.TOO_LATE] * 2
+    assert "partly too late" in landed.users()
+
+
+def test_the_report_counts_bots_as_rejected_and_not_as_accepted(landed: Landed) -> None:
+    assert landed.report.accepted == len(landed.accepted)
+    assert landed.report.rejected == {RejectReason.TOO_LATE: 2, RejectReason.BOT: len(OVER_IT_BEFORE) + 4}
+    assert landed.report.late == 0
+
+
+def test_without_a_limit_nobody_is_a_bot(spark: SparkSession, tmp_path: Path) -> None:
+    landed = Landed(World(spark, tmp_path), BATCH, None)
+    assert landed.users() == {event.user for event in BATCH}
+
+
+def test_a_user_is_let_back_in_by_a_higher_limit_and_another_landing(spark: SparkSession, tmp_path: Path) -> None:
+    world = World(spark, tmp_path)
+    for limit, expected in ((LIMIT, AT_THE_LIMIT), (LIMIT + 1, AT_THE_LIMIT + OVER_IT), (LIMIT, AT_THE_LIMIT)):
+        world.land(DAY, [*AT_THE_LIMIT, *OVER_IT], limit)
+        world.materialize(DAY)
+        assert set(world.table()) == sessionize(expected)
+
+
+def test_who_is_a_bot_depends_on_no_other_batch_and_on_no_order(spark: SparkSession, tmp_path: Path) -> None:
+    # Over the limit in both batches together, and in the last one alone.
+    batches = {
+        DAY: _events("over it", LIMIT),
+        NEXT_DAY: _events("over it", LIMIT - 1, NOON + timedelta(hours=1)),
+        NEXT_DAY + timedelta(days=1): _events("over it", LIMIT + 1, NOON + timedelta(hours=2)),
+    }
+    expected = sessionize([*batches[DAY], *batches[NEXT_DAY]])
+    for number, order in enumerate((sorted(batches), sorted(batches, reverse=True))):
+        world = World(spark, tmp_path / str(number))
+        for day in order:
+            world.land(day, batches[day], LIMIT)
+            world.materialize(day)
+        assert set(world.table()) == expected, order
+
+
+def test_the_asset_lands_by_the_limit_of_its_resource_and_counts_bots(spark: SparkSession, tmp_path: Path) -> None:
+    world = World(spark, tmp_path)
+    write_batch([*AT_THE_LIMIT, *OVER_IT], Path(world.input.batch_folder(DAY)))
+    defs = build_defs(
+        lake=LakeResource(input_root=world.input.root, warehouse_root=world.warehouse.root),
+        landing=LandingResource(bot_limit=LIMIT),
+    )
+    job = defs.resolve_implicit_global_asset_job_def()
+    result = job.execute_in_process(partition_key=str(DAY), asset_selection=[dg.AssetKey("raw_events")])
+    (event,) = result.asset_materializations_for_node("raw_events")
+    assert event.metadata["rejected_bot"].value == len(OVER_IT)
+    assert event.metadata["dagster/row_count"].value == len(AT_THE_LIMIT)
+
+
+def test_the_limit_is_that_of_the_contract_and_0_turns_the_filter_off() -> None:
+    assert LandingResource().limit == BOT_LIMIT == 100_000
+    assert LandingResource(bot_limit=0).limit is None
+    with pytest.raises(ValidationError, match="bot_limit"):
+        LandingResource(bot_limit=-1)
+
+
+def test_the_environment_sets_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(BOT_LIMIT_VARIABLE, "7")
+    landing = (build_defs().resources or {})["landing"]
+    assert isinstance(landing, LandingResource)
+    assert landing.process_config_and_initialize().limit == 7

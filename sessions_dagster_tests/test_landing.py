@@ -1,0 +1,840 @@
+"""Landing: what is accepted, what is rejected and why, what is replaced, and what stops a batch without a trace.
+
+All batches here go into one warehouse, each on a day of its own and with many cases in it.
+"""
+
+import gzip
+import json
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+from shutil import rmtree
+from typing import Any, Final, NamedTuple
+from urllib.parse import unquote
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from deltalake import DeltaTable
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
+
+from sessions_dagster.core.batch import BatchError, InputFormat, parse_timestamp
+from sessions_dagster.core.contract import (
+    BATCH_DATE,
+    EVENT,
+    EVENT_DATE,
+    LANDED_AT,
+    PRODUCT,
+    RAW_EVENTS_SCHEMA,
+    REASON,
+    RECORD,
+    REJECTED_EVENTS_SCHEMA,
+    SOURCE_FILE,
+    TIMESTAMP,
+    USER,
+    RejectReason,
+)
+from sessions_dagster.core.landing import LandingReport, land_batch
+from sessions_dagster.lake.places import InputRoot, Warehouse
+
+EPOCH: Final = datetime(1970, 1, 1)
+COLUMNS: Final = (USER, EVENT, PRODUCT, TIMESTAMP)
+
+
+Row = dict[str, Any]
+
+
+class Accepted(NamedTuple):
+    """A row of `raw_events` without those columns that are the same in a whole slice; UTC, naive."""
+
+    user: str
+    event: str
+    product: str
+    at: datetime
+
+
+class Lake:
+    """A warehouse and the input it is fed from."""
+
+    def __init__(self, spark: SparkSession, folder: Path) -> None:
+        self.spark = spark
+        self.input = InputRoot(str(folder / "input"))
+        self.warehouse = Warehouse(str(folder / "warehouse"))
+
+    def folder(self, day: date) -> Path:
+        """The folder of a batch, made if it is missing."""
+        folder = Path(self.input.batch_folder(day))
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def land(
+        self, day: date, input_format: InputFormat = "parquet", landed_at: datetime | None = None
+    ) -> LandingReport:
+        return land_batch(self.spark, self.input, self.warehouse, day, input_format, landed_at or datetime.now(UTC))
+
+    def accepted(self, day: date) -> list[Accepted]:
+        """A slice of `raw_events`, in order."""
+        rows = self.rows(self.warehouse.raw_events, day)
+        return sorted(Accepted(row[USER], row[EVENT], row[PRODUCT], naive(row[TIMESTAMP])) for row in rows)
+
+    def rejected(self, day: date) -> list[Row]:
+        """A slice of `rejected_events`."""
+        return self.rows(self.warehouse.rejected_events, day)
+
+    def rows(self, table: str, day: date) -> list[Row]:
+        """A slice, read without Spark."""
+        rows = DeltaTable(table).to_pyarrow_table(filters=[(BATCH_DATE, "=", day)])
+        found: list[Row] = rows.to_pylist()
+        return found
+
+    def versions(self) -> list[int]:
+        """The versions of `raw_events` and `rejected_events`."""
+        return [DeltaTable(uri).version() for uri in (self.warehouse.raw_events, self.warehouse.rejected_events)]
+
+
+def naive(at: datetime) -> datetime:
+    return at.astimezone(UTC).replace(tzinfo=None)
+
+
+@pytest.fixture(scope="module")
+def lake(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Lake:
+    return Lake(spark, tmp_path_factory.mktemp("lake"))
+
+
+def at(text: str) -> datetime:
+    return datetime.fromisoformat(text)
+
+
+def text_columns(rows: Sequence[Mapping[str, str | None]], *names: str) -> pa.Table:
+    """A table of text."""
+    return pa.table({name: pa.array([row.get(name) for row in rows], pa.string()) for name in names})
+
+
+# --- timestamps in text ----------------------------------------------------------------------------------------------
+
+TEXTS: Final[Mapping[str, str | None]] = {
+    "2025-09-20 10:00:00": "2025-09-20 10:00:00",
+    "2025-09-20T10:00:00": "2025-09-20 10:00:00",
+    "2025-09-20 10:00": "2025-09-20 10:00:00",
+    "2025-9-5 1:02:03": "2025-09-05 01:02:03",
+    " 2025-09-20 10:00:00 ": "2025-09-20 10:00:00",
+    "2025-09-20 10:00:00.5": "2025-09-20 10:00:00.500000",
+    "2025-09-20 10:00:00.123456": "2025-09-20 10:00:00.123456",
+    "2025-09-20 10:00:00.123456999": "2025-09-20 10:00:00.123456",
+    "1969-12-31 23:59:59.9999999": "1969-12-31 23:59:59.999999",
+    "0001-01-01 00:00:00": "0001-01-01 00:00:00",
+    "2025-09-20T10:00:00Z": "2025-09-20 10:00:00",
+    "2025-09-20T10:00Z": "2025-09-20 10:00:00",
+    "2025-09-20 10:00:00 UTC": "2025-09-20 10:00:00",
+    "2025-09-20T10:00:00+02:00": "2025-09-20 08:00:00",
+    "2025-09-20T10:00:00.123456+02:00": "2025-09-20 08:00:00.123456",
+    "2025-09-20 10:00:00+02": "2025-09-20 08:00:00",
+    "2025-09-20 10:00:00+0200": "2025-09-20 08:00:00",
+    "2025-09-20 10:00-05:00": "2025-09-20 15:00:00",
+    "2025-09-20 01:00:00+02:00": "2025-09-19 23:00:00",
+    "2025-09-20 10:00:00 Europe/Berlin": "2025-09-20 08:00:00",
+    "2025-12-20 10:00:00 Europe/Berlin": "2025-12-20 09:00:00",
+    "": None,
+    "  ": None,
+    "yesterday": None,
+    "now": None,
+    "2025": None,
+    "2025-09-20": None,
+    "2025-09-20 10": None,
+    "12:00:00": None,
+    "1758362400": None,
+    "20250920T100000": None,
+    "09/20/2025 10:00": None,
+    "2025-02-30 10:00:00": None,
+    "2025-09-20 24:00:00": None,
+    "2025-09-20 10:60:00": None,
+    "2025-09-20 10:00:60": None,
+    "2025-09-20 10:00:00 PM": None,
+    "2025-09-20 10:00:00+19:00": None,
+    "2025-09-20 10:00:00 Mars/Olympus": None,
+}
+
+
+@pytest.fixture(scope="module")
+def parsed(spark: SparkSession) -> Mapping[str, datetime | None]:
+    texts = spark.createDataFrame(pa.table({"text": list(TEXTS)}))
+    rows = texts.select("text", F.unix_micros(parse_timestamp(F.col("text")))).collect()
+    return {text: None if micros is None else EPOCH + timedelta(microseconds=micros) for text, micros in rows}
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_a_timestamp_in_text(parsed: Mapping[str, datetime | None], text: str) -> None:
+    expected = TEXTS[text]
+    assert parsed[text] == (None if expected is None else at(expected))
+
+
+# --- what is accepted, and why what is not is not --------------------------------------------------------------------
+
+DAY: Final = date(2025, 9, 20)
+GOOD: Final = {EVENT: "a", PRODUCT: "idea", TIMESTAMP: "2025-09-20 10:00:00"}
+
+Overrides = Mapping[str, str | None]
+"""What a row has other than a good one, whose user is named like its case."""
+
+VERDICTS: Final[Mapping[str, tuple[Overrides, RejectReason | None]]] = {
+    "good": ({}, None),
+    "blank but not empty": ({EVENT: " ", PRODUCT: " "}, None),
+    "user is NULL": ({USER: None}, RejectReason.EMPTY_USER_ID),
+    "user is empty": ({USER: ""}, RejectReason.EMPTY_USER_ID),
+    "event is NULL": ({EVENT: None}, RejectReason.EMPTY_EVENT_ID),
+    "event is empty": ({EVENT: ""}, RejectReason.EMPTY_EVENT_ID),
+    "product is NULL": ({PRODUCT: None}, RejectReason.EMPTY_PRODUCT_CODE),
+    "product is empty": ({PRODUCT: ""}, RejectReason.EMPTY_PRODUCT_CODE),
+    "timestamp is NULL": ({TIMESTAMP: None}, RejectReason.MISSING_TIMESTAMP),
+    "timestamp is empty": ({TIMESTAMP: ""}, RejectReason.MISSING_TIMESTAMP),
+    "timestamp is a word": ({TIMESTAMP: "yesterday"}, RejectReason.UNPARSABLE_TIMESTAMP),
+    "timestamp is blank": ({TIMESTAMP: " "}, RejectReason.UNPARSABLE_TIMESTAMP),
+    "last microsecond of the day": ({TIMESTAMP: "2025-09-20 23:59:59.999999"}, None),
+    "next midnight": ({TIMESTAMP: "2025-09-21 00:00:00"}, RejectReason.AFTER_BATCH_DAY),
+    "next midnight in UTC only": ({TIMESTAMP: "2025-09-20 23:00:00-01:00"}, RejectReason.AFTER_BATCH_DAY),
+    "next midnight in its zone only": ({TIMESTAMP: "2025-09-21 00:30:00+01:00"}, None),
+    "five days before": ({TIMESTAMP: "2025-09-15 00:00:00"}, None),
+    "a microsecond too late": ({TIMESTAMP: "2025-09-14 23:59:59.999999"}, RejectReason.TOO_LATE),
+    "too late in UTC only": ({TIMESTAMP: "2025-09-15 00:30:00+01:00"}, RejectReason.TOO_LATE),
+    "all of it is NULL": (dict.fromkeys(COLUMNS), RejectReason.EMPTY_USER_ID),
+    "no user, event, product, and too late": (
+        {USER: "", EVENT: "", PRODUCT: "", TIMESTAMP: "2025-01-01 00:00:00"},
+        RejectReason.EMPTY_USER_ID,
+    ),
+    "no event, product and timestamp": (
+        {EVENT: "", PRODUCT: None, TIMESTAMP: None},
+        RejectReason.EMPTY_EVENT_ID,
+    ),
+    "no product and timestamp": ({PRODUCT: "", TIMESTAMP: None}, RejectReason.EMPTY_PRODUCT_CODE),
+    "no product, timestamp is a word": ({PRODUCT: "", TIMESTAMP: "yesterday"}, RejectReason.EMPTY_PRODUCT_CODE),
+    "no product, after the day": ({PRODUCT: "", TIMESTAMP: "2025-09-21 10:00:00"}, RejectReason.EMPTY_PRODUCT_CODE),
+}
+
+
+def delivered(case: str) -> dict[str, str | None]:
+    return {"case": case, USER: case, **GOOD, **VERDICTS[case][0]}
+
+
+@dataclass(frozen=True)
+class Landed:
+    """A landing, and what it left behind."""
+
+    report: LandingReport
+    accepted: Sequence[Accepted]
+    rejected: Sequence[Row]
+
+    @property
+    def reasons(self) -> dict[str, str]:
+        """The reason of each rejected record."""
+        return {row[RECORD]: row[REASON] for row in self.rejected}
+
+
+def landed(lake: Lake, day: date, input_format: InputFormat = "parquet") -> Landed:
+    return Landed(lake.land(day, input_format), lake.accepted(day), lake.rejected(day))
+
+
+@pytest.fixture(scope="module")
+def verdicts(lake: Lake) -> Landed:
+    rows = text_columns([delivered(case) for case in VERDICTS], *COLUMNS, "case")
+    pq.write_table(rows, lake.folder(DAY) / "verdicts.parquet")
+    return landed(lake, DAY)
+
+
+@pytest.mark.parametrize("case", VERDICTS)
+def test_a_row_is_accepted_or_rejected_with_the_first_reason_there_is(verdicts: Landed, case: str) -> None:
+    accepted: list[RejectReason | None] = [None for row in verdicts.accepted if row.user == case]
+    rejected = [RejectReason(row[REASON]) for row in verdicts.rejected if json.loads(row[RECORD])["case"] == case]
+    assert accepted + rejected == [VERDICTS[case][1]]
+
+
+def test_a_rejected_row_is_kept_as_it_was_delivered(verdicts: Landed) -> None:
+    for row in verdicts.rejected:
+        record = json.loads(row[RECORD])
+        assert record == delivered(record["case"])
+        assert {name: row[name] for name in COLUMNS} == {name: record[name] for name in COLUMNS}
+        assert row[SOURCE_FILE].endswith(f"date={DAY}/verdicts.parquet")
+
+
+def test_the_event_date_is_the_utc_date_of_the_timestamp(lake: Lake, verdicts: Landed) -> None:
+    for row in lake.rows(lake.warehouse.raw_events, DAY):
+        assert row[EVENT_DATE] == naive(row[TIMESTAMP]).date()
+
+
+def test_the_report_counts_what_the_tables_hold(lake: Lake, verdicts: Landed) -> None:
+    report = verdicts.report
+    reasons = [row[REASON] for row in verdicts.rejected]
+    assert report.accepted == len(verdicts.accepted)
+    assert report.late == sum(row.at.date() < DAY for row in verdicts.accepted) == 1
+    assert report.rejected == {reason: reasons.count(reason) for reason in RejectReason if reason in reasons}
+    assert (report.files, report.bytes) == (1, (lake.folder(DAY) / "verdicts.parquet").stat().st_size)
+
+
+@pytest.mark.usefixtures("verdicts")
+def test_the_tables_are_as_the_contract_says(lake: Lake) -> None:
+    for uri, schema in (
+        (lake.warehouse.raw_events, RAW_EVENTS_SCHEMA),
+        (lake.warehouse.rejected_events, REJECTED_EVENTS_SCHEMA),
+    ):
+        assert [field.name for field in DeltaTable(uri).schema().fields] == schema.names
+        assert DeltaTable(uri).metadata().partition_columns == [BATCH_DATE]
+
+
+# --- Parquet ---------------------------------------------------------------------------------------------------------
+
+NEW_YEAR: Final = date(1970, 1, 1)
+MOMENTS_NS: Final = (-500, -1_000, -1_001, 43_200_123_456_789)
+"""Around 1970, where a careless division goes up."""
+IN_MICROSECONDS: Final = [EPOCH + timedelta(microseconds=ns // 1_000) for ns in MOMENTS_NS]
+IN_MILLISECONDS: Final = [EPOCH + timedelta(milliseconds=ns // 1_000_000) for ns in MOMENTS_NS]
+
+
+def moments(unit: str, zone: str | None = None) -> pa.Array:
+    divisor = {"ms": 1_000_000, "us": 1_000, "ns": 1}[unit]
+    return pa.array([ns // divisor for ns in MOMENTS_NS], pa.int64()).cast(pa.timestamp(unit, zone))
+
+
+def in_text(form: str, hours: int = 0) -> pa.Array:
+    return pa.array([f"{moment + timedelta(hours=hours):{form}}" for moment in IN_MICROSECONDS])
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A way to write the moments, and what they are read as."""
+
+    timestamps: pa.Array
+    read_as: Sequence[datetime]
+    options: Mapping[str, Any]
+
+
+def kind(timestamps: pa.Array, read_as: Sequence[datetime] = IN_MICROSECONDS, **options: Any) -> Kind:
+    return Kind(timestamps, read_as, options)
+
+
+KINDS: Final[Mapping[str, Kind]] = {
+    "milliseconds": kind(moments("ms", "UTC"), IN_MILLISECONDS),
+    "milliseconds without zone": kind(moments("ms"), IN_MILLISECONDS),
+    "microseconds": kind(moments("us", "UTC")),
+    "microseconds of another zone": kind(moments("us", "Europe/Berlin")),
+    "microseconds without zone": kind(moments("us")),
+    "nanoseconds": kind(moments("ns", "UTC")),
+    "nanoseconds without zone": kind(moments("ns")),
+    "INT96": kind(moments("ns"), use_deprecated_int96_timestamps=True),
+    "text": kind(in_text("%Y-%m-%d %H:%M:%S.%f")),
+    "text with a zone": kind(in_text("%Y-%m-%dT%H:%M:%S.%f+02:00", hours=2)),
+    "text in a dictionary": kind(in_text("%Y-%m-%d %H:%M:%S.%f").dictionary_encode()),
+    "long text": kind(in_text("%Y-%m-%d %H:%M:%S.%f").cast(pa.large_string())),
+}
+
+EXTRAS: Final = (
+    pa.array([1, None, 3, 4], pa.int8()),
+    pa.array([[1], [], None, [2, 3]]),
+    pa.array([{"deep": {"er": 1}}] * 4),
+    pa.array([b"\x00\xff"] * 4),
+    moments("ns"),
+)
+
+
+@pytest.fixture(scope="module")
+def kinds(lake: Lake) -> Landed:
+    """A file of each kind: its columns in an order of its own, others among them."""
+    folder = lake.folder(NEW_YEAR)
+    for number, (name, kind) in enumerate(KINDS.items()):
+        columns = {
+            USER: pa.array([name] * 4),
+            EVENT: pa.array(["a"] * 4),
+            PRODUCT: pa.array(["idea"] * 4),
+            TIMESTAMP: kind.timestamps,
+            f"extra {number}": EXTRAS[number % len(EXTRAS)],
+        }
+        order = random.Random(number).sample(list(columns), len(columns))
+        pq.write_table(pa.table({each: columns[each] for each in order}), folder / f"{number}.parquet", **kind.options)
+    others = {
+        "years": pa.array([-62_135_596_800_000_000, 2**63 - 1], pa.int64()).cast(pa.timestamp("us", "UTC")),
+        "nothing": pa.nulls(2),
+        "numbers": moments("us")[:2],
+    }
+    for name, timestamps in others.items():
+        users = pa.array([5, 6]) if name == "numbers" else pa.array([name] * 2)
+        columns = {TIMESTAMP: timestamps, USER: users, EVENT: ["a"] * 2, PRODUCT: ["idea"] * 2}
+        pq.write_table(pa.table(columns), folder / f"{name}.parquet")
+    return landed(lake, NEW_YEAR)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_kind_of_timestamp_in_parquet(kinds: Landed, name: str) -> None:
+    assert [row.at for row in kinds.accepted if row.user == name] == sorted(KINDS[name].read_as)
+
+
+def test_keys_that_are_numbers_become_text(kinds: Landed) -> None:
+    assert [row for row in kinds.accepted if row.user in {"5", "6"}] == [
+        Accepted("5", "a", "idea", IN_MICROSECONDS[0]),
+        Accepted("6", "a", "idea", IN_MICROSECONDS[1]),
+    ]
+
+
+def test_timestamps_of_any_year_are_judged_by_their_day(kinds: Landed) -> None:
+    reasons = {row[TIMESTAMP]: row[REASON] for row in kinds.rejected if row[USER] == "years"}
+    assert reasons == {
+        "0001-01-01 00:00:00": RejectReason.TOO_LATE,
+        "+294247-01-10 04:00:54.775807": RejectReason.AFTER_BATCH_DAY,
+    }
+
+
+def test_a_column_without_any_timestamp_is_missing_timestamps(kinds: Landed) -> None:
+    reasons = [(row[TIMESTAMP], row[REASON]) for row in kinds.rejected if row[USER] == "nothing"]
+    assert reasons == [(None, RejectReason.MISSING_TIMESTAMP)] * 2
+
+
+NAMES: Final = (
+    "with space.parquet",
+    "100%.parquet",
+    "a%20b.parquet",
+    "a#b?c.parquet",
+    "a*b.parquet",
+    "[1-3].parquet",
+    "{a,b}.parquet",
+    "a\\b.parquet",
+    "a+b=c&d.parquet",
+    "Ünïcödé-数.parquet",
+    "hour=01/user_id=5/a.parquet",
+)
+
+
+def test_files_of_any_name_are_read_and_only_once(lake: Lake) -> None:
+    day = date(2025, 9, 1)
+    for name in NAMES:
+        file = lake.folder(day) / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        row = {USER: name, EVENT: "a", PRODUCT: "idea", TIMESTAMP: "2025-09-01 10:00:00"}
+        pq.write_table(text_columns([row], *COLUMNS), file)
+    (lake.folder(day) / "_SUCCESS").touch()
+    report = lake.land(day)
+    assert report.files == len(NAMES)
+    assert [row.user for row in lake.accepted(day)] == sorted(NAMES)
+
+
+# --- CSV -------------------------------------------------------------------------------------------------------------
+
+CSV_DAY: Final = date(2025, 9, 22)
+CSV_FILES: Final[Mapping[str, bytes]] = {
+    "quotes.csv": (
+        b"user_id,event_id,timestamp,product_code\n"
+        b'"o\'hara, ""the"" one",a,2025-09-22 10:00:00,idea\n'
+        b'"two\nlines",x,"2025-09-22 10:01:00",idea\n'
+        b'back\\slash,a,2025-09-22T12:02:00+02:00,"idea"\n'
+    ),
+    "other order.csv": (
+        b"\xef\xbb\xbfcountry,timestamp,product_code,event_id,user_id,\r\n"
+        b"de,2025-09-22 11:00:00,pyc,a,bob,1\r\n"
+        b"fr,2025-09-22 11:01:00,pyc,,bob,2\r\n"
+    ),
+    "same columns in another order.csv": (
+        b"product_code,timestamp,event_id,user_id\nidea,2025-09-22 12:00:00,a,carl\n"  # no line end at the end
+        b"idea,2025-09-22 12:01:00,b,carl"
+    ),
+    "small.csv.gz": gzip.compress(b"user_id,event_id,timestamp,product_code\nzoe,a,2025-09-22 13:00:00,idea\n"),
+    "no rows.csv": b"user_id,event_id,timestamp,product_code\n",
+    "broken.csv": (
+        b"user_id,event_id,timestamp,product_code\n"
+        b"short,a\n"
+        b"long,a,2025-09-22 14:00:00,idea,and more\n"
+        b"m\xfcller,a,2025-09-22 14:00:00,idea\n"
+        b"dora,a,2025-09-22 14:00:00,idea\n"
+    ),
+    "open quote.csv": (
+        b"user_id,event_id,timestamp,product_code\n"
+        b"emil,a,2025-09-22 15:00:00,idea\n"
+        b'"open,a,2025-09-22 15:01:00,idea\n'
+        b"swallowed,a,2025-09-22 15:02:00,idea\n"
+    ),
+    "open quote in the last value.csv": (
+        b"user_id,event_id,timestamp,product_code\n"
+        b'open,a,2025-09-22 16:01:00,"idea\n'
+        b"swallowed,a,2025-09-22 16:02:00,idea\n"
+    ),
+    "two line ends.csv": (
+        b"user_id,event_id,timestamp,product_code\nfritz,a,2025-09-22 17:00:00,idea\nodd,a,2025-09-22 17:01:00,idea\r\n"
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def from_csv(lake: Lake) -> Landed:
+    for name, content in CSV_FILES.items():
+        (lake.folder(CSV_DAY) / name).write_bytes(content)
+    return landed(lake, CSV_DAY, "csv")
+
+
+def test_csv_files_are_read_each_by_its_own_header(from_csv: Landed) -> None:
+    assert from_csv.accepted == [
+        Accepted("back\\slash", "a", "idea", at("2025-09-22 10:02")),
+        Accepted("bob", "a", "pyc", at("2025-09-22 11:00")),
+        Accepted("carl", "a", "idea", at("2025-09-22 12:00")),
+        Accepted("carl", "b", "idea", at("2025-09-22 12:01")),
+        Accepted("dora", "a", "idea", at("2025-09-22 14:00")),
+        Accepted("emil", "a", "idea", at("2025-09-22 15:00")),
+        Accepted("fritz", "a", "idea", at("2025-09-22 17:00")),
+        Accepted('o\'hara, "the" one', "a", "idea", at("2025-09-22 10:00")),
+        Accepted("two\nlines", "x", "idea", at("2025-09-22 10:01")),
+        Accepted("zoe", "a", "idea", at("2025-09-22 13:00")),
+    ]
+
+
+@pytest.mark.parametrize("text", ["short,a", "long,a,2025-09-22 14:00:00,idea,and more"])
+def test_a_csv_record_with_too_few_or_too_many_values_is_quarantined_as_it_stands(from_csv: Landed, text: str) -> None:
+    assert from_csv.reasons[text] == RejectReason.UNREADABLE_RECORD
+
+
+def test_a_csv_record_that_is_not_utf8_is_quarantined(from_csv: Landed) -> None:
+    (row,) = [row for row in from_csv.rejected if "m\ufffdller" in row[RECORD]]
+    assert row[REASON] == RejectReason.UNREADABLE_RECORD
+
+
+@pytest.mark.parametrize(
+    ("file", "texts"),
+    [
+        ("open quote.csv", ["open,a,2025-09-22 15:01:00,idea", "swallowed,a,2025-09-22 15:02:00,idea"]),
+        ("open quote in the last value.csv", ["open", "2025-09-22 16:01:00", "swallowed,a,2025-09-22 16:02:00,idea"]),
+        ("two line ends.csv", ["odd", "2025-09-22 17:01:00"]),
+    ],
+)
+def test_a_csv_value_that_swallowed_rows_or_line_ends_is_quarantined_with_all_of_it(
+    from_csv: Landed, file: str, texts: Sequence[str]
+) -> None:
+    (row,) = [row for row in from_csv.rejected if Path(unquote(row[SOURCE_FILE])).name == file]
+    assert row[REASON] == RejectReason.UNREADABLE_RECORD
+    assert [text for text in texts if text not in row[RECORD]] == []
+
+
+def test_a_csv_row_is_rejected_with_all_its_columns(from_csv: Landed) -> None:
+    (row,) = [row for row in from_csv.rejected if row[USER] == "bob"]
+    record = {"country": "fr", TIMESTAMP: "2025-09-22 11:01:00", PRODUCT: "pyc", EVENT: None, USER: "bob", "_c5": "2"}
+    assert (row[REASON], json.loads(row[RECORD])) == (RejectReason.EMPTY_EVENT_ID, record)
+
+
+def test_nothing_else_of_the_csv_files_is_rejected(from_csv: Landed) -> None:
+    assert from_csv.report.rejected == {RejectReason.UNREADABLE_RECORD: 6, RejectReason.EMPTY_EVENT_ID: 1}
+
+
+# --- JSON lines ------------------------------------------------------------------------------------------------------
+
+JSON_DAY: Final = date(2025, 9, 23)
+JSON_LINES: Final[Mapping[str, RejectReason | None]] = {
+    '{"user_id":"ada","event_id":"a","product_code":"idea","timestamp":"2025-09-23 10:00:00"}': None,
+    '{"x":{"y":[1]},"timestamp":"2025-09-23T12:01+02:00","product_code":"pyc","event_id":"x","user_id":7}': None,
+    '{"user_id":"cut","event_id":"a","product_code":"idea","timest': RejectReason.UNREADABLE_RECORD,
+    "not JSON at all": RejectReason.UNREADABLE_RECORD,
+    '["a","list"]': RejectReason.UNREADABLE_RECORD,
+    "null": RejectReason.UNREADABLE_RECORD,
+    '{"user_id":"one"} {"user_id":"another"}': RejectReason.UNREADABLE_RECORD,
+    '{"user_id":"one"}, {"user_id":"another"}': RejectReason.UNREADABLE_RECORD,
+    '{"user_id":null,"event_id":"a","product_code":"idea","timestamp":"2025-09-23 10:00:00"}': (
+        RejectReason.EMPTY_USER_ID
+    ),
+    '{"user_id":"bob","product_code":"idea","timestamp":"2025-09-23 10:00:00"}': RejectReason.EMPTY_EVENT_ID,
+    '{"user_id":"bob","event_id":"a","product_code":"idea"}': RejectReason.MISSING_TIMESTAMP,
+    '{"user_id":"bob","event_id":"a","product_code":"idea","timestamp":1758621600}': RejectReason.UNPARSABLE_TIMESTAMP,
+}
+
+
+@pytest.fixture(scope="module")
+def from_json(lake: Lake) -> Landed:
+    folder = lake.folder(JSON_DAY)
+    (folder / "lines.json").write_text("\n".join(JSON_LINES) + "\n\n  \n")
+    (folder / "packed.jsonl.gz").write_bytes(
+        gzip.compress(b'{"timestamp":"2025-09-23 11:00:00","user_id":"zoe","event_id":"b","product_code":"idea"}\r\n')
+    )
+    return landed(lake, JSON_DAY, "json")
+
+
+def test_json_lines_are_read_whatever_the_order_of_their_names(from_json: Landed) -> None:
+    assert from_json.accepted == [
+        Accepted("7", "x", "pyc", at("2025-09-23 10:01")),
+        Accepted("ada", "a", "idea", at("2025-09-23 10:00")),
+        Accepted("zoe", "b", "idea", at("2025-09-23 11:00")),
+    ]
+
+
+def test_json_lines_that_are_not_accepted_are_quarantined_as_they_stand(from_json: Landed) -> None:
+    assert from_json.reasons == {line: reason for line, reason in JSON_LINES.items() if reason is not None}
+
+
+# --- landing again ---------------------------------------------------------------------------------------------------
+
+AGAIN: Final = date(2025, 9, 25)
+FIRST_LANDING: Final = datetime(2025, 9, 27, 8, 0, 0, 123_999, UTC)
+LANDINGS: Final = [("a", "b", "-c"), ("b", "d", "-e", "-f"), (), ("-g",)]
+"""What the batch that lands again brings each time: users, with a minus where the row is to be rejected."""
+
+
+@dataclass(frozen=True)
+class State:
+    """Both tables after a landing: the slices of the batch, as user and `landed_at` (UTC, naive), and other slices."""
+
+    accepted: Sequence[tuple[str, datetime]]
+    rejected: Sequence[tuple[str, datetime]]
+    others: Sequence[Row]
+    versions: Sequence[int]
+    report: LandingReport
+
+
+def write_users(lake: Lake, day: date, users: Sequence[str]) -> None:
+    rows = [
+        {USER: user.strip("-"), EVENT: "a", PRODUCT: "" if "-" in user else "idea", TIMESTAMP: f"{day} 10:00"}
+        for user in users
+    ]
+    pq.write_table(text_columns(rows, *COLUMNS), lake.folder(day) / "rows.parquet")
+
+
+def landing_time(number: int) -> datetime:
+    """When the landing of this number was, as it is kept: in milliseconds."""
+    return (FIRST_LANDING + timedelta(hours=number)).replace(microsecond=123_000, tzinfo=None)
+
+
+@pytest.fixture(scope="module")
+def states(lake: Lake, verdicts: Landed) -> Sequence[State]:
+    """The tables after each of the landings."""
+    tables = (lake.warehouse.raw_events, lake.warehouse.rejected_events)
+    found = []
+    for number, users in enumerate(LANDINGS):
+        write_users(lake, AGAIN, users)
+        report = lake.land(AGAIN, landed_at=FIRST_LANDING + timedelta(hours=number))
+        accepted, rejected = (
+            sorted((row[USER], naive(row[LANDED_AT])) for row in lake.rows(table, AGAIN)) for table in tables
+        )
+        others = [row for table in tables for row in lake.rows(table, DAY)]
+        found.append(State(accepted, rejected, others, lake.versions(), report))
+    return found
+
+
+@pytest.mark.parametrize("number", range(len(LANDINGS)))
+def test_landing_again_replaces_the_slice_in_both_tables(states: Sequence[State], number: int) -> None:
+    users = LANDINGS[number]
+    assert states[number].accepted == [(user, landing_time(number)) for user in users if "-" not in user]
+    assert states[number].rejected == [(user.strip("-"), landing_time(number)) for user in users if "-" in user]
+
+
+def test_landing_again_replaces_nothing_else(states: Sequence[State], verdicts: Landed) -> None:
+    for state in states:
+        assert state.others == states[0].others
+        assert len(state.others) == len(verdicts.accepted) + len(verdicts.rejected)
+
+
+def test_each_slice_is_replaced_in_one_commit_and_nothing_by_nothing_in_none(states: Sequence[State]) -> None:
+    steps = [
+        [after - before for before, after in zip(one.versions, two.versions, strict=True)]
+        for one, two in pairwise(states)
+    ]
+    # The columns: raw_events, rejected_events.
+    assert steps == [[1, 1], [1, 1], [0, 1]]
+
+
+def test_the_report_says_the_versions_that_hold_the_slices(states: Sequence[State]) -> None:
+    told = [[state.report.raw_events_version, state.report.rejected_events_version] for state in states]
+    assert told == [state.versions for state in states]
+
+
+def test_the_time_of_a_landing_needs_a_zone(lake: Lake) -> None:
+    write_users(lake, AGAIN, ("a",))
+    with pytest.raises(ValueError, match="time zone"):
+        lake.land(AGAIN, landed_at=datetime(2025, 9, 27))
+
+
+NO_ROWS: Final[Sequence[tuple[InputFormat, str, bytes]]] = [
+    ("csv", "rows.csv", b"user_id,event_id,product_code,timestamp\n"),
+    ("json", "rows.json", b""),
+]
+
+
+@pytest.mark.usefixtures("verdicts")
+@pytest.mark.parametrize(("input_format", "name", "content"), NO_ROWS)
+def test_a_batch_without_rows_lands_and_leaves_the_tables_as_they_are(
+    lake: Lake, input_format: InputFormat, name: str, content: bytes
+) -> None:
+    day, versions = date(2025, 9, 27), lake.versions()
+    folder = lake.folder(day)
+    for old in folder.iterdir():
+        old.unlink()
+    (folder / name).write_bytes(content)
+    report = lake.land(day, input_format)
+    assert (report.files, report.accepted, report.late, report.rejected) == (1, 0, 0, {})
+    assert lake.versions() == versions
+
+
+# --- what stops a batch ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Stop:
+    """A batch that cannot be landed: what is done to its folder, which holds a good file, and what the error says."""
+
+    name: str
+    done: Callable[[Path], object]
+    says: Sequence[str]
+    input_format: InputFormat = "parquet"
+
+
+GOOD_ROWS: Final = text_columns([{USER: "good", **GOOD}], *COLUMNS)
+MANY_ROWS: Final = text_columns([{USER: f"user {number}", **GOOD} for number in range(20_000)], *COLUMNS)
+MANY_LINES: Final = "".join(f"user {number},a,2025-09-20 10:00:00.{number},idea\n" for number in range(20_000))
+CSV_HEADER: Final = "user_id,event_id,timestamp,product_code\n"
+
+
+def bad(name: str, content: bytes) -> Callable[[Path], object]:
+    return lambda folder: (folder / name).write_bytes(content)
+
+
+def bad_parquet(rows: pa.Table) -> Callable[[Path], object]:
+    return lambda folder: pq.write_table(rows, folder / "bad.parquet")
+
+
+def with_column(name: str, values: pa.Array) -> pa.Table:
+    return GOOD_ROWS.set_column(GOOD_ROWS.schema.get_field_index(name), name, values)
+
+
+def no_folder(folder: Path) -> None:
+    rmtree(folder)
+
+
+def no_file(folder: Path) -> None:
+    no_folder(folder)
+    folder.mkdir()
+
+
+def only_marks(folder: Path) -> None:
+    no_file(folder)
+    (folder / "_SUCCESS").touch()
+    (folder / "_temporary").mkdir()
+    pq.write_table(GOOD_ROWS, folder / "_temporary" / "unfinished.parquet")
+
+
+def cut_parquet(folder: Path) -> None:
+    """A file that was not delivered to its end, where Parquet says what is in it."""
+    pq.write_table(MANY_ROWS, folder / "bad.parquet")
+    whole = (folder / "bad.parquet").read_bytes()
+    (folder / "bad.parquet").write_bytes(whole[: len(whole) // 2])
+
+
+def garbled_parquet(folder: Path) -> None:
+    """A file whose end is there but not what it tells of."""
+    pq.write_table(MANY_ROWS, folder / "bad.parquet", compression="NONE", use_dictionary=False)
+    whole = (folder / "bad.parquet").read_bytes()
+    (folder / "bad.parquet").write_bytes(b"PAR1" + b"\xff" * (len(whole) // 2) + whole[4 + len(whole) // 2 :])
+
+
+def cut_gzip(name: str, text: str) -> Callable[[Path], object]:
+    packed = gzip.compress(text.encode())
+    return bad(name, packed[: len(packed) // 2])
+
+
+STOPS: Final = [
+    Stop("no folder", no_folder, ["There is no batch folder", "date={day}", "SESSIONS_INPUT_ROOT"]),
+    Stop("an empty folder", no_file, ["date={day} has no data file"]),
+    Stop("nothing but marks", only_marks, ["date={day} has no data file"]),
+    Stop(
+        "columns missing",
+        bad_parquet(GOOD_ROWS.drop_columns([PRODUCT, TIMESTAMP])),
+        ["bad.parquet lacks", "product_code, timestamp;", "it has user_id, event_id"],
+    ),
+    Stop(
+        "a column in other letters",
+        bad_parquet(GOOD_ROWS.rename_columns(["User_ID", EVENT, PRODUCT, TIMESTAMP])),
+        ["bad.parquet lacks", "user_id;", "exactly as written"],
+    ),
+    Stop(
+        "a column twice, but for its letters",
+        bad_parquet(GOOD_ROWS.append_column("User_ID", GOOD_ROWS[USER])),
+        ["bad.parquet has more than one column user_id"],
+    ),
+    Stop(
+        "a timestamp that is a number",
+        bad_parquet(with_column(TIMESTAMP, pa.array([1_758_362_400]))),
+        ["bad.parquet has bigint in the column timestamp"],
+    ),
+    Stop(
+        "a key that is a structure",
+        bad_parquet(with_column(USER, pa.array([{"name": "good"}]))),
+        ["bad.parquet has struct<name:string> in the column user_id"],
+    ),
+    *[
+        Stop(f"a column of {type_}", bad_parquet(GOOD_ROWS.append_column("extra", pa.nulls(1, type_))), [says])
+        for type_, says in [
+            (pa.float16(), "bad.parquet has columns that Spark cannot read"),
+            (pa.decimal256(60), "bad.parquet has columns that Spark cannot read"),
+        ]
+    ],
+    Stop("not Parquet", bad("bad.parquet", CSV_HEADER.encode()), ["bad.parquet is not a Parquet file"]),
+    Stop("no byte of Parquet", bad("bad.parquet", b""), ["bad.parquet is not a Parquet file"]),
+    Stop("Parquet that was cut", cut_parquet, ["bad.parquet is not a Parquet file"]),
+    Stop("Parquet that fails only when it is read", garbled_parquet, ["bad.parquet cannot be read to its end"]),
+    Stop("CSV without a column", bad("bad.csv", b"user_id,event_id\n"), ["bad.csv lacks", "product_code"], "csv"),
+    Stop("CSV without a header", bad("bad.csv", b""), ["bad.csv lacks", "it has none at all"], "csv"),
+    Stop("not CSV", bad_parquet(GOOD_ROWS), ["bad.parquet is not a CSV file"], "csv"),
+    Stop("not gzip", bad("bad.csv.gz", CSV_HEADER.encode()), ["bad.csv.gz is not a CSV file"], "csv"),
+    Stop(
+        "gzip that fails only when it is read",
+        cut_gzip("bad.csv.gz", CSV_HEADER + MANY_LINES),
+        ["bad.csv.gz cannot be read to its end"],
+        "csv",
+    ),
+    Stop("not JSON", bad("bad.json", CSV_HEADER.encode()), ["bad.json is not a file of JSON objects"], "json"),
+    Stop("one JSON list", bad("bad.json", b'[{"user_id": "u"}]'), ["bad.json is not a file of JSON objects"], "json"),
+    Stop(
+        "JSON over many lines",
+        bad("bad.json", json.dumps([GOOD], indent=1).encode()),
+        ["bad.json is not a file of JSON objects"],
+        "json",
+    ),
+    Stop(
+        "JSON lines that were cut",
+        cut_gzip("bad.json.gz", "".join(json.dumps({USER: line}) + "\n" for line in MANY_LINES.splitlines())),
+        ["bad.json.gz cannot be read to its end"],
+        "json",
+    ),
+]
+STOP_DAYS: Final = {stop.name: date(2025, 10, 1) + timedelta(days=number) for number, stop in enumerate(STOPS)}
+
+
+def write_stop(lake: Lake, stop: Stop) -> date:
+    day = STOP_DAYS[stop.name]
+    folder = lake.folder(day)
+    match stop.input_format:
+        case "parquet":
+            pq.write_table(GOOD_ROWS, folder / "good.parquet")
+        case "csv":
+            (folder / "good.csv").write_text(f"{CSV_HEADER}good,a,{day} 10:00,idea\n")
+        case "json":
+            (folder / "good.json").write_text(json.dumps({USER: "good", **GOOD}) + "\n")
+    stop.done(folder)
+    return day
+
+
+def check_message(stop: Stop, message: str) -> None:
+    for part in stop.says:
+        assert part.format(day=STOP_DAYS[stop.name]) in message
+    assert "good." not in message
+
+
+@pytest.mark.usefixtures("verdicts")
+@pytest.mark.parametrize("stop", STOPS, ids=lambda stop: stop.name)
+def test_what_stops_a_batch_is_named_and_leaves_both_tables_as_they_were(lake: Lake, stop: Stop) -> None:
+    day, versions = write_stop(lake, stop), lake.versions()
+    with pytest.raises(BatchError) as error:
+        lake.land(day, stop.input_format)
+    check_message(stop, str(error.value))
+    assert lake.versions() == versions
+
+
+@pytest.mark.parametrize("done", [no_folder, garbled_parquet])
+def test_a_first_batch_that_stops_makes_no_table(
+    spark: SparkSession, tmp_path: Path, done: Callable[[Path], object]
+) -> None:
+    lake = Lake(spark, tmp_path)
+    done(lake.folder(DAY))
+    with pytest.raises(BatchError):
+        lake.land(DAY)
+    assert not Path(lake.warehouse.root).exists()
