@@ -1,5 +1,6 @@
 """A small real warehouse for tests: batches go in as Parquet files, tables come back as plain rows."""
 
+import os
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -20,7 +21,7 @@ from sessions_dagster.core.contract import (
     USER,
     SessionRules,
 )
-from sessions_dagster.core.landing import land_batch
+from sessions_dagster.core.landing import LandingReport, land_batch
 from sessions_dagster.lake.places import InputRoot, Warehouse
 from sessions_dagster_tests.oracle import Event, SessionizedEvent
 
@@ -34,11 +35,13 @@ class World:
         self.warehouse = Warehouse(str(folder / "warehouse"))
         self.landed: dict[date, Sequence[Event]] = {}
 
-    def land(self, day: date, events: Sequence[Event]) -> None:
+    def land(self, day: date, events: Sequence[Event], bot_limit: int | None = None) -> LandingReport:
         """A batch arrives, in place of the one that did before, and is landed."""
         write_batch(events, Path(self.input.batch_folder(day)))
-        land_batch(self.spark, self.input, self.warehouse, day, "parquet", landed_at=datetime.now(UTC))
+        now = datetime.now(UTC)
+        report = land_batch(self.spark, self.input, self.warehouse, day, "parquet", landed_at=now, bot_limit=bot_limit)
         self.landed[day] = events
+        return report
 
     def materialize(self, first: date, last: date | None = None) -> ApplyReport:
         """What a run of `sessionized_events` for a key, or a range, does."""
@@ -72,6 +75,34 @@ def write_batch(events: Sequence[Event], folder: Path) -> None:
         EVENT: pa.array([event.event for event in events], pa.string()),
     }
     pq.write_table(pa.table(columns), folder / "events.parquet")
+
+
+def deliver(
+    root: InputRoot,
+    day: date,
+    names: Sequence[str] = ("events.parquet",),
+    at: datetime = datetime(2025, 1, 1, tzinfo=UTC),
+) -> Path:
+    """Fill the folder of a batch with files that only a listing looks at, all of them and their folders of one time."""
+    folder = Path(root.batch_folder(day))
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"rows")
+    for place in (folder, *folder.rglob("*")):
+        os.utime(place, (at.timestamp(), at.timestamp()))
+    return folder
+
+
+def nest_too_deep(folder: Path) -> None:
+    """Make a folder that nobody can list, root included: the paths below it are longer than the system allows."""
+    parent = os.open(folder, os.O_RDONLY)
+    for _ in range(20):
+        os.mkdir("x" * 250, dir_fd=parent)
+        child = os.open("x" * 250, os.O_RDONLY, dir_fd=parent)
+        os.close(parent)
+        parent = child
+    os.close(parent)
 
 
 def _time(micros: int) -> datetime:

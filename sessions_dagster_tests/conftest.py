@@ -7,15 +7,23 @@ from pyspark.sql import SparkSession
 
 from sessions_dagster.runtime.spark import SparkSettings, spark_session
 
+_FOR_MANY_SMALL_QUERIES = {
+    # Compiling costs more than it gains: both Java's second compiler and the code that Spark generates.
+    "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1",
+    "spark.sql.codegen.wholeStage": "false",
+    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+    "spark.sql.adaptive.enabled": "false",
+    "spark.databricks.delta.snapshotPartitions": "1",
+}
+
 
 @pytest.fixture(scope="session")
 def spark() -> Iterator[SparkSession]:
     """A small local Spark with Delta, the same for the whole run."""
     settings = SparkSettings(
         master="local[2]",
-        shuffle_partitions=2,
-        # Tests are many small queries, where the JVM's second compiler costs more than it gains.
-        extra_conf={"spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1"},
+        shuffle_partitions=1,
+        extra_conf=_FOR_MANY_SMALL_QUERIES,
     )
     with spark_session(settings) as session:
         yield session

@@ -2,7 +2,6 @@
 
 import logging
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
@@ -10,7 +9,7 @@ from functools import reduce
 from typing import Final
 
 from deltalake import DeltaTable
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
 from sessions_dagster.core import commit
@@ -26,8 +25,6 @@ from sessions_dagster.core.correction import (
     IS_FIRST_OF_NEW,
     IS_FIRST_OF_OLD,
     KIND,
-    OLD_END,
-    OLD_START,
     Change,
     SessionChange,
     as_table_rows,
@@ -35,18 +32,14 @@ from sessions_dagster.core.correction import (
     delivered_facts,
     extent_of_neighbourhoods,
     held_facts,
-    moved_session_rows,
     near_dates,
-    nearby_rows,
     neighbourhoods,
     of_change,
     resolve,
-    rows_of_sessions,
+    rows_of_same_sessions,
     session_changes,
-    sessions_to_reopen,
-    touched_facts,
+    touched_rows,
     withdrawn_facts,
-    without_reopened,
 )
 from sessions_dagster.core.session_table import ensure_sessionized_events
 from sessions_dagster.core.sessionize import BEGINS_SESSION
@@ -112,7 +105,11 @@ class ApplyReport:
 
 @dataclass(frozen=True)
 class _Held:
-    """`sessionized_events` as it was when the run began: a fixed version, whatever is committed meanwhile."""
+    """`sessionized_events` as it is when the run begins.
+
+    Reads are of the newest version, whose state Delta keeps in memory, as it does not of one asked for by number. That
+    nobody committed meanwhile is checked before the run commits.
+    """
 
     spark: SparkSession
     table_uri: str
@@ -121,7 +118,7 @@ class _Held:
 
     def rows(self, dates: Sequence[date]) -> DataFrame:
         """The rows of some event dates."""
-        table = self.spark.read.format("delta").option("versionAsOf", self.version).load(self.table_uri)
+        table = self.spark.read.format("delta").load(self.table_uri)
         return table.where(F.col(EVENT_DATE).isin(*dates))
 
 
@@ -135,7 +132,6 @@ class _SessionCounts:
 class _Summary:
     rows: Mapping[Change, Mapping[date, int]]
     sessions_begun: int
-    moved_dates: tuple[date, ...]
 
 
 def pending_batches(
@@ -192,12 +188,9 @@ def apply_batches(
         raw = spark.read.format("delta").load(warehouse.raw_events)
         resolved = _cut(resolve(_facts(held, raw, pending, rules), rules))
         summary = _summarize(resolved)
-        moved = _moved_rows(held, resolved, summary)
-        moved_by_date = _rows_by_date(moved) if moved is not None else {}
-        updated = Counter(summary.rows.get(Change.UPDATE, {})) + Counter(moved_by_date)
 
         _check_unchanged(held)
-        committed = _commit(held, resolved, moved, summary, updated, _applied_after(applied, pending))
+        committed = _commit(held, resolved, summary, _applied_after(applied, pending))
         session_counts = _count_sessions(resolved, rules) if held.dates else _SessionCounts({}, 0)
         return ApplyReport(
             version=held.version + 1 if committed else held.version,
@@ -205,7 +198,7 @@ def apply_batches(
             applied=tuple(batch.day for batch in pending),
             present=present,
             inserted=summary.rows.get(Change.INSERT, {}),
-            updated=dict(updated),
+            updated=summary.rows.get(Change.UPDATE, {}),
             deleted=summary.rows.get(Change.REMOVE, {}),
             sessions_new=summary.sessions_begun - session_counts.continued,
             session_changes=session_counts.by_change,
@@ -214,61 +207,50 @@ def apply_batches(
 
 
 def _facts(held: _Held, raw: DataFrame, pending: Sequence[PendingBatch], rules: SessionRules) -> DataFrame:
-    """All facts that the correction follows from: deliveries, withdrawals, and what they touch in the table."""
+    """All facts that the correction follows from: deliveries, withdrawals, and the held rows they touch."""
     delivered = delivered_facts(raw.where(F.col(BATCH_DATE).isin(*[batch.day for batch in pending])))
     if not held.dates:
         return delivered
     withdrawn = _withdrawn(held, raw, pending)
-    probes = near_dates(delivered, held.dates, rules)
-    if withdrawn is None:
-        return delivered.unionByName(_touched(held, probes, probes, rules))
-    touched = _touched(held, probes, probes.unionByName(withdrawn), rules)
-    reopened = _cut(sessions_to_reopen(withdrawn, rules))
-    reopened_rows = rows_of_sessions(held.rows(_dates(dates_of_sessions(reopened))), reopened.drop(OLD_END))
-    known = without_reopened(touched, reopened)
-    return reduce(DataFrame.unionByName, [delivered, withdrawn, known, held_facts(reopened_rows)])
+    moving = [near_dates(delivered, held.dates, rules), *withdrawn]
+    return reduce(DataFrame.unionByName, [delivered, *withdrawn, *_touched(held, moving, rules)])
 
 
-def _withdrawn(held: _Held, raw: DataFrame, pending: Sequence[PendingBatch]) -> DataFrame | None:
-    """Facts of the events that batches landed again no longer bring; None where no batch can have brought any."""
+def _withdrawn(held: _Held, raw: DataFrame, pending: Sequence[PendingBatch]) -> list[DataFrame]:
+    """Facts of the events that batches landed again no longer bring; none where no batch can have brought any."""
     days = [batch.day for batch in pending if batch.may_be_held]
     if not days:
-        return None
+        return []
     held_rows = held.rows([day for day in held.dates if any(_can_deliver(batch, day) for batch in days)])
-    return _cut(withdrawn_facts(held_rows, raw.where(F.col(BATCH_DATE).isin(*days)), days))
+    return [_cut(withdrawn_facts(held_rows, raw.where(F.col(BATCH_DATE).isin(*days)), days))]
 
 
-def _touched(held: _Held, delivered: DataFrame, probes: DataFrame, rules: SessionRules) -> DataFrame:
-    """Facts of the held rows that may be touched by the probes."""
-    near = _cut(neighbourhoods(probes, rules))
-    extent = extent_of_neighbourhoods(near).first()
-    assert extent is not None, "an aggregate without grouping has one row"
-    nearby = nearby_rows(held.rows(extent["dates"]), _hinted(near, extent["spans"]), rules)
-    return touched_facts(nearby, delivered)
-
-
-def _moved_rows(held: _Held, resolved: DataFrame, summary: _Summary) -> DataFrame | None:
-    """The rows of known sessions whose bounds changed, with their new bounds; None where no bounds did."""
-    if not summary.moved_dates:
-        return None
-    return _cut(moved_session_rows(held.rows(summary.moved_dates), resolved))
+def _touched(held: _Held, moving: Sequence[DataFrame], rules: SessionRules) -> list[DataFrame]:
+    """Facts of the held rows that may be touched by others: whole sessions, wherever they reach."""
+    near = _cut(neighbourhoods(reduce(DataFrame.unionByName, moving), rules))
+    extent = _only_row(extent_of_neighbourhoods(near))
+    if not extent["spans"]:
+        return []
+    touched = _cut(touched_rows(held.rows(extent["dates"]), _hinted(near, extent["spans"])))
+    beyond = {*_only_row(dates_of_sessions(touched))["dates"]} & {*held.dates} - {*extent["dates"]}
+    if not beyond:
+        return [held_facts(touched)]
+    return [held_facts(touched), held_facts(rows_of_same_sessions(held.rows(sorted(beyond)), touched))]
 
 
 def _commit(
     held: _Held,
     resolved: DataFrame,
-    moved: DataFrame | None,
     summary: _Summary,
-    updated: Mapping[date, int],
     metadata: str,
 ) -> bool:
     """Write the correction; False if there is nothing to write."""
-    inserted, removed = summary.rows.get(Change.INSERT, {}), summary.rows.get(Change.REMOVE, {})
+    inserted, updated, removed = (
+        summary.rows.get(change, {}) for change in (Change.INSERT, Change.UPDATE, Change.REMOVE)
+    )
     if not (inserted or updated or removed):
         return False
     rows = as_table_rows(of_change(resolved, Change.INSERT, Change.UPDATE))
-    if moved is not None:
-        rows = rows.unionByName(as_table_rows(moved))
     replaced_dates = sorted({*updated, *removed})
     if removed:
         gone = as_table_rows(of_change(resolved, Change.REMOVE))
@@ -297,22 +279,18 @@ def _check_unchanged(held: _Held) -> None:
 
 def _summarize(resolved: DataFrame) -> _Summary:
     """Count what is resolved, in one pass."""
-    is_moved = F.col(CHANGE) == Change.MOVE_SESSION.value
-    span = F.when(is_moved, F.sequence(F.to_date(OLD_START), F.to_date(OLD_END)))
     counted = (
         resolved.groupBy(CHANGE, F.to_date(TIMESTAMP).alias(EVENT_DATE))
         .agg(
             F.count("*").alias("rows"),
             F.count_if(BEGINS_SESSION).alias("begun"),
-            F.array_distinct(F.flatten(F.collect_set(span))).alias("moved_dates"),
         )
         .collect()
     )
     rows: dict[Change, dict[date, int]] = {}
     for row in counted:
         rows.setdefault(Change(row[CHANGE]), {})[row[EVENT_DATE]] = row["rows"]
-    moved_dates = sorted({day for row in counted for day in row["moved_dates"]})
-    return _Summary(rows, sum(row["begun"] for row in counted), tuple(moved_dates))
+    return _Summary(rows, sum(row["begun"] for row in counted))
 
 
 def _count_sessions(resolved: DataFrame, rules: SessionRules) -> _SessionCounts:
@@ -330,12 +308,9 @@ def _hinted(rows: DataFrame, joined_rows: int) -> DataFrame:
     return F.broadcast(rows) if joined_rows <= BROADCAST_ROWS else rows
 
 
-def _rows_by_date(rows: DataFrame) -> dict[date, int]:
-    return {row["day"]: row["count"] for row in rows.groupBy(F.to_date(TIMESTAMP).alias("day")).count().collect()}
-
-
-def _dates(dates: DataFrame) -> list[date]:
-    return sorted(row[EVENT_DATE] for row in dates.collect())
+def _only_row(aggregate: DataFrame) -> Row:
+    (row,) = aggregate.collect()
+    return row
 
 
 def _cut(rows: DataFrame) -> DataFrame:

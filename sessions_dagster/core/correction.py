@@ -1,16 +1,15 @@
 """What a table has to change so that it reflects its batches: transforms from deliveries and held rows to a correction.
 
 "Held" is what the table holds now, "delivered" what the batches being applied bring, "withdrawn" what a batch that
-landed again brings no longer. Everything that matters enters one pass as *facts*: delivered and held events, and
-known sessions as one interval each. Only a session that lost a user action is reopened: its rows then find their
-session anew.
+landed again brings no longer. Everything that matters enters one pass as *facts*: delivered and withdrawn events, and
+all held events of every session that one of them can touch.
 
-Facts: `user_id, product_code, timestamp, event_id` (NULL for a known session), `given`, `taken`, `held` (byte),
-`reach`, `old_start`, `old_end` (timestamp).
+Facts: `user_id, product_code, timestamp, event_id`, `given`, `taken`, `held` (byte), `old_start_ts`,
+`old_end_ts` (timestamp): the session of a held row in the table, NULL outside sessions.
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import date
+from datetime import date, timedelta
 from enum import StrEnum
 from functools import reduce
 from typing import Final
@@ -20,11 +19,15 @@ from pyspark.sql import functions as F
 
 from sessions_dagster.core.contract import (
     BATCH_DATE,
+    BATCHES,
     DELIVERED_BY,
     EVENT,
     EVENT_DATE,
     EVENT_IDENTITY,
+    KIND,
     LATENESS_DAYS,
+    OLD_END,
+    OLD_START,
     PRODUCT,
     SESSION_END,
     SESSION_ID,
@@ -49,21 +52,14 @@ TAKEN = "taken"
 """`delivered_by` bits that a batch which landed again no longer brings."""
 HELD = "held"
 """The `delivered_by` bits the table holds for an event; NULL for one that is new to it."""
-OLD_START = "old_start"
-"""Where the session of a held row, or a known session, starts in the table; NULL outside sessions."""
-OLD_END = "old_end"
-"""Where it ends in the table."""
-KIND = "kind"
-"""What became of a session: see `SessionChange`."""
 IS_FIRST_OF_OLD = "is_first_of_old"
 IS_FIRST_OF_NEW = "is_first_of_new"
 CHANGE = "change"
 """What is to be done about a row: see `Change`."""
 
-_BUCKET = "bucket"
 _FROM = "near_from"
 _UNTIL = "near_until"
-_IS_REDELIVERED = "is_redelivered"
+_SPAN = "span"
 
 
 class Change(StrEnum):
@@ -73,8 +69,6 @@ class Change(StrEnum):
     UPDATE = "update"
     REMOVE = "remove"
     KEEP = "keep"
-    MOVE_SESSION = "move_session"
-    KEEP_SESSION = "keep_session"
 
 
 class SessionChange(StrEnum):
@@ -99,74 +93,8 @@ def delivered_facts(raw_events: DataFrame) -> DataFrame:
     return _facts(raw_events, {GIVEN: bits})
 
 
-def near_dates(facts: DataFrame, held_dates: Sequence[date], rules: SessionRules) -> DataFrame:
-    """Those facts that can touch a row of one of the held dates: within the timeout of such a day."""
-    at, reach = F.col(TIMESTAMP), F.lit(rules.timeout)
-    days = [F.lit(day) for day in held_dates]
-    near = [(at >= day.cast("timestamp") - reach) & (at < F.date_add(day, 1).cast("timestamp") + reach) for day in days]
-    return facts.where(reduce(Column.__or__, near, F.lit(False)))
-
-
-def neighbourhoods(facts: DataFrame, rules: SessionRules) -> DataFrame:
-    """Where held rows may be touched by facts: at most one span of time per key and bucket of time.
-
-    One row per key and bucket keeps the join with the held rows an equality that matches at most once, however many
-    events one user has; the span is a little wider than the union of `timestamp` ± timeout, which does no harm.
-
-    Returns:
-        `user_id, product_code`, `bucket` (long), `near_from`, `near_until` (timestamp, both inclusive).
-    """
-    at, reach = F.col(TIMESTAMP), F.lit(rules.timeout)
-    buckets = F.sequence(_bucket_of(at - reach, rules), _bucket_of(at + reach, rules))
-    exploded = facts.select(*SESSION_KEY, TIMESTAMP, F.explode(buckets).alias(_BUCKET))
-    return exploded.groupBy(*SESSION_KEY, _BUCKET).agg(
-        (F.min(TIMESTAMP) - reach).alias(_FROM), (F.max(TIMESTAMP) + reach).alias(_UNTIL)
-    )
-
-
-def extent_of_neighbourhoods(neighbourhoods: DataFrame) -> DataFrame:
-    """One row: how many `spans` there are (long), and the `dates` (array of date) on which rows of them lie."""
-    days = F.sequence(F.to_date(_FROM), F.to_date(_UNTIL))
-    return neighbourhoods.agg(
-        F.count("*").alias("spans"), F.array_distinct(F.flatten(F.collect_set(days))).alias("dates")
-    )
-
-
-def nearby_rows(held: DataFrame, neighbourhoods: DataFrame, rules: SessionRules) -> DataFrame:
-    """The held rows inside the neighbourhoods.
-
-    That is enough to find every touched session: one that an event at `t` touches has a user action within the timeout
-    of `t`, before or after, and each of its rows says how far the session reaches.
-    """
-    bucketed = held.withColumn(_BUCKET, _bucket_of(F.col(TIMESTAMP), rules))
-    joined = bucketed.join(neighbourhoods, [*SESSION_KEY, _BUCKET])
-    return joined.where(F.col(TIMESTAMP).between(F.col(_FROM), F.col(_UNTIL))).select(*held.columns)
-
-
-def touched_facts(nearby: DataFrame, delivered: DataFrame) -> DataFrame:
-    """Facts of held rows near delivered ones: their sessions, and the rows that may change on their own.
-
-    These are the rows in no session, those at the very end of theirs, and those delivered again.
-
-    Args:
-        nearby: Held rows, see `nearby_rows`.
-        delivered: Facts whose events may be held already.
-    """
-    identities = delivered.select(*EVENT_IDENTITY).distinct().withColumn(_IS_REDELIVERED, F.lit(True))
-    marked = nearby.join(F.broadcast(identities), [*EVENT_IDENTITY], "left")
-    in_session = F.col(SESSION_START).isNotNull()
-    no_bits = F.lit(None).cast("tinyint")
-    event = _fact_struct(TIMESTAMP, F.col(EVENT), F.col(DELIVERED_BY), F.lit(None).cast("timestamp"))
-    session = _fact_struct(SESSION_START, F.lit(None).cast("string"), no_bits, F.col(SESSION_END))
-    # A session that begins where another one ends takes over the events of that instant, and leaves the other as it is.
-    at_its_end = F.col(TIMESTAMP) == F.col(SESSION_END)
-    matters_itself = ~in_session | at_its_end | F.col(_IS_REDELIVERED).isNotNull()
-    facts = F.array_compact(F.array(F.when(in_session, session), F.when(matters_itself, event)))
-    return marked.select(F.inline(facts)).distinct()
-
-
 def held_facts(held: DataFrame) -> DataFrame:
-    """Facts of held rows, as events."""
+    """Facts of held rows."""
     return _facts(held, _HELD_COLUMNS)
 
 
@@ -186,36 +114,69 @@ def withdrawn_facts(held: DataFrame, raw_events: DataFrame, batch_days: Sequence
     return _facts(withdrawn, {TAKEN: bit, **_HELD_COLUMNS})
 
 
-def sessions_to_reopen(withdrawn: DataFrame, rules: SessionRules) -> DataFrame:
-    """`user_id, product_code, old_start, old_end` of the sessions that may have lost a user action."""
-    return withdrawn.where(is_user_action(rules)).select(*SESSION_KEY, OLD_START, OLD_END).distinct()
+def near_dates(facts: DataFrame, held_dates: Sequence[date], rules: SessionRules) -> DataFrame:
+    """Those facts that can touch a row of one of the held dates: within the timeout of such a day."""
+    at, reach = F.col(TIMESTAMP), F.lit(rules.timeout)
+    near = [
+        (at >= F.lit(first).cast("timestamp") - reach) & (at < F.lit(last + _DAY).cast("timestamp") + reach)
+        for first, last in _ranges(held_dates)
+    ]
+    return facts.where(reduce(Column.__or__, near, F.lit(False)))
 
 
-def without_reopened(facts: DataFrame, reopened: DataFrame) -> DataFrame:
-    """Facts less the known sessions that are reopened: those enter row by row."""
-    known = reopened.select(*SESSION_KEY, OLD_START, F.lit(True).alias("is_reopened"))
-    joined = facts.join(F.broadcast(known), [*SESSION_KEY, OLD_START], "left")
-    return joined.where(F.col(EVENT).isNotNull() | F.col("is_reopened").isNull()).select(*facts.columns)
+def neighbourhoods(facts: DataFrame, rules: SessionRules) -> DataFrame:
+    """Where held sessions may be touched by facts: the spans of time within the timeout of one, joined where they meet.
+
+    Returns:
+        `user_id, product_code`, `near_from`, `near_until` (timestamp, both inclusive); the spans of a key are disjoint.
+    """
+    at, reach = F.col(TIMESTAMP), F.lit(rules.timeout)
+    in_time = Window.partitionBy(*SESSION_KEY).orderBy(TIMESTAMP)
+    begins = F.coalesce(at - reach > F.lag(TIMESTAMP).over(in_time) + reach, F.lit(True))
+    spans = facts.select(*SESSION_KEY, TIMESTAMP).withColumn("begins_span", begins)
+    counted = spans.withColumn(_SPAN, F.count_if("begins_span").over(in_time))
+    bounds = counted.groupBy(*SESSION_KEY, _SPAN).agg(
+        (F.min(TIMESTAMP) - reach).alias(_FROM), (F.max(TIMESTAMP) + reach).alias(_UNTIL)
+    )
+    return bounds.drop(_SPAN)
 
 
-def rows_of_sessions(held: DataFrame, sessions: DataFrame) -> DataFrame:
-    """The held rows of sessions given by `user_id, product_code, old_start` and any other columns, which are added."""
-    renamed = sessions.withColumnRenamed(OLD_START, SESSION_START)
-    return held.join(renamed, [*SESSION_KEY, SESSION_START])
+def extent_of_neighbourhoods(neighbourhoods: DataFrame) -> DataFrame:
+    """One row: how many `spans` there are (long), and the `dates` (array of date) they lie on."""
+    return neighbourhoods.agg(F.count("*").alias("spans"), _all_days(F.col(_FROM), F.col(_UNTIL)).alias("dates"))
 
 
-def dates_of_sessions(sessions: DataFrame) -> DataFrame:
-    """The distinct dates (`event_date`) that sessions with `old_start` and `old_end` lie on."""
-    return _distinct_dates(sessions, F.col(OLD_START), F.col(OLD_END))
+def touched_rows(held: DataFrame, neighbourhoods: DataFrame) -> DataFrame:
+    """The held rows of sessions that overlap a neighbourhood, and the rows in no session inside of one.
+
+    A session that an event at `t` touches has a user action within the timeout of `t`, before or after. So a row of
+    each touched session lies on the dates of the neighbourhoods, and each of its rows there says how far it reaches.
+    """
+    first, last = F.coalesce(SESSION_START, TIMESTAMP), F.coalesce(SESSION_END, TIMESTAMP)
+    span = neighbourhoods.alias("near")
+    same_key = [held[name] == neighbourhoods[name] for name in SESSION_KEY]
+    overlaps = (first <= F.col(_UNTIL)) & (last >= F.col(_FROM))
+    return held.join(span, reduce(Column.__and__, same_key, overlaps), "left_semi")
+
+
+def dates_of_sessions(rows: DataFrame) -> DataFrame:
+    """One row with the `dates` (array of date) that the sessions of some held rows lie on."""
+    return rows.agg(_all_days(F.col(SESSION_START), F.col(SESSION_END)).alias("dates"))
+
+
+def rows_of_same_sessions(held: DataFrame, rows: DataFrame) -> DataFrame:
+    """The held rows that are in a session with one of some other held rows."""
+    sessions = rows.select(*SESSION_KEY, SESSION_START).distinct()
+    return held.join(F.broadcast(sessions), [*SESSION_KEY, SESSION_START], "left_semi")
 
 
 def resolve(facts: DataFrame, rules: SessionRules) -> DataFrame:
     """Put facts together, find every session, and say what that changes.
 
     Returns:
-        One row per event and per known session: `user_id, event_id` (NULL for a known session), `product_code,
-        timestamp`, `delivered_by` (byte), `session_start_ts, session_end_ts, old_start, old_end` (timestamp),
-        `begins_session` (boolean), `change` (string, see `Change`).
+        One row per event: `user_id, event_id, product_code, timestamp`, `delivered_by`, `held` (byte), `session_start_ts,
+        session_end_ts, old_start_ts, old_end_ts` (timestamp), `begins_session` (boolean), `change` (string, see
+        `Change`).
     """
     # Spark then needs no further shuffle: neither to aggregate nor for the windows over the key.
     by_key = facts.repartition(*SESSION_KEY)
@@ -223,7 +184,6 @@ def resolve(facts: DataFrame, rules: SessionRules) -> DataFrame:
         F.bit_or(GIVEN).alias(GIVEN),
         F.bit_or(TAKEN).alias(TAKEN),
         F.max(HELD).alias(HELD),
-        F.max(REACH).alias(REACH),
         F.max(OLD_START).alias(OLD_START),
         F.max(OLD_END).alias(OLD_END),
     )
@@ -232,11 +192,12 @@ def resolve(facts: DataFrame, rules: SessionRules) -> DataFrame:
     bits = kept_bits.bitwiseOR(F.coalesce(GIVEN, none)).cast("tinyint")
     delivered = combined.withColumn(DELIVERED_BY, bits)
     counts_as_action = is_user_action(rules) & (F.col(DELIVERED_BY) != 0)
-    user_action_reach = F.when(counts_as_action, F.col(TIMESTAMP) + F.lit(rules.timeout))
-    placed = assign_sessions(delivered.withColumn(REACH, F.coalesce(REACH, user_action_reach)))
+    reach = F.when(counts_as_action, F.col(TIMESTAMP) + F.lit(rules.timeout))
+    placed = assign_sessions(delivered.withColumn(REACH, reach))
     return placed.withColumn(CHANGE, _change()).select(
         *EVENT_IDENTITY,
         DELIVERED_BY,
+        HELD,
         SESSION_START,
         SESSION_END,
         OLD_START,
@@ -251,29 +212,18 @@ def of_change(resolved: DataFrame, *changes: Change) -> DataFrame:
     return resolved.where(F.col(CHANGE).isin(*[change.value for change in changes]))
 
 
-def moved_session_rows(held: DataFrame, resolved: DataFrame) -> DataFrame:
-    """The held rows of known sessions whose bounds changed, with their new bounds, less rows resolved themselves."""
-    moved = of_change(resolved, Change.MOVE_SESSION).select(
-        *SESSION_KEY, OLD_START, F.col(SESSION_START).alias("new_start"), F.col(SESSION_END).alias("new_end")
-    )
-    resolved_rows = resolved.where(F.col(EVENT).isNotNull() & F.col(OLD_START).isNotNull()).select(*EVENT_IDENTITY)
-    rows = rows_of_sessions(held, F.broadcast(moved)).join(F.broadcast(resolved_rows), [*EVENT_IDENTITY], "left_anti")
-    return rows.withColumns({SESSION_START: F.col("new_start"), SESSION_END: F.col("new_end")})
-
-
 def session_changes(resolved: DataFrame, rules: SessionRules) -> DataFrame:
     """What became of every session the table held and that was touched.
 
     Returns:
-        One row per old session and new session it went into: `user_id, product_code`, `old_start, old_end`,
+        One row per old session and new session it went into: `user_id, product_code`, `old_start_ts, old_end_ts`,
         `session_start_ts, session_end_ts` (timestamp; NULL when the session is gone), `kind` (string, see
         `SessionChange`), `is_first_of_old`, `is_first_of_new` (boolean: true on one row of each old, each new session).
     """
     # Only user actions say where a session went: an IDE event at its very end may move to another one on its own.
-    acts = F.col(EVENT).isNull() | is_user_action(rules)
     is_left = F.col(CHANGE) != Change.REMOVE.value
     pairs = (
-        resolved.where(acts & F.col(OLD_START).isNotNull())
+        resolved.where(is_user_action(rules) & F.col(OLD_START).isNotNull())
         .select(
             *SESSION_KEY,
             OLD_START,
@@ -297,18 +247,51 @@ def session_changes(resolved: DataFrame, rules: SessionRules) -> DataFrame:
     return told.withColumn(KIND, _kind()).drop("parts", "sources")
 
 
+def with_batches(
+    changes: DataFrame, resolved: DataFrame, rules: SessionRules, batch_days: Sequence[date]
+) -> DataFrame:
+    """Say of session changes which batches made them: those whose user actions came into the session or left it.
+
+    Args:
+        changes: Rows as `session_changes` gives them, of sessions whose bounds changed.
+        resolved: What they were derived from.
+        rules: The session rules.
+        batch_days: The batches that were applied.
+
+    Returns:
+        The same rows with `batches` (array of date, in order) added.
+    """
+    if len(batch_days) == 1:
+        return changes.withColumn(BATCHES, F.array(F.lit(batch_days[0])))
+    actions = resolved.where(is_user_action(rules))
+    came = _batches_of(of_change(actions, Change.INSERT), F.col(DELIVERED_BY), SESSION_START, "came")
+    went = _batches_of(of_change(actions, Change.REMOVE), F.col(HELD), OLD_START, "went")
+    joined = changes.join(came, [*SESSION_KEY, SESSION_START], "left").join(went, [*SESSION_KEY, OLD_START], "left")
+    batches = F.array_distinct(F.flatten(F.array_compact(F.array("came", "went"))))
+    return joined.withColumn(BATCHES, F.array_sort(batches)).drop("came", "went")
+
+
 def as_table_rows(rows: DataFrame) -> DataFrame:
     """Rows with identity, `delivered_by`, `session_start_ts` and `session_end_ts`, as `sessionized_events` rows."""
     complete = rows.withColumns({EVENT_DATE: F.to_date(TIMESTAMP), SESSION_ID: session_id()})
     return complete.select(*SESSIONIZED_EVENTS_SCHEMA.names)
 
 
+def _batches_of(events: DataFrame, bits: Column, session: str, name: str) -> DataFrame:
+    """The batches (array of date) that the events of each session have a `delivered_by` bit of."""
+    event_date, whole = F.to_date(TIMESTAMP), bits.cast("int")
+    days = [
+        F.when(whole.bitwiseAND(F.lit(1 << late)) != 0, F.date_add(event_date, late))
+        for late in range(LATENESS_DAYS + 1)
+    ]
+    of_session = events.groupBy(*SESSION_KEY, session)
+    return of_session.agg(F.flatten(F.collect_set(F.array_compact(F.array(*days)))).alias(name))
+
+
 def _change() -> Column:
-    is_session = F.col(EVENT).isNull()
     moved = ~(F.col(SESSION_START).eqNullSafe(F.col(OLD_START)) & F.col(SESSION_END).eqNullSafe(F.col(OLD_END)))
     return (
-        F.when(is_session, F.when(moved, Change.MOVE_SESSION.value).otherwise(Change.KEEP_SESSION.value))
-        .when(F.col(HELD).isNull(), Change.INSERT.value)
+        F.when(F.col(HELD).isNull(), Change.INSERT.value)
         .when(F.col(DELIVERED_BY) == 0, Change.REMOVE.value)
         .when(moved | (F.col(DELIVERED_BY) != F.col(HELD)), Change.UPDATE.value)
         .otherwise(Change.KEEP.value)
@@ -334,21 +317,25 @@ def _is_delivered_by(batch_date: Column) -> Column:
     return days_after.between(0, LATENESS_DAYS) & (F.col(DELIVERED_BY).cast("int").bitwiseAND(bit) != 0)
 
 
-def _bucket_of(at: Column, rules: SessionRules) -> Column:
-    return F.floor(F.unix_micros(at) / F.lit(2 * rules.timeout_us))
+def _all_days(first: Column, last: Column) -> Column:
+    """The distinct dates from one timestamp to another, of all rows of an aggregate."""
+    return F.array_distinct(F.flatten(F.collect_set(F.sequence(F.to_date(first), F.to_date(last)))))
 
 
-def _distinct_dates(rows: DataFrame, first: Column, last: Column) -> DataFrame:
-    days = F.sequence(F.to_date(first), F.to_date(last))
-    return rows.select(F.explode(days).alias(EVENT_DATE)).distinct()
+def _ranges(dates: Sequence[date]) -> list[tuple[date, date]]:
+    """The first and the last day of each run of consecutive dates."""
+    days = sorted(dates)
+    firsts = [day for index, day in enumerate(days) if index == 0 or days[index - 1] + _DAY < day]
+    lasts = [day for index, day in enumerate(days) if index == len(days) - 1 or day + _DAY < days[index + 1]]
+    return list(zip(firsts, lasts, strict=True))
 
 
+_DAY: Final = timedelta(days=1)
 _HELD_COLUMNS: Final[Mapping[str, Column | str]] = {HELD: DELIVERED_BY, OLD_START: SESSION_START, OLD_END: SESSION_END}
 _FACT_TYPES: Final = {
     GIVEN: "tinyint",
     TAKEN: "tinyint",
     HELD: "tinyint",
-    REACH: "timestamp",
     OLD_START: "timestamp",
     OLD_END: "timestamp",
 }
@@ -361,19 +348,3 @@ def _facts(rows: DataFrame, columns: Mapping[str, Column | str]) -> DataFrame:
 
     values = [value(name).cast(type_).alias(name) for name, type_ in _FACT_TYPES.items()]
     return rows.select(USER, PRODUCT, TIMESTAMP, EVENT, *values)
-
-
-def _fact_struct(at: str, event: Column, held: Column, reach: Column) -> Column:
-    no_bits = F.lit(None).cast("tinyint")
-    return F.struct(
-        F.col(USER),
-        F.col(PRODUCT),
-        F.col(at).alias(TIMESTAMP),
-        event.alias(EVENT),
-        no_bits.alias(GIVEN),
-        no_bits.alias(TAKEN),
-        held.alias(HELD),
-        reach.alias(REACH),
-        F.col(SESSION_START).alias(OLD_START),
-        F.col(SESSION_END).alias(OLD_END),
-    )

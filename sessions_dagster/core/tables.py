@@ -15,7 +15,7 @@ from sessions_dagster.lake.log import batch_days
 
 
 def ensure_table(
-    spark: SparkSession, table_uri: str, schema: StructType, *, partition_by: str, properties: Mapping[str, str]
+    spark: SparkSession, table_uri: str, schema: StructType, *, partition_by: str | None, properties: Mapping[str, str]
 ) -> None:
     """Create a Delta table if there is none. One that is there is left as it is, whatever its schema.
 
@@ -23,12 +23,14 @@ def ensure_table(
         spark: A session with Delta.
         table_uri: Where the table is.
         schema: Its columns; comments and NOT NULL are kept with the table.
-        partition_by: The column it is partitioned by.
+        partition_by: The column it is partitioned by, if any.
         properties: Table properties.
     """
     if deltalake.DeltaTable.is_deltatable(table_uri):
         return
-    builder = DeltaTable.createIfNotExists(spark).location(table_uri).addColumns(schema).partitionedBy(partition_by)
+    builder = DeltaTable.createIfNotExists(spark).location(table_uri).addColumns(schema)
+    if partition_by is not None:
+        builder = builder.partitionedBy(partition_by)
     for name, value in properties.items():
         builder = builder.property(name, value)
     try:
@@ -39,7 +41,7 @@ def ensure_table(
             raise
 
 
-def replace_slice(table_uri: str, day: date, rows: DataFrame, row_count: int) -> int:
+def replace_slice(table_uri: str, day: date, rows: DataFrame, row_count: int | None = None) -> int:
     """Replace the rows of a batch in a table that is partitioned by `batch_date`, in one commit.
 
     Only one process may write the table at a time.
@@ -48,7 +50,7 @@ def replace_slice(table_uri: str, day: date, rows: DataFrame, row_count: int) ->
         table_uri: The table.
         day: The batch.
         rows: Complete table rows, all of this batch.
-        row_count: How many rows these are; where nothing is replaced by nothing there is no commit.
+        row_count: How many rows these are, where that is known: nothing replaced by nothing is then no commit.
 
     Returns:
         The version of the table that holds the slice.
@@ -58,7 +60,7 @@ def replace_slice(table_uri: str, day: date, rows: DataFrame, row_count: int) ->
         # Not the dynamic partition overwrite: it leaves a slice as it is where no row comes in its place.
         where = f"{BATCH_DATE} = DATE'{day.isoformat()}'"
         writer.mode("overwrite").option("replaceWhere", where).save(table_uri)
-    elif row_count:
+    elif row_count != 0:
         # An overwrite has Spark rebuild the table's state first, which costs as much as half a million rows.
         writer.mode("append").save(table_uri)
     return deltalake.DeltaTable(table_uri).version()

@@ -1,0 +1,406 @@
+"""The transforms alone, on many thousand small histories against the oracle.
+
+Spark is slow per query and not per row: each query carries thousands of histories, each of a user of its own. Where
+one is wrong, the smallest of them is told.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from enum import Enum, auto
+from functools import cached_property, reduce
+from itertools import product
+from random import Random
+from typing import Any, Final, NamedTuple
+
+import pyarrow as pa
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from pyspark.sql import DataFrame, Row, SparkSession
+from pyspark.sql import functions as F
+
+from sessions_dagster.core.contract import (
+    BATCH_DATE,
+    DELIVERED_BY,
+    EVENT,
+    EVENT_DATE,
+    PRODUCT,
+    SESSION_END,
+    SESSION_ID,
+    SESSION_START,
+    TIMESTAMP,
+    USER,
+    SessionRules,
+)
+from sessions_dagster.core.correction import (
+    CHANGE,
+    Change,
+    dates_of_sessions,
+    delivered_facts,
+    extent_of_neighbourhoods,
+    held_facts,
+    near_dates,
+    neighbourhoods,
+    resolve,
+    rows_of_same_sessions,
+    touched_rows,
+    withdrawn_facts,
+)
+from sessions_dagster.core.sessionize import BEGINS_SESSION, REACH, assign_sessions, is_user_action
+from sessions_dagster_tests.histories import DAYS, FIRST_DAY, LATENESS, MICROSECOND, TIMEOUT, Delivery, deliveries
+from sessions_dagster_tests.oracle import Event, sessionize
+
+RULES: Final = SessionRules()
+BATCH_DAYS: Final = [FIRST_DAY + timedelta(days=offset) for offset in range(DAYS + LATENESS)]
+
+EXAMPLES: Final = 3
+HISTORIES: Final = 3_000
+
+GRID: Final = [0 * TIMEOUT, MICROSECOND] + [
+    count * TIMEOUT + edge for count in (1, 2, 3) for edge in (-MICROSECOND, timedelta(0), MICROSECOND)
+]
+"""Instants at which histories on the edges take place: around multiples of the timeout."""
+
+AT_AN_INSTANT: Final = [("a",), ("x",), ("a", "x"), ("a", "b"), ("x", "y"), ("c", "x", "y")]
+
+many_histories = settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    derandomize=True,
+    # The smallest history that fails is found among thousands: looking for a smaller one would take Spark too long.
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
+
+
+class Placed(NamedTuple):
+    """What `sessionized_events` says of an event; UTC, naive."""
+
+    start: datetime | None
+    end: datetime | None
+    delivered_by: int
+
+
+Table = dict[Event, Placed]
+
+
+class Role(Enum):
+    """What became of a batch between the table as it is held and the correction."""
+
+    APPLIED = auto()
+    """The table reflects it."""
+    LANDED_AGAIN = auto()
+    """The table reflects an earlier landing of it, the correction has to reflect another one."""
+    NEW = auto()
+    """The table does not know it."""
+
+
+Contents = Mapping[date, Sequence[Event]]
+
+
+@dataclass(frozen=True)
+class Story:
+    """What batches brought before the correction, and what they bring now, with the roles they play."""
+
+    roles: Mapping[date, Role]
+    before: Contents
+    now: Contents
+
+    def days(self, *roles: Role) -> list[date]:
+        return [day for day, role in self.roles.items() if role in roles]
+
+    @cached_property
+    def held(self) -> Table:
+        """The table before."""
+        return one_pass(self.before)
+
+    @cached_property
+    def expected(self) -> Table:
+        """The table after."""
+        return one_pass(self.now)
+
+    @property
+    def told(self) -> dict[str, list[str]]:
+        """The story of each user."""
+        found: dict[str, list[str]] = defaultdict(list)
+        for when, contents in (("before", self.before), ("now", self.now)):
+            for day, events in sorted(contents.items()):
+                batch = f"{when}, batch of {day} ({self.roles[day].name.lower()})"
+                for event in sorted(events):
+                    found[event.user].append(f"{batch}: {event.event} {event.product} {event.at}")
+        return found
+
+
+def one_pass(contents: Contents) -> Table:
+    """The table of some batches."""
+    delivered_by: dict[Event, int] = defaultdict(int)
+    for batch, events in contents.items():
+        for event in events:
+            delivered_by[event] |= 1 << (batch - event.at.date()).days
+    return {
+        Event(*row[:4]): Placed(row.start, row.end, delivered_by[Event(*row[:4])]) for row in sessionize(delivered_by)
+    }
+
+
+def histories_from(seed: int, count: int = HISTORIES) -> list[list[Delivery]]:
+    """Histories of as many users: long ones, and short ones on the edges."""
+    long = [deliveries(seed + number) for number in range(count // 2)]
+    return long + [history_on_the_grid(Random(f"{seed} {number}"), f"grid{number}") for number in range(count // 2)]
+
+
+def history_on_the_grid(random: Random, user: str) -> list[Delivery]:
+    midnight = datetime.combine(random.choice(BATCH_DAYS[1:DAYS]), datetime.min.time())
+    begin = midnight - random.choice(GRID)
+    history = []
+    for offset in random.sample(GRID, random.randint(1, 6)):
+        for name in random.choice(AT_AN_INSTANT):
+            event = Event(user, name, "idea", begin + offset)
+            for lateness in random.sample(range(LATENESS + 1), random.choice((1, 1, 1, 2))):
+                batch = event.at.date() + timedelta(days=lateness)
+                history.append(Delivery(event, batch, firm=random.random() < 0.6))
+    return history
+
+
+def events_frame(spark: SparkSession, events: Sequence[Event], **more: pa.Array) -> DataFrame:
+    columns = {
+        USER: pa.array([event.user for event in events], pa.string()),
+        EVENT: pa.array([event.event for event in events], pa.string()),
+        PRODUCT: pa.array([event.product for event in events], pa.string()),
+        TIMESTAMP: utc([event.at for event in events]),
+        EVENT_DATE: pa.array([event.at.date() for event in events], pa.date32()),
+    }
+    return spark.createDataFrame(pa.table(columns | more))
+
+
+def utc(times: Sequence[datetime | None]) -> pa.Array:
+    return pa.array([at and at.replace(tzinfo=UTC) for at in times], pa.timestamp("us", "UTC"))
+
+
+def raw_frame(spark: SparkSession, contents: Contents) -> DataFrame:
+    """The columns of `raw_events` that a correction reads."""
+    dealt = [(event, day) for day, events in contents.items() for event in events]
+    days = pa.array([day for _, day in dealt], pa.date32())
+    return events_frame(spark, [event for event, _ in dealt], **{BATCH_DATE: days})
+
+
+def table_frame(spark: SparkSession, table: Table) -> DataFrame:
+    """The columns of `sessionized_events`; a correction does not read the label."""
+    columns = {
+        SESSION_START: utc([placed.start for placed in table.values()]),
+        SESSION_END: utc([placed.end for placed in table.values()]),
+        SESSION_ID: pa.nulls(len(table), pa.string()),
+        DELIVERED_BY: pa.array([placed.delivered_by for placed in table.values()], pa.int8()),
+    }
+    return events_frame(spark, list(table), **columns)
+
+
+def collected(rows: DataFrame) -> list[dict[str, Any]]:
+    """The rows, with naive UTC times."""
+    table = rows.toArrow()
+    for number, field in enumerate(table.schema):
+        if pa.types.is_timestamp(field.type):
+            table = table.set_column(number, field.name, table[number].cast(pa.timestamp("us")))
+    found: list[dict[str, Any]] = table.to_pylist()
+    return found
+
+
+def event_of(row: Mapping[str, Any]) -> Event:
+    return Event(row[USER], row[EVENT], row[PRODUCT], row[TIMESTAMP])
+
+
+def check_same(
+    found: Mapping[Event, object], expected: Mapping[Event, object], told: Mapping[str, Sequence[object]]
+) -> None:
+    """Fail with the smallest history that is not as expected.
+
+    Args:
+        found: What was found of each event.
+        expected: What the oracle says of it.
+        told: What happened, by user.
+    """
+    events = found.keys() | expected.keys()
+    wrong = {event.user for event in events if found.get(event) != expected.get(event)}
+    if wrong:
+        sizes = Counter(event.user for event in events)
+        user = min(sorted(wrong), key=lambda name: sizes[name])
+        lines = [f"{len(wrong)} of {len(sizes)} histories are wrong, and the smallest is:", *map(str, told[user])]
+        for event in sorted(event for event in events if event.user == user):
+            lines.append(f"{event.at} {event.event} {event.product}: {found.get(event)}, oracle: {expected.get(event)}")
+        pytest.fail("\n".join(lines))
+
+
+# --- sessions in one pass --------------------------------------------------------------------------------------------
+
+
+def check_assignment(spark: SparkSession, events: Collection[Event]) -> None:
+    """`assign_sessions` finds the sessions of the oracle, and one beginning of each."""
+    rows = events_frame(spark, list(events))
+    reach = F.when(is_user_action(RULES), F.col(TIMESTAMP) + F.lit(RULES.timeout))
+    found = collected(assign_sessions(rows.withColumn(REACH, reach)))
+    expected = sessionize(events)
+    told: dict[str, list[Event]] = defaultdict(list)
+    for event in sorted(events):
+        told[event.user].append(event)
+    check_same(
+        {event_of(row): (row[SESSION_START], row[SESSION_END]) for row in found},
+        {Event(*row[:4]): (row.start, row.end) for row in expected},
+        told,
+    )
+    assert len(found) == len(expected), "an event is there twice"
+    begun = [(row[USER], row[PRODUCT], row[SESSION_START]) for row in found if row[BEGINS_SESSION]]
+    assert sorted(begun) == sorted({(row.user, row.product, row.start) for row in expected if row.start is not None})
+
+
+def test_every_history_on_a_small_grid_has_the_sessions_of_the_oracle(spark: SparkSession) -> None:
+    instants = [timedelta(0), *(count * TIMEOUT + edge * MICROSECOND for count in (1, 2) for edge in (-1, 0, 1))]
+    begin = datetime(2025, 9, 20, 23, 55)
+    histories = enumerate(product(("", "a", "x", "ax"), repeat=len(instants)))
+    events = [
+        Event(f"u{number}", name, "idea", begin + offset)
+        for number, history in histories
+        for offset, names in zip(instants, history, strict=True)
+        for name in names
+    ]
+    check_assignment(spark, events)
+
+
+@many_histories
+@given(seed=st.integers(0, 2**31))
+def test_any_histories_have_the_sessions_of_the_oracle(spark: SparkSession, seed: int) -> None:
+    check_assignment(spark, {delivery.event for history in histories_from(seed) for delivery in history})
+
+
+# --- corrections -----------------------------------------------------------------------------------------------------
+
+
+def resolved_facts(spark: SparkSession, story: Story) -> DataFrame:
+    """The resolved facts of a story, put together as a run does."""
+    held = table_frame(spark, story.held)
+    again = story.days(Role.LANDED_AGAIN)
+    raw = raw_frame(spark, {day: story.now.get(day, ()) for day in story.days(Role.LANDED_AGAIN, Role.NEW)})
+    delivered = delivered_facts(raw)
+    withdrawn = withdrawn_facts(held, raw.where(F.col(BATCH_DATE).isin(again)), again).localCheckpoint()
+    probes = near_dates(delivered, sorted({event.at.date() for event in story.held}), RULES)
+    near = neighbourhoods(probes.unionByName(withdrawn), RULES).localCheckpoint()
+    is_near = F.col(EVENT_DATE).isin(only_row(extent_of_neighbourhoods(near))["dates"])
+    touched = touched_rows(held.where(is_near), near).localCheckpoint()
+    is_beyond = ~is_near & F.col(EVENT_DATE).isin(only_row(dates_of_sessions(touched))["dates"])
+    beyond = rows_of_same_sessions(held.where(is_beyond), touched)
+    facts = [delivered, withdrawn, held_facts(touched), held_facts(beyond)]
+    return resolve(reduce(DataFrame.unionByName, facts), RULES).localCheckpoint()
+
+
+def only_row(aggregate: DataFrame) -> Row:
+    (row,) = aggregate.collect()
+    return row
+
+
+def check_correction(spark: SparkSession, story: Story) -> None:
+    """A correction of the held table makes it the table of one pass, and says rightly what it does to each row."""
+    resolved = resolved_facts(spark, story)
+    changes: dict[str, Table] = defaultdict(dict)
+    for row in collected(resolved):
+        changes[row[CHANGE]][event_of(row)] = placed(row)
+
+    before, updated = story.held, changes[Change.UPDATE]
+    after = {event: row for event, row in before.items() if event not in changes[Change.REMOVE]}
+    check_same(after | updated | changes[Change.INSERT], story.expected, story.told)
+    assert not changes[Change.INSERT].keys() & before.keys(), "inserted, and then there twice"
+    assert updated.keys() | changes[Change.REMOVE].keys() <= before.keys(), "updated or removed, but not held"
+    assert sum(map(len, changes.values())) == resolved.count(), "a row is there twice"
+    assert not [event for event, row in updated.items() if row == before[event]], "written, but as it was"
+
+
+def placed(row: Mapping[str, Any]) -> Placed:
+    return Placed(row[SESSION_START], row[SESSION_END], row[DELIVERED_BY])
+
+
+def test_every_correction_on_a_small_grid_gives_the_table_of_one_pass(spark: SparkSession) -> None:
+    again, new = date(2025, 9, 20), date(2025, 9, 21)
+    roles = {again: Role.LANDED_AGAIN, new: Role.NEW}
+    instants = [timedelta(0), TIMEOUT - MICROSECOND, TIMEOUT, 2 * TIMEOUT]
+    begin = datetime(2025, 9, 19, 23, 55)
+    # What happens to a user action and to an IDE event at each instant.
+    fates = list(product(("none", "stays", "comes", "goes"), ("none", "stays")))
+    before: dict[date, list[Event]] = {again: []}
+    now: dict[date, list[Event]] = {again: [], new: []}
+    for number, history in enumerate(product(fates, repeat=len(instants))):
+        for offset, fates_then in zip(instants, history, strict=True):
+            for name, fate in zip("ax", fates_then, strict=True):
+                event = Event(f"u{number}", name, "idea", begin + offset)
+                if fate in {"stays", "goes"}:
+                    before[again].append(event)
+                if fate in {"stays", "comes"}:
+                    now[new if fate == "comes" else again].append(event)
+    check_correction(spark, Story(roles, before, now))
+
+
+@pytest.mark.parametrize("held_first", [True, False])
+def test_a_correction_reaches_over_midnight_to_a_date_of_which_it_brings_nothing(
+    spark: SparkSession, held_first: bool
+) -> None:
+    applied, new = date(2025, 9, 20), date(2025, 9, 21)
+    midnight = datetime(2025, 9, 20)
+    evening = [midnight - before for before in (MICROSECOND, TIMEOUT - MICROSECOND, TIMEOUT, TIMEOUT + MICROSECOND)]
+    night = [midnight + after for after in (timedelta(0), MICROSECOND, TIMEOUT - MICROSECOND, TIMEOUT)]
+    pairs = product(product(evening, "ax"), product(night, "ax"))
+    first, second = zip(
+        *([Event(f"u{number}", name, "idea", at) for at, name in pair] for number, pair in enumerate(pairs)),
+        strict=True,
+    )
+    held, brought = (first, second) if held_first else (second, first)
+    roles = {applied: Role.APPLIED, new: Role.NEW}
+    check_correction(spark, Story(roles, {applied: held}, {applied: held, new: brought}))
+
+
+MARATHON: Final = [
+    Event("ada", "a", "idea", datetime(2025, 9, 17, 22) + count * timedelta(minutes=4)) for count in range(800)
+]
+"""A session over three midnights: it ends on the 20th at 03:21."""
+
+
+@pytest.mark.parametrize(
+    ("comes", "goes"),
+    [
+        (MARATHON[0].at - timedelta(minutes=4), None),
+        (MARATHON[-1].at + timedelta(minutes=4), None),
+        (MARATHON[400].at + timedelta(minutes=1), None),
+        (None, MARATHON[0].at),
+        (None, MARATHON[400].at),
+        (MARATHON[-1].at + timedelta(minutes=4), MARATHON[0].at),
+    ],
+    ids=["starts sooner", "ends later", "stays", "starts later", "splits", "moves on"],
+)
+def test_a_session_over_midnights_is_corrected_on_dates_that_nothing_was_brought_of(
+    spark: SparkSession, comes: datetime | None, goes: datetime | None
+) -> None:
+    again, new = date(2025, 9, 20), date(2025, 9, 21)
+    roles = {again: Role.LANDED_AGAIN, new: Role.NEW}
+    left = [event for event in MARATHON if event.at != goes]
+    brought = [] if comes is None else [Event("ada", "b", "idea", comes)]
+    check_correction(spark, Story(roles, {again: MARATHON}, {again: left, new: brought}))
+
+
+roles_of_batches = (
+    st.lists(st.sampled_from(Role), min_size=len(BATCH_DAYS), max_size=len(BATCH_DAYS))
+    .filter(lambda roles: len(set(roles)) == len(Role))
+    .map(lambda roles: dict(zip(BATCH_DAYS, roles, strict=True)))
+)
+
+
+@many_histories
+@given(seed=st.integers(0, 2**31), roles=roles_of_batches)
+def test_any_correction_gives_the_table_of_one_pass(spark: SparkSession, seed: int, roles: dict[date, Role]) -> None:
+    random = Random(seed)
+    before: dict[date, list[Event]] = defaultdict(list)
+    now: dict[date, list[Event]] = defaultdict(list)
+    for history in histories_from(seed):
+        for delivery in history:
+            changes = roles[delivery.batch] is Role.LANDED_AGAIN and not delivery.firm
+            if roles[delivery.batch] is not Role.NEW and not (changes and random.random() < 0.5):
+                before[delivery.batch].append(delivery.event)
+            if not (changes and random.random() < 0.5):
+                now[delivery.batch].append(delivery.event)
+    check_correction(spark, Story(roles, before, now))
