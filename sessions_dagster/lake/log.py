@@ -1,7 +1,7 @@
 """What a Delta log says, read with delta-rs and without a JVM: landings, partitions, versions, applied batches."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any, Final
@@ -10,11 +10,14 @@ import pyarrow as pa
 from deltalake import DeltaTable
 
 from sessions_dagster.core.contract import BATCH_DATE, EVENT_DATE, LANDED_AT
+from sessions_dagster.lake.places import read_text
 
 APPLIED_KEY: Final = "applied_batches"
 """Where a commit's user metadata (JSON) says which landing of each batch the table reflects."""
 
 _HISTORY_STEP: Final = 20
+
+_COMPACTIONS: Final = {"OPTIMIZE", "REORG"}
 
 
 @dataclass(frozen=True)
@@ -23,8 +26,8 @@ class AppliedBatches:
 
     Attributes:
         landings: By batch day, when the applied slice was landed (UTC); None if it was empty.
-        complete: False when the log does not reach back far enough to say: then a batch that is not listed may have
-            been applied all the same.
+        complete: False when the log does not say of every batch, as it does not reach back far enough or tells of a
+            RESTORE to a point in time: then a batch that is not listed may have been applied all the same.
     """
 
     landings: Mapping[date, datetime | None]
@@ -90,6 +93,37 @@ def batch_days(table: DeltaTable) -> set[date]:
     return {file[f"partition.{BATCH_DATE}"] for file in _active_files(table)}
 
 
+def partitions(table: DeltaTable) -> set[date | None]:
+    """The partitions with files, of a table that is partitioned by a date; None stands for a table without any."""
+    columns = table.metadata().partition_columns
+    return {file[f"partition.{columns[0]}"] if columns else None for file in _active_files(table)}
+
+
+def partitions_touched(table: DeltaTable, after_version: int) -> set[date | None] | None:
+    """The partitions that got files, or deletions in files, after a version; compactions do not count.
+
+    Read from the commits themselves: delta-rs does not show which files have a deletion vector.
+
+    Returns:
+        As `partitions`, but some may have no file any more; None if the log does not reach back so far.
+    """
+    touched: set[date | None] = set()
+    for version in range(after_version + 1, table.version() + 1):
+        try:
+            commit = read_text(f"{table.table_uri}/_delta_log/{version:020}.json")
+        except FileNotFoundError:
+            return None
+        touched |= _partitions_added_to([json.loads(line) for line in commit.splitlines()])
+    return touched
+
+
+def _partitions_added_to(commit: Sequence[Mapping[str, Any]]) -> set[date | None]:
+    if any(action.get("commitInfo", {}).get("operation") in _COMPACTIONS for action in commit):
+        return set()
+    values = [next(iter(action["add"]["partitionValues"].values()), None) for action in commit if "add" in action]
+    return {value and date.fromisoformat(value) for value in values}
+
+
 def applied_batches(sessionized_events: DeltaTable) -> AppliedBatches:
     """Which landings the table reflects: what its newest correction says, seen through any RESTORE since.
 
@@ -101,8 +135,12 @@ def applied_batches(sessionized_events: DeltaTable) -> AppliedBatches:
         commits = {commit["version"]: commit for commit in sessionized_events.history(limit)}
         while version in commits:
             commit = commits[version]
-            if commit.get("operation") == "RESTORE" and commit["operationParameters"].get("version") is not None:
-                version = int(commit["operationParameters"]["version"])
+            if commit.get("operation") == "RESTORE":
+                restored = commit["operationParameters"].get("version")
+                if restored is None:
+                    # To a point in time: writers differ in which version that is, and a wrong guess means wrong rows.
+                    return AppliedBatches({}, complete=False)
+                version = int(restored)
                 continue
             told = _applied_in(commit)
             if told is not None:
@@ -113,6 +151,21 @@ def applied_batches(sessionized_events: DeltaTable) -> AppliedBatches:
         if len(commits) < limit:
             return AppliedBatches({}, complete=False)
         limit *= 4
+
+
+def is_correction(sessionized_events: DeltaTable, version: int) -> bool:
+    """Whether a version was committed by a run that applied batches. One too old for the log is taken to be."""
+    since = sessionized_events.version() - version
+    if since < 0:
+        return False
+    commits = {commit["version"]: commit for commit in sessionized_events.history(since + 1)}
+    return version not in commits or _applied_in(commits[version]) is not None
+
+
+def greatest(table: DeltaTable, column: str) -> Any:
+    """The greatest value of a column by the statistics of the files; None if no file has any."""
+    values = [file.get(f"max.{column}") for file in _active_files(table)]
+    return max((value for value in values if value is not None), default=None)
 
 
 def _applied_in(commit: Mapping[str, Any]) -> AppliedBatches | None:

@@ -5,16 +5,16 @@ delta-rs understands as well. Only pyarrow, which lists and opens the input file
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 from urllib.parse import unquote, urlsplit
 
 from filelock import FileLock
-from pyarrow.fs import FileSelector, FileSystem, FileType, LocalFileSystem
+from pyarrow.fs import FileInfo, FileSelector, FileSystem, FileType, LocalFileSystem
 
 _LOCK_FILE: Final = ".writing.lock"
 
@@ -48,6 +48,27 @@ class Warehouse:
         """The table of events with their sessions."""
         return f"{self.root}/sessionized_events"
 
+    @property
+    def session_corrections(self) -> str:
+        """The table of what became of sessions that were written before."""
+        return f"{self.root}/session_corrections"
+
+    @property
+    def sessions(self) -> str:
+        """The table with one row per session."""
+        return f"{self.root}/sessions"
+
+    @property
+    def tables(self) -> tuple[str, ...]:
+        """All tables, there or not."""
+        return (
+            self.raw_events,
+            self.rejected_events,
+            self.sessionized_events,
+            self.session_corrections,
+            self.sessions,
+        )
+
     @contextmanager
     def writing(self) -> Iterator[None]:
         """Waits until no other process writes to a local warehouse, and keeps others waiting until the context ends.
@@ -61,6 +82,37 @@ class Warehouse:
         Path(self.root).mkdir(parents=True, exist_ok=True)
         with FileLock(Path(self.root, _LOCK_FILE)):
             yield
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A file or a folder, as a listing shows it.
+
+    Attributes:
+        path: Its path below the folder that was listed.
+        is_file: False for folders.
+        size: The bytes of a file; 0 for folders.
+        modified_ns: When it was last modified, in nanoseconds since 1970 (UTC). None where the file system does not
+            say: object stores know no time of a folder.
+    """
+
+    path: str
+    is_file: bool
+    size: int
+    modified_ns: int | None
+
+    @property
+    def is_hidden(self) -> bool:
+        """Whether its name, or that of a folder on the way to it, starts with `_` or `.`.
+
+        By Spark's convention these are marks and unfinished work, such as `_SUCCESS`.
+        """
+        return any(name.startswith(("_", ".")) for name in self.path.split("/"))
+
+    @property
+    def is_data_file(self) -> bool:
+        """Whether it is among the data files of a batch."""
+        return self.is_file and not self.is_hidden
 
 
 @dataclass(frozen=True)
@@ -109,11 +161,30 @@ class InputRoot:
         """The folder of the batch of `day`, there or not."""
         return f"{self.root}/date={day.isoformat()}"
 
+    def entries(self) -> list[Entry]:
+        """What lies right below the root, in the order of the names.
+
+        Raises:
+            FileNotFoundError: If there is no such folder.
+            OSError: If it cannot be listed.
+        """
+        filesystem, path = _filesystem(self.root)
+        return _entries(filesystem, FileSelector(path), unreadable_name=repr)
+
+    def batch_entries(self, day: date) -> list[Entry]:
+        """All that lies below the folder of a batch, sub-folders and hidden files included, in the order of the paths.
+
+        Raises:
+            FileNotFoundError: If there is no such folder.
+            OSError: If it cannot be listed.
+        """
+        filesystem, path = _filesystem(self.batch_folder(day))
+        return _entries(filesystem, FileSelector(path, recursive=True), unreadable_name=_refuse)
+
     def batch_files(self, day: date) -> list[BatchFile]:
         """The data files of a batch, in the order of their paths.
 
-        Files in sub-folders count, and so do files without a byte. What has a name that starts with `_` or `.`, file or
-        folder, does not: by Spark's convention these are marks and unfinished work, such as `_SUCCESS`.
+        Files in sub-folders count, and so do files without a byte; hidden ones do not (see `Entry.is_hidden`).
 
         Raises:
             FileNotFoundError: If there is no such folder.
@@ -121,12 +192,22 @@ class InputRoot:
         """
         folder = self.batch_folder(day)
         filesystem, path = _filesystem(folder)
-        found = filesystem.get_file_info(FileSelector(path, recursive=True))
         return [
-            BatchFile(folder + info.path.removeprefix(path), info.size, filesystem, info.path)
-            for info in sorted(found, key=lambda info: info.path)
-            if info.type == FileType.File and not _is_hidden(info.path.removeprefix(path))
+            BatchFile(f"{folder}/{entry.path}", entry.size, filesystem, f"{path}/{entry.path}")
+            for entry in self.batch_entries(day)
+            if entry.is_data_file
         ]
+
+
+def read_text(place: str) -> str:
+    """The content of a file.
+
+    Raises:
+        FileNotFoundError: If there is none.
+    """
+    filesystem, path = _filesystem(_canonical(place))
+    with filesystem.open_input_file(path) as file:
+        return bytes(file.read()).decode()
 
 
 def _canonical(place: str) -> str:
@@ -149,5 +230,17 @@ def _filesystem(place: str) -> tuple[FileSystem, str]:
     return filesystem, path
 
 
-def _is_hidden(path_in_batch: str) -> bool:
-    return any(name.startswith(("_", ".")) for name in path_in_batch.split("/"))
+def _entries(filesystem: FileSystem, where: FileSelector, unreadable_name: Callable[[bytes], str]) -> list[Entry]:
+    def entry(info: FileInfo) -> Entry:
+        try:
+            path = info.path.removeprefix(where.base_dir).removeprefix("/")
+        except UnicodeDecodeError as error:
+            path = unreadable_name(error.object)
+        is_file = info.type == FileType.File
+        return Entry(path, is_file, info.size if is_file else 0, info.mtime_ns)
+
+    return sorted((entry(info) for info in filesystem.get_file_info(where)), key=lambda entry: entry.path)
+
+
+def _refuse(name: bytes) -> NoReturn:
+    raise OSError(f"{name!r} is not UTF-8, so it cannot be read; give the file another name")
