@@ -4,27 +4,39 @@ from typing import Any
 
 import dagster as dg
 
+from sessions_dagster.core.contract import BOT_LIMIT
 from sessions_dagster.orchestration.assets import raw_events, sessionized_events
 from sessions_dagster.orchestration.checks import session_checks
+from sessions_dagster.orchestration.maintenance import SCHEDULES, compaction, vacuum_job
+from sessions_dagster.orchestration.metadata import with_code_reference
 from sessions_dagster.orchestration.resources import (
+    BOT_LIMIT_VARIABLE,
     DEFAULT_INPUT_ROOT,
+    DEFAULT_SETTLE_SECONDS,
     DEFAULT_SPARK_MASTER,
     DEFAULT_WAREHOUSE_ROOT,
     INPUT_ROOT_VARIABLE,
+    SETTLE_SECONDS_VARIABLE,
     SPARK_MASTER_VARIABLE,
+    SUCCESS_MARKER_VARIABLE,
     WAREHOUSE_ROOT_VARIABLE,
+    ArrivalsResource,
     LakeResource,
+    LandingResource,
     SessionRulesResource,
     SparkResource,
     setting,
+    switch,
 )
+from sessions_dagster.orchestration.sensors import new_batches
 
 
 def build_defs(**resource_overrides: Any) -> dg.Definitions:
-    """All assets, checks and resources.
+    """All assets, checks, jobs, schedules, sensors and resources.
 
     Args:
-        resource_overrides: Resources by name (`spark`, `lake`, `session_rules`) to use instead of the default ones.
+        resource_overrides: Resources by name (`spark`, `lake`, `landing`, `session_rules`, `arrivals`) to use
+            instead of the default ones.
     """
     resources = {
         "spark": SparkResource(master=setting(SPARK_MASTER_VARIABLE, DEFAULT_SPARK_MASTER)),
@@ -32,11 +44,19 @@ def build_defs(**resource_overrides: Any) -> dg.Definitions:
             input_root=setting(INPUT_ROOT_VARIABLE, DEFAULT_INPUT_ROOT),
             warehouse_root=setting(WAREHOUSE_ROOT_VARIABLE, DEFAULT_WAREHOUSE_ROOT),
         ),
+        "landing": LandingResource(bot_limit=setting(BOT_LIMIT_VARIABLE, BOT_LIMIT)),
         "session_rules": SessionRulesResource(),
+        "arrivals": ArrivalsResource(
+            settle_seconds=setting(SETTLE_SECONDS_VARIABLE, DEFAULT_SETTLE_SECONDS),
+            require_success_marker=switch(SUCCESS_MARKER_VARIABLE),
+        ),
     }
     return dg.Definitions(
-        assets=[raw_events, sessionized_events],
+        assets=[with_code_reference(asset) for asset in (raw_events, sessionized_events)],
         asset_checks=[session_checks],
+        jobs=[compaction, vacuum_job],
+        schedules=SCHEDULES,
+        sensors=[new_batches],
         resources=resources | resource_overrides,
         # One process a run: the steps share one Spark, where the default executor would start a JVM for each.
         executor=dg.in_process_executor,

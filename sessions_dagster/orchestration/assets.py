@@ -1,46 +1,92 @@
 """The two assets: `raw_events` lands batches, `sessionized_events` applies them. The work itself is in `core`."""
 
 from collections.abc import Sequence
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
+from typing import Final
 
 import dagster as dg
 
 from sessions_dagster.core.apply import apply_batches
+from sessions_dagster.core.batch import BatchError
 from sessions_dagster.core.contract import RAW_EVENTS_SCHEMA, SESSIONIZED_EVENTS_SCHEMA
 from sessions_dagster.core.landing import land_batch
 from sessions_dagster.core.summary import summarize_dates
+from sessions_dagster.lake.arrivals import batch_fingerprint
 from sessions_dagster.orchestration.metadata import (
+    Metadata,
     column_schema,
     correction_metadata,
+    correction_told,
     day_metadata,
     landing_metadata,
+    landing_told,
+    refusal_metadata,
     table_metadata,
 )
 from sessions_dagster.orchestration.partitions import daily_partitions, five_day_window
-from sessions_dagster.orchestration.resources import LakeResource, SessionRulesResource, SparkResource
+from sessions_dagster.orchestration.resources import LakeResource, LandingResource, SessionRulesResource, SparkResource
+from sessions_dagster.orchestration.writing import WAREHOUSE_POOL, retried
 
-GROUP = "sessions"
+GROUP: Final = "sessions"
+OWNERS: Final = ("team:data-engineering",)
+TAGS: Final = {"domain": "user_sessions"}
+
+FRESH_BY_NOON: Final = dg.FreshnessPolicy.cron(deadline_cron="0 12 * * *", lower_bound_delta=timedelta(hours=12))
+"""The batch of a day is complete when the day is over (UTC), and has landed and is applied by noon."""
 
 
 @dg.asset(
     partitions_def=daily_partitions,
     backfill_policy=dg.BackfillPolicy.single_run(),
     group_name=GROUP,
+    owners=OWNERS,
+    tags=TAGS,
     kinds={"spark", "deltalake"},
+    freshness_policy=FRESH_BY_NOON,
+    pool=WAREHOUSE_POOL,
     metadata={"dagster/column_schema": column_schema(RAW_EVENTS_SCHEMA)},
 )
-def raw_events(context: dg.AssetExecutionContext, spark: SparkResource, lake: LakeResource) -> None:
+@retried
+def raw_events(
+    context: dg.AssetExecutionContext, spark: SparkResource, lake: LakeResource, landing: LandingResource
+) -> None:
     """The accepted events of each batch, as delivered; what is not accepted goes to the table `rejected_events`.
 
-    Partition D is the batch in the folder `date=D/`. Materializing it again replaces what it delivered before.
+    Partition D is the batch in the folder `date=D/`. Materializing it again replaces what it delivered before. A run of
+    many batches lands all it can, and fails at the end if there are some it cannot land, with all of them named: those
+    partitions are failed then, all others are materialized.
     """
     days = _days(context.partition_keys)
+    landed: dict[date, Metadata] = {}
+    refused: list[BatchError] = []
     for number, day in enumerate(days, start=1):
-        report = land_batch(
-            spark.spark_session, lake.input, lake.warehouse, day, lake.input_format, landed_at=datetime.now(UTC)
-        )
-        context.log.info("landed batch %s (%d of %d): %s", day, number, len(days), report)
-        context.add_asset_metadata(landing_metadata(report), partition_key=day.isoformat())
+        # Before the batch is read: what changes meanwhile has another fingerprint, and lands again.
+        fingerprint = batch_fingerprint(lake.input, day)
+        try:
+            report = land_batch(
+                spark.spark_session,
+                lake.input,
+                lake.warehouse,
+                day,
+                lake.input_format,
+                landed_at=datetime.now(UTC),
+                bot_limit=landing.limit,
+            )
+        except BatchError as error:
+            refused.append(error)
+            # For the sensor: it asks again for the other days of a run that fails for this one.
+            observed = refusal_metadata(error, fingerprint)
+            context.log_event(dg.AssetObservation(context.asset_key, partition=day.isoformat(), metadata=observed))
+            continue
+        context.log.info("landed batch %s (%d of %d): %s", day, number, len(days), landing_told(report))
+        landed[day] = landing_metadata(report, fingerprint)
+    if refused:
+        # By hand: of a step that fails Dagster takes no partition for materialized.
+        for day, metadata in landed.items():
+            context.log_event(dg.AssetMaterialization(context.asset_key, partition=day.isoformat(), metadata=metadata))
+        raise BatchError("\n".join(map(str, refused)))
+    for day, metadata in landed.items():
+        context.add_asset_metadata(metadata, partition_key=day.isoformat())
     context.add_asset_metadata(table_metadata(lake.table(lake.warehouse.raw_events)))
 
 
@@ -49,9 +95,14 @@ def raw_events(context: dg.AssetExecutionContext, spark: SparkResource, lake: La
     backfill_policy=dg.BackfillPolicy.single_run(),
     deps=[dg.AssetDep(raw_events, partition_mapping=five_day_window)],
     group_name=GROUP,
+    owners=OWNERS,
+    tags=TAGS,
     kinds={"spark", "deltalake"},
+    freshness_policy=FRESH_BY_NOON,
+    pool=WAREHOUSE_POOL,
     metadata={"dagster/column_schema": column_schema(SESSIONIZED_EVENTS_SCHEMA)},
 )
+@retried
 def sessionized_events(
     context: dg.AssetExecutionContext, spark: SparkResource, lake: LakeResource, session_rules: SessionRulesResource
 ) -> None:
@@ -63,7 +114,7 @@ def sessionized_events(
     days = _days(context.partition_keys)
     window = _days(context.asset_partition_keys_for_input("raw_events"))
     report = apply_batches(spark.spark_session, lake.warehouse, window, session_rules.rules)
-    context.log.info("applied %d batches: %s", len(report.applied), report)
+    context.log.info(correction_told(report))
     context.add_asset_metadata(
         correction_metadata(report) | table_metadata(lake.table(lake.warehouse.sessionized_events))
     )

@@ -1,21 +1,28 @@
 """How reports of `core` look in the Dagster UI: metadata of materializations and column schemas."""
 
+import inspect
 from collections.abc import Sequence
 from datetime import date
-from typing import Any
+from typing import Any, Final
 
 import dagster as dg
+from dagster._core.definitions.decorators.op_decorator import DecoratedOpFunction
 from dagster_deltalake import DeltaTableResource
 from pyspark.sql.types import StructType
 
 from sessions_dagster.core.apply import ApplyReport
+from sessions_dagster.core.batch import BatchError
 from sessions_dagster.core.contract import RejectReason
 from sessions_dagster.core.correction import SessionChange
 from sessions_dagster.core.landing import LandingReport
 from sessions_dagster.core.summary import DaySummary
 from sessions_dagster.lake.log import table_facts
+from sessions_dagster.orchestration.preview import day_preview
 
 Metadata = dict[str, Any]
+
+INPUT_FINGERPRINT: Final = "input_fingerprint"
+"""Which content of the batch's folder it was; the sensor asks for a day again where the folder has another one."""
 
 
 def column_schema(schema: StructType) -> dg.TableSchema:
@@ -33,12 +40,30 @@ def column_schema(schema: StructType) -> dg.TableSchema:
     )
 
 
-def landing_metadata(report: LandingReport) -> Metadata:
+def with_code_reference(asset: dg.AssetsDefinition) -> dg.AssetsDefinition:
+    """The asset with a link to the function that makes it.
+
+    Dagster's own `with_source_code_references` names the file of a wrapper, where the function has one.
+    """
+    compute = asset.op.compute_fn
+    step = inspect.unwrap(compute.decorated_fn if isinstance(compute, DecoratedOpFunction) else compute)
+    reference = dg.LocalFileCodeReference(
+        file_path=inspect.getfile(step), line_number=inspect.getsourcelines(step)[1], label=step.__name__
+    )
+    references = dg.CodeReferencesMetadataValue(code_references=[reference])
+    return asset.map_asset_specs(lambda spec: spec.merge_attributes(metadata={"dagster/code_references": references}))
+
+
+def landing_metadata(report: LandingReport, input_fingerprint: str | None) -> Metadata:
     """What a partition of `raw_events` shows: the landing of one batch."""
+    rejected = sum(report.rejected.values())
     return {
+        INPUT_FINGERPRINT: input_fingerprint,
         "dagster/row_count": report.accepted,
         "late_rows": report.late,
-        "rejected_rows": sum(report.rejected.values()),
+        "late_share": _share(report.late, report.accepted),
+        "rejected_rows": rejected,
+        "rejected_share": _share(rejected, report.accepted + rejected),
         **{f"rejected_{reason.value}": report.rejected.get(reason, 0) for reason in RejectReason},
         "input_files": report.files,
         "input_bytes": report.bytes,
@@ -46,6 +71,16 @@ def landing_metadata(report: LandingReport) -> Metadata:
         "rejected_events_version": report.rejected_events_version,
         "seconds": round(report.seconds, 2),
     }
+
+
+def landing_told(report: LandingReport) -> str:
+    """What the log says of the landing of one batch."""
+    return f"{report.accepted:,} rows, {sum(report.rejected.values()):,} rejected, {report.seconds:.1f} s"
+
+
+def refusal_metadata(error: BatchError, input_fingerprint: str | None) -> Metadata:
+    """What a partition of `raw_events` shows where its batch could not be landed."""
+    return {INPUT_FINGERPRINT: input_fingerprint, "error": str(error)}
 
 
 def correction_metadata(report: ApplyReport) -> Metadata:
@@ -66,16 +101,37 @@ def correction_metadata(report: ApplyReport) -> Metadata:
     }
 
 
+def correction_told(report: ApplyReport) -> str:
+    """What the log says of a run's correction."""
+    if not report.applied:
+        return f"the table reflects all of the {len(report.present)} landed batches of the window already"
+    rows = ", ".join(
+        f"{sum(changes.values()):,} rows {how}"
+        for how, changes in (("inserted", report.inserted), ("updated", report.updated), ("deleted", report.deleted))
+    )
+    return f"applied {len(report.applied)} batches ({_days(report.applied)}): {rows}, {report.seconds:.1f} s"
+
+
 def day_metadata(summary: DaySummary, report: ApplyReport) -> Metadata:
-    """What a partition of `sessionized_events` shows of its own event date."""
+    """What a partition of `sessionized_events` shows of its own event date.
+
+    Minutes are those of the sessions that start on it. Corrected rows are those that were there before the run and have
+    another session now, or are gone.
+    """
+    updated, deleted = report.updated.get(summary.day, 0), report.deleted.get(summary.day, 0)
     return {
+        "preview": dg.MetadataValue.md(day_preview(summary)),
         "dagster/row_count": summary.rows,
         "sessions": summary.sessions,
         "users": summary.users,
+        "session_minutes_median": round(summary.median_minutes, 2),
+        "session_minutes_p95": round(summary.p95_minutes, 2),
         "late_rows": summary.late_rows,
+        "late_share": _share(summary.late_rows, summary.rows),
         "rows_inserted": report.inserted.get(summary.day, 0),
-        "rows_updated": report.updated.get(summary.day, 0),
-        "rows_deleted": report.deleted.get(summary.day, 0),
+        "rows_updated": updated,
+        "rows_deleted": deleted,
+        "rows_corrected": updated + deleted,
     }
 
 
@@ -90,6 +146,10 @@ def table_metadata(table: DeltaTableResource) -> Metadata:
         "table_partitions": facts.partitions,
         "table_rows_written": facts.rows_written,
     }
+
+
+def _share(part: int, whole: int) -> float:
+    return round(part / whole, 6) if whole else 0.0
 
 
 def _days(days: Sequence[date]) -> str:

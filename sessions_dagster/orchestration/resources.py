@@ -11,17 +11,25 @@ from dagster_pyspark import LazyPySparkResource
 from pydantic import Field, PrivateAttr
 from pyspark.sql import SparkSession
 
-from sessions_dagster.core.contract import SessionRules
+from sessions_dagster.core.contract import BOT_LIMIT, SessionRules
+from sessions_dagster.lake.arrivals import Completeness
 from sessions_dagster.lake.places import InputRoot, Warehouse
 from sessions_dagster.runtime.spark import SparkSettings, running_session, start_spark
 
 INPUT_ROOT_VARIABLE: Final = "SESSIONS_INPUT_ROOT"
 WAREHOUSE_ROOT_VARIABLE: Final = "SESSIONS_WAREHOUSE_ROOT"
 SPARK_MASTER_VARIABLE: Final = "SESSIONS_SPARK_MASTER"
+BOT_LIMIT_VARIABLE: Final = "SESSIONS_BOT_LIMIT"
+SETTLE_SECONDS_VARIABLE: Final = "SESSIONS_SETTLE_SECONDS"
+SUCCESS_MARKER_VARIABLE: Final = "SESSIONS_REQUIRE_SUCCESS_MARKER"
 
 DEFAULT_INPUT_ROOT: Final = "data/input"
 DEFAULT_WAREHOUSE_ROOT: Final = "data/warehouse"
 DEFAULT_SPARK_MASTER: Final = "local[*]"
+DEFAULT_SETTLE_SECONDS: Final = 60
+
+_YES: Final = {"true", "yes", "1"}
+_NO: Final = {"false", "no", "0", ""}
 
 
 class SparkResource(LazyPySparkResource):
@@ -104,6 +112,52 @@ class LakeResource(dg.ConfigurableResource[Any]):
         return DeltaTableResource(url=uri, storage_options=self.storage_options)
 
 
-def setting(variable: str, default: str) -> Any:
+class LandingResource(dg.ConfigurableResource[Any]):
+    """What landing accepts beyond the contract of a row."""
+
+    bot_limit: int = Field(
+        default=BOT_LIMIT,
+        ge=0,
+        description="With more events than this in one batch a user is a bot, and rejected; 0: nobody is.",
+    )
+
+    @property
+    def limit(self) -> int | None:
+        """The limit as landing takes it."""
+        return self.bot_limit or None
+
+
+class ArrivalsResource(dg.ConfigurableResource[Any]):
+    """When the sensor takes the folder of a batch for complete."""
+
+    settle_seconds: int = Field(
+        default=DEFAULT_SETTLE_SECONDS, ge=0, description="So long nothing may have changed in the folder."
+    )
+    require_success_marker: bool = Field(
+        default=False,
+        description="Go by the file `_SUCCESS` in the folder instead, for senders that write it last.",
+    )
+
+    @property
+    def completeness(self) -> Completeness:
+        """The fields as the rule they are."""
+        return Completeness(timedelta(seconds=self.settle_seconds), self.require_success_marker)
+
+
+def setting(variable: str, default: str | int) -> Any:
     """A resource field that an environment variable sets (shown as such in the UI), or a default."""
-    return dg.EnvVar(variable) if variable in os.environ else default
+    if variable not in os.environ:
+        return default
+    return dg.EnvVar.int(variable) if isinstance(default, int) else dg.EnvVar(variable)
+
+
+def switch(variable: str) -> bool:
+    """A resource field that an environment variable turns on. Dagster's own variables hold text or numbers only.
+
+    Raises:
+        ValueError: If it says neither yes nor no.
+    """
+    said = os.environ.get(variable, "false")
+    if said.lower() not in _YES | _NO:
+        raise ValueError(f"{variable} must be true or false, not {said!r}.")
+    return said.lower() in _YES

@@ -1,0 +1,245 @@
+"""Which days the sensor looks at and which runs it asks for: plain rules over days, fingerprints and its cursor.
+
+What is in the folders comes from `lake.arrivals`, what has run from `history`. The work of a tick and the size of the
+cursor are bounded by the constants below, however many folders there are:
+
+- A folder that the cursor does not know is looked into at once, the oldest first.
+- Of the folders it knows, the newest ones and those whose run failed are looked into at every tick, and the others in
+  turn. So a correction of an old batch is found too, after `known folders / OLDER_DAYS_PER_TICK` ticks, rounded up, at
+  most.
+"""
+
+import hashlib
+import json
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from itertools import pairwise
+from typing import Final
+
+NEW_DAYS_PER_TICK: Final = 400
+RECENT_DAYS: Final = 14
+OLDER_DAYS_PER_TICK: Final = 16
+
+MAX_OPEN_RUNS: Final = 5
+"""No more runs are asked for while so many of the sensor's are queued or running: what comes meanwhile is joined."""
+
+MAX_DAYS_PER_RUN: Final = 31
+"""A longer range would save little more than the start of a Spark, and would lose more where it fails."""
+
+_NAMES_TOLD: Final = 3
+_ONE_DAY: Final = timedelta(days=1)
+
+
+@dataclass(frozen=True)
+class GivenUp:
+    """A content that is not asked for again.
+
+    Attributes:
+        fingerprint: The content.
+        run_id: The run that failed on it, or was cancelled.
+    """
+
+    fingerprint: str
+    run_id: str
+
+
+@dataclass
+class Memory:
+    """What the sensor knows from earlier ticks. All of it can be lost: `history` knows what has been done.
+
+    Attributes:
+        known: The days whose content asked for nothing when they were last looked at.
+        done: The fingerprints of the newest of them.
+        asked: The runs asked for that are not known to be finished: by run key, the days with their fingerprints.
+        given_up: By day, the content that a run failed on.
+        looked_until: The last one of the older days that has had its turn.
+    """
+
+    known: set[date] = field(default_factory=set)
+    done: dict[date, str] = field(default_factory=dict)
+    asked: dict[str, dict[date, str]] = field(default_factory=dict)
+    given_up: dict[date, GivenUp] = field(default_factory=dict)
+    looked_until: date = date.min
+
+    @staticmethod
+    def from_cursor(cursor: str | None) -> "Memory":
+        """Read the sensor's cursor; none is an empty memory.
+
+        Raises:
+            ValueError: If it is no cursor of this sensor.
+        """
+        if cursor is None:
+            return Memory()
+        try:
+            told = json.loads(cursor)
+            return Memory(
+                known={day for first, last in told["known"] for day in days_between(_day(first), _day(last))},
+                done=_by_day(told["done"]),
+                asked={run_key: _by_day(days) for run_key, days in told["asked"].items()},
+                given_up={_day(day): GivenUp(*told_of) for day, told_of in told["given_up"].items()},
+                looked_until=_day(told["looked_until"]),
+            )
+        except (TypeError, KeyError, AttributeError) as error:
+            raise ValueError(f"not a cursor of this sensor: {cursor[:100]}") from error
+
+    def to_cursor(self) -> str:
+        """The memory as JSON, with the known days as ranges."""
+        told = {
+            "known": [[str(first), str(last)] for first, last in spans(self.known)],
+            "done": _by_key(self.done),
+            "asked": {run_key: _by_key(days) for run_key, days in self.asked.items()},
+            "given_up": _by_key({day: [each.fingerprint, each.run_id] for day, each in self.given_up.items()}),
+            "looked_until": str(self.looked_until),
+        }
+        return json.dumps(told, separators=(",", ":"))
+
+    def forget_all_but(self, days: Collection[date]) -> None:
+        """Forget the days whose folders are gone."""
+        self.known.intersection_update(days)
+        self.done = {day: content for day, content in self.done.items() if day in days}
+        self.given_up = {day: content for day, content in self.given_up.items() if day in days}
+
+    def take_turns(self, days: Collection[date]) -> list[date]:
+        """The days of a tick to look at, in order, among those that have a folder. The older ones move on."""
+        new = sorted(set(days) - self.known)[:NEW_DAYS_PER_TICK]
+        known = sorted(self.known.intersection(days))
+        failed = sorted(self.given_up.keys() & known)[-RECENT_DAYS:]
+        recent, older = known[-RECENT_DAYS:], known[:-RECENT_DAYS]
+        waiting = [day for day in older if day > self.looked_until] or older
+        turn = waiting[:OLDER_DAYS_PER_TICK]
+        self.looked_until = turn[-1] if turn else date.min
+        return sorted({*new, *failed, *recent, *turn})
+
+    def is_done(self, day: date, fingerprint: str) -> bool:
+        """Whether this very content needs nothing more, as far as the memory goes."""
+        return self.done.get(day) == fingerprint
+
+    def finish(self, day: date, fingerprint: str) -> None:
+        """This content needs nothing more."""
+        self.known.add(day)
+        self.done[day] = fingerprint
+        self.given_up.pop(day, None)
+
+    def give_up(self, day: date, content: GivenUp) -> None:
+        """This content is not asked for again."""
+        self.known.add(day)
+        self.done.pop(day, None)
+        self.given_up[day] = content
+
+    def reopen(self, day: date) -> None:
+        """The day is looked at in the next tick, as a new one is."""
+        self.known.discard(day)
+        self.done.pop(day, None)
+
+    def ask(self, plan: "RunPlan") -> None:
+        """The run is asked for."""
+        self.asked[plan.run_key] = dict(plan.days)
+
+    def trim(self) -> None:
+        """Keep the fingerprints of the newest days only."""
+        recent = sorted(self.known)[-RECENT_DAYS:]
+        self.done = {day: self.done[day] for day in recent if day in self.done}
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A content to be landed.
+
+    Attributes:
+        fingerprint: The content.
+        after: The landing that it follows, 0 for none. A run key is remembered for ever, so with the content alone a
+            batch that is corrected, and then put back as it was, would never land again.
+    """
+
+    fingerprint: str
+    after: int
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """A run to ask for.
+
+    Attributes:
+        days: Its days, without a hole, with the fingerprints of their contents.
+        run_key: What Dagster knows it by: the same contents after the same landings are never run twice.
+    """
+
+    days: Mapping[date, str]
+    run_key: str
+
+    @property
+    def first(self) -> date:
+        """Its first day."""
+        return min(self.days)
+
+    @property
+    def last(self) -> date:
+        """Its last day."""
+        return max(self.days)
+
+
+def plan_runs(wanted: Mapping[date, Wanted]) -> list[RunPlan]:
+    """Join the days to as few runs as there are holes between them, in order."""
+    return [
+        _run_plan({day: wanted[day] for day in days_between(first, last)})
+        for span_first, span_last in spans(wanted)
+        for first, last in _pieces(span_first, span_last)
+    ]
+
+
+def spans(days: Iterable[date]) -> list[tuple[date, date]]:
+    """The first and the last day of each stretch of days without a hole, in order."""
+    ordered = sorted(days)
+    if not ordered:
+        return []
+    holes = [(before, after) for before, after in pairwise(ordered) if after - before > _ONE_DAY]
+    firsts = [ordered[0], *(after for _, after in holes)]
+    lasts = [*(before for before, _ in holes), ordered[-1]]
+    return list(zip(firsts, lasts, strict=True))
+
+
+def days_between(first: date, last: date) -> list[date]:
+    """The days from the first to the last, both included."""
+    return [first + timedelta(days=offset) for offset in range((last - first).days + 1)]
+
+
+def tell_days(days: Iterable[date]) -> list[str]:
+    """The stretches of days, written as Dagster writes a range."""
+    return [str(first) if first == last else f"{first}...{last}" for first, last in spans(days)]
+
+
+def tell(reasons: Mapping[str, Sequence[str]]) -> str:
+    """Each reason with the names it holds for, of many only some."""
+    return "; ".join(f"{reason}: {_some(names)}" for reason, names in reasons.items() if names)
+
+
+def _run_plan(wanted: Mapping[date, Wanted]) -> RunPlan:
+    (name,) = tell_days(wanted)
+    contents = [f"{content.fingerprint}@{content.after}" for content in wanted.values()]
+    if len(contents) > 1:
+        contents = [hashlib.sha256("\n".join(contents).encode()).hexdigest()[:16]]
+    return RunPlan({day: content.fingerprint for day, content in wanted.items()}, f"{name}:{contents[0]}")
+
+
+def _pieces(first: date, last: date) -> list[tuple[date, date]]:
+    days = days_between(first, last)
+    pieces = [days[start : start + MAX_DAYS_PER_RUN] for start in range(0, len(days), MAX_DAYS_PER_RUN)]
+    return [(piece[0], piece[-1]) for piece in pieces]
+
+
+def _some(names: Sequence[str]) -> str:
+    more = len(names) - _NAMES_TOLD
+    return ", ".join(names[:_NAMES_TOLD]) + (f" and {more} more" if more > 0 else "")
+
+
+def _day(key: str) -> date:
+    return date.fromisoformat(key)
+
+
+def _by_day(by_key: Mapping[str, str]) -> dict[date, str]:
+    return {_day(key): value for key, value in by_key.items()}
+
+
+def _by_key(by_day: Mapping[date, object]) -> dict[str, object]:
+    return {day.isoformat(): by_day[day] for day in sorted(by_day)}

@@ -1,0 +1,128 @@
+"""What the Dagster instance knows of batches: which contents have landed, which were refused, which runs are under way.
+
+The sensor asks here before it asks for a run, so nothing is done twice although its cursor was lost.
+"""
+
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from datetime import date
+from typing import Final
+
+import dagster as dg
+from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
+from dagster._core.storage.tags import (
+    ASSET_PARTITION_RANGE_END_TAG,
+    ASSET_PARTITION_RANGE_START_TAG,
+    PARTITION_NAME_TAG,
+    RUN_KEY_TAG,
+)
+
+from sessions_dagster.orchestration.arrival_plan import days_between
+from sessions_dagster.orchestration.metadata import INPUT_FINGERPRINT
+
+_PAGE: Final = 1000
+
+_Fetch = Callable[..., dg.EventRecordsResult]
+
+
+@dataclass(frozen=True)
+class Landing:
+    """The newest materialization of a partition of `raw_events`.
+
+    Attributes:
+        fingerprint: The content that landed; None where nothing says.
+        storage_id: Its number in the event log.
+        has_sessions: Whether the partition of `sessionized_events` has been materialized since.
+    """
+
+    fingerprint: str | None
+    storage_id: int
+    has_sessions: bool
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """The newest time that a batch could not be landed.
+
+    Attributes:
+        fingerprint: The content that was refused; None where nothing says.
+        run_id: The run that refused it.
+    """
+
+    fingerprint: str | None
+    run_id: str
+
+
+def landings(
+    instance: dg.DagsterInstance, raw_events: dg.AssetKey, sessionized_events: dg.AssetKey, days: Collection[date]
+) -> dict[date, Landing]:
+    """The newest landing of each of the days that has one."""
+    landed = _newest(instance.fetch_materializations, raw_events, days)
+    sessions = _newest(instance.fetch_materializations, sessionized_events, landed)
+    return {
+        day: Landing(
+            fingerprint=_fingerprint(record.asset_materialization),
+            storage_id=record.storage_id,
+            has_sessions=day in sessions and sessions[day].storage_id > record.storage_id,
+        )
+        for day, record in landed.items()
+    }
+
+
+def refusals(instance: dg.DagsterInstance, raw_events: dg.AssetKey, days: Collection[date]) -> dict[date, Refusal]:
+    """The newest refusal of each of the days that has one."""
+    found = _newest(instance.fetch_observations, raw_events, days)
+    return {day: Refusal(_fingerprint(record.asset_observation), record.run_id) for day, record in found.items()}
+
+
+def open_runs(instance: dg.DagsterInstance, asset: dg.AssetKey) -> list[dg.DagsterRun]:
+    """The runs that are to materialize partitions of the asset and are queued or running."""
+    runs = instance.get_runs(dg.RunsFilter(statuses=NOT_FINISHED_STATUSES))
+    return [run for run in runs if run.asset_selection is None or asset in run.asset_selection]
+
+
+def days_of(run: dg.DagsterRun) -> list[date]:
+    """The days of a run of a key or of a range; none if it has no partition."""
+    first = run.tags.get(PARTITION_NAME_TAG) or run.tags.get(ASSET_PARTITION_RANGE_START_TAG)
+    last = run.tags.get(PARTITION_NAME_TAG) or run.tags.get(ASSET_PARTITION_RANGE_END_TAG)
+    if first is None or last is None:
+        return []
+    return days_between(date.fromisoformat(first), date.fromisoformat(last))
+
+
+def newest_run(instance: dg.DagsterInstance, run_key: str) -> dg.DagsterRun | None:
+    """The run with the run key, or the newest retry of it."""
+    runs = instance.get_runs(dg.RunsFilter(tags={RUN_KEY_TAG: run_key}), limit=1)
+    return runs[0] if runs else None
+
+
+def is_under_way(run: dg.DagsterRun) -> bool:
+    """Whether it is queued or running, or failed and is to be retried by Dagster."""
+    return not run.is_finished or run.is_complete_and_waiting_to_retry
+
+
+def _newest(fetch: _Fetch, asset: dg.AssetKey, days: Collection[date]) -> dict[date, dg.EventLogRecord]:
+    found: dict[date, dg.EventLogRecord] = {}
+    for record in _records(fetch, asset, days):
+        if record.partition_key is not None:
+            found.setdefault(date.fromisoformat(record.partition_key), record)
+        if len(found) == len(days):
+            break
+    return found
+
+
+def _records(fetch: _Fetch, asset: dg.AssetKey, days: Collection[date]) -> Iterator[dg.EventLogRecord]:
+    """The events of some partitions, the newest first."""
+    if not days:
+        return
+    of_days = dg.AssetRecordsFilter(asset, asset_partitions=[day.isoformat() for day in days])
+    page = fetch(of_days, limit=_PAGE)
+    yield from page.records
+    while page.has_more:
+        page = fetch(of_days, limit=_PAGE, cursor=page.cursor)
+        yield from page.records
+
+
+def _fingerprint(event: dg.AssetMaterialization | dg.AssetObservation | None) -> str | None:
+    value = event.metadata.get(INPUT_FINGERPRINT) if event else None
+    return value.value if isinstance(value, dg.TextMetadataValue) else None

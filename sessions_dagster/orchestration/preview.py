@@ -1,0 +1,40 @@
+"""What a partition looks like at a glance: Markdown with bars of text."""
+
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import Final
+
+from sessions_dagster.core.summary import SESSION_MINUTES, DaySummary
+
+_WIDTH: Final = 24
+
+
+def day_preview(summary: DaySummary) -> str:
+    """The lengths of the sessions that start on a day, and how late its events came; Markdown."""
+    return "\n\n".join(
+        [
+            "**Sessions that start on this day, by minutes**",
+            _bars(dict(zip(_minutes(), summary.sessions_by_minutes, strict=True))),
+            "**Events of this day, by lateness**",
+            _bars(dict(zip(_latenesses(summary), summary.rows_by_lateness, strict=True))),
+        ]
+    )
+
+
+def _minutes() -> list[str]:
+    return [f"{first} to {end}" for first, end in pairwise(SESSION_MINUTES)] + [f"{SESSION_MINUTES[-1]} or more"]
+
+
+def _latenesses(summary: DaySummary) -> list[str]:
+    return ["on time", "1 day", *(f"{days} days" for days in range(2, len(summary.rows_by_lateness)))]
+
+
+def _bars(counts: Mapping[str, int]) -> str:
+    longest, total = max(counts.values()), sum(counts.values())
+    lines = ["| | count | share | |", "|---|---:|---:|---|"]
+    for name, count in counts.items():
+        # What is there is to be seen, be it ever so little.
+        width = max(1, round(_WIDTH * count / longest)) if count else 0
+        share = count / total if total else 0.0
+        lines.append(f"| {name} | {count:,} | {share:.1%} | {'█' * width} |")
+    return "\n".join(lines)

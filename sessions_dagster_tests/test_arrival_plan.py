@@ -1,0 +1,185 @@
+"""The sensor's rules over days: what is joined to a run, what tells runs apart, whose turn it is, what is kept."""
+
+from collections.abc import Collection
+from datetime import date, timedelta
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sessions_dagster.orchestration.arrival_plan import (
+    MAX_DAYS_PER_RUN,
+    NEW_DAYS_PER_TICK,
+    OLDER_DAYS_PER_TICK,
+    RECENT_DAYS,
+    GivenUp,
+    Memory,
+    Wanted,
+    days_between,
+    plan_runs,
+    spans,
+    tell,
+    tell_days,
+)
+
+DAY = date(2025, 9, 20)
+
+some_days = st.sets(st.dates(date(2025, 1, 1), date(2025, 6, 30)))
+
+
+def first_days(count: int) -> list[date]:
+    return days_between(date(2024, 1, 1), date(2024, 1, 1) + timedelta(days=count - 1))
+
+
+def wanted(days: Collection[date], fingerprint: str = "content", after: int = 0) -> dict[date, Wanted]:
+    return dict.fromkeys(days, Wanted(fingerprint, after))
+
+
+def known(days: Collection[date], content: str = "content") -> Memory:
+    memory = Memory()
+    for day in days:
+        memory.finish(day, content)
+    memory.trim()
+    return memory
+
+
+def run_key(content: Wanted) -> str:
+    (plan,) = plan_runs({DAY: content})
+    return plan.run_key
+
+
+@settings(deadline=None)
+@given(some_days)
+def test_runs_cover_the_wanted_days_and_no_other(days: set[date]) -> None:
+    plans = plan_runs(wanted(days))
+    assert [day for plan in plans for day in plan.days] == sorted(days)
+
+
+@settings(deadline=None)
+@given(some_days)
+def test_a_run_has_no_hole(days: set[date]) -> None:
+    assert all(list(plan.days) == days_between(plan.first, plan.last) for plan in plan_runs(wanted(days)))
+
+
+@settings(deadline=None)
+@given(some_days)
+def test_neighbouring_days_are_in_one_run(days: set[date]) -> None:
+    plans = plan_runs(wanted(days))
+    holes = [after.first - before.last > timedelta(days=1) for before, after in pairwise(plans)]
+    full = [len(before.days) == MAX_DAYS_PER_RUN for before in plans[:-1]]
+    assert all(hole or is_full for hole, is_full in zip(holes, full, strict=True))
+
+
+def test_no_run_is_longer_than_the_longest() -> None:
+    plans = plan_runs(wanted(first_days(2 * MAX_DAYS_PER_RUN + 1)))
+    assert [len(plan.days) for plan in plans] == [MAX_DAYS_PER_RUN, MAX_DAYS_PER_RUN, 1]
+
+
+def test_the_same_contents_after_the_same_landings_have_one_run_key() -> None:
+    days = first_days(3)
+    assert plan_runs(wanted(days)) == plan_runs(wanted(days[::-1]))
+
+
+def test_another_content_is_another_run() -> None:
+    assert run_key(Wanted("a", after=1)) != run_key(Wanted("b", after=1))
+
+
+def test_a_content_that_comes_back_is_another_run() -> None:
+    assert run_key(Wanted("a", after=1)) != run_key(Wanted("a", after=2))
+
+
+@pytest.mark.parametrize("changed", [Wanted("b", after=0), Wanted("content", after=1)])
+def test_one_changed_day_makes_a_range_another_run(changed: Wanted) -> None:
+    days = wanted(first_days(3))
+    ((before,), (after,)) = plan_runs(days), plan_runs(days | {first_days(2)[1]: changed})
+    assert before.run_key != after.run_key
+
+
+def test_run_keys_are_short() -> None:
+    assert max(len(plan.run_key) for plan in plan_runs(wanted(first_days(300)))) < 50
+
+
+def test_an_unknown_folder_is_looked_into_at_once() -> None:
+    days = first_days(300)
+    hole = days[100]
+    memory = known(set(days) - {hole})
+    assert hole in memory.take_turns(days)
+
+
+def test_the_newest_folders_are_looked_into_at_every_tick() -> None:
+    days = first_days(300)
+    memory = known(days)
+    assert all(set(days[-RECENT_DAYS:]) <= set(memory.take_turns(days)) for _ in range(30))
+
+
+def test_every_folder_has_its_turn_within_the_documented_number_of_ticks() -> None:
+    days = first_days(300)
+    memory = known(days)
+    turns = [memory.take_turns(days) for _ in range(len(days) // OLDER_DAYS_PER_TICK)]
+    assert {day for turn in turns for day in turn} == set(days)
+
+
+def test_a_tick_looks_into_few_of_many_known_folders() -> None:
+    days = first_days(3000)
+    memory = known(days)
+    assert all(len(memory.take_turns(days)) == RECENT_DAYS + OLDER_DAYS_PER_TICK for _ in range(10))
+
+
+def test_a_first_tick_on_very_many_folders_looks_into_the_oldest() -> None:
+    days = first_days(3000)
+    assert Memory().take_turns(days) == days[:NEW_DAYS_PER_TICK]
+
+
+def test_a_day_whose_run_failed_is_looked_into_at_every_tick() -> None:
+    days = first_days(300)
+    memory = known(days)
+    memory.give_up(days[3], GivenUp("bad", "run"))
+    assert all(days[3] in memory.take_turns(days) for _ in range(30))
+
+
+def test_a_cursor_is_read_as_it_was_written() -> None:
+    days = first_days(50)
+    memory = known(days)
+    memory.reopen(days[20])
+    memory.give_up(days[10], GivenUp("bad", "run"))
+    for plan in plan_runs(wanted([DAY])):
+        memory.ask(plan)
+    memory.take_turns(days)
+    assert Memory.from_cursor(memory.to_cursor()) == memory
+
+
+def test_no_cursor_is_an_empty_memory() -> None:
+    assert Memory.from_cursor(None) == Memory()
+
+
+@pytest.mark.parametrize("cursor", ["", "2025-09-20", "[]", "{}", '{"known": 1}', '{"known": [["a", "b"]]}'])
+def test_a_strange_cursor_is_an_error(cursor: str) -> None:
+    with pytest.raises(ValueError, match=r".*"):
+        Memory.from_cursor(cursor)
+
+
+def test_the_cursor_stays_small_over_ten_years() -> None:
+    assert len(known(first_days(3650), content="0123456789abcdef").to_cursor()) < 1000
+
+
+def test_a_day_without_a_folder_is_forgotten() -> None:
+    days = first_days(3)
+    memory = known(days)
+    memory.give_up(days[1], GivenUp("bad", "run"))
+    memory.forget_all_but(days[2:])
+    assert memory == known(days[2:])
+
+
+@settings(deadline=None)
+@given(some_days)
+def test_spans_hold_the_days_and_no_other(days: set[date]) -> None:
+    assert {day for first, last in spans(days) for day in days_between(first, last)} == days
+
+
+def test_days_are_told_as_ranges() -> None:
+    assert tell_days([*first_days(3), DAY]) == ["2024-01-01...2024-01-03", "2025-09-20"]
+
+
+def test_of_many_names_only_some_are_told() -> None:
+    assert tell({"junk": list("abcdef"), "empty": [], "late": ["g"]}) == "junk: a, b, c and 3 more; late: g"

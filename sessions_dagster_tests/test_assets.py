@@ -1,0 +1,198 @@
+"""The graph as Dagster runs it: keys and ranges, the window, metadata per partition, errors that leave tables alone."""
+
+import logging
+from collections.abc import Mapping
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+from deltalake import DeltaTable
+from pyspark.sql import SparkSession
+
+from sessions_dagster.definitions import build_defs
+from sessions_dagster.lake.arrivals import Completeness, batch_fingerprint
+from sessions_dagster.lake.log import batch_days
+from sessions_dagster.orchestration.assets import raw_events, sessionized_events
+from sessions_dagster.orchestration.metadata import INPUT_FINGERPRINT
+from sessions_dagster.orchestration.partitions import five_day_window
+from sessions_dagster.orchestration.resources import LakeResource, SessionRulesResource
+from sessions_dagster.orchestration.sensors import evaluate
+from sessions_dagster_tests.builders import World, write_batch
+from sessions_dagster_tests.oracle import Event, sessionize
+
+DAYS = ("2025-09-18", "2025-09-19", "2025-09-20")
+BAD_DAY = date(2025, 9, 19)
+RAW, SESSIONS = dg.AssetKey("raw_events"), dg.AssetKey("sessionized_events")
+
+
+def _action(day: int, hour: int, minute: int) -> Event:
+    return Event("ada", "a", "idea", datetime(2025, 9, day, hour, minute))
+
+
+BATCHES = {
+    "2025-09-18": [_action(18, 9, 0)],
+    "2025-09-19": [_action(19, 23, 58), _action(18, 9, 4)],
+    "2025-09-20": [_action(20, 0, 1), _action(18, 8, 57)],
+}
+
+
+def _ada() -> Any:
+    return sessionize(event for batch in BATCHES.values() for event in batch)
+
+
+class Graph:
+    """The assets on a small warehouse, with an instance that remembers."""
+
+    def __init__(self, spark: SparkSession, folder: Path) -> None:
+        self.world = World(spark, folder)
+        self.instance = dg.DagsterInstance.ephemeral()
+        for day, events in BATCHES.items():
+            write_batch(events, Path(self.world.input.batch_folder(date.fromisoformat(day))))
+
+    def defs(self, **rules: Any) -> dg.Definitions:
+        lake = LakeResource(input_root=self.world.input.root, warehouse_root=self.world.warehouse.root)
+        return build_defs(lake=lake, session_rules=SessionRulesResource(**rules))
+
+    def run(self, first: str, last: str, **rules: Any) -> dg.ExecuteInProcessResult:
+        """A run of both assets for a key, or a range."""
+        key: dict[str, Any] = (
+            {"partition_key": first}
+            if first == last
+            else {"tags": {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last}}
+        )
+        job = self.defs(**rules).resolve_implicit_global_asset_job_def()
+        return job.execute_in_process(instance=self.instance, raise_on_error=False, **key)
+
+    def metadata(self, asset: dg.AssetKey, day: str) -> Mapping[str, Any]:
+        """The newest metadata of a partition."""
+        records = self.instance.fetch_materializations(
+            dg.AssetRecordsFilter(asset_key=asset, asset_partitions=[day]), limit=1
+        ).records
+        materialization = records[0].asset_materialization
+        assert materialization is not None
+        return {name: value.value for name, value in materialization.metadata.items()}
+
+
+@pytest.fixture(scope="module")
+def by_key(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Graph:
+    graph = Graph(spark, tmp_path_factory.mktemp("by_key"))
+    for day in DAYS:
+        assert graph.run(day, day).success
+    return graph
+
+
+@pytest.fixture(scope="module")
+def by_range(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Graph:
+    graph = Graph(spark, tmp_path_factory.mktemp("by_range"))
+    assert graph.run(DAYS[0], DAYS[-1]).success
+    return graph
+
+
+def test_the_session_asset_maps_a_day_to_its_five_day_window() -> None:
+    mapping = sessionized_events.get_partition_mapping(RAW)
+    assert mapping == five_day_window == dg.TimeWindowPartitionMapping(start_offset=-5, end_offset=0)
+
+
+def test_a_range_is_one_run() -> None:
+    policies = {raw_events.backfill_policy, sessionized_events.backfill_policy}
+    assert policies == {dg.BackfillPolicy.single_run()}
+
+
+def test_keys_day_by_day_give_the_table_of_one_pass(by_key: Graph) -> None:
+    assert set(by_key.world.table()) == _ada()
+
+
+def test_a_range_gives_the_same_table_in_one_commit(by_range: Graph) -> None:
+    assert set(by_range.world.table()) == _ada()
+    assert by_range.metadata(SESSIONS, DAYS[0])["delta_version"] == 1
+
+
+def test_a_range_run_materializes_every_partition_of_both_assets(by_range: Graph) -> None:
+    for asset in (RAW, SESSIONS):
+        assert by_range.instance.get_materialized_partitions(asset) == set(DAYS)
+
+
+def test_each_partition_has_numbers_of_its_own(by_range: Graph) -> None:
+    rows = [by_range.metadata(SESSIONS, day)["dagster/row_count"] for day in DAYS]
+    landed = [by_range.metadata(RAW, day)["dagster/row_count"] for day in DAYS]
+    assert (rows, landed) == ([3, 1, 1], [1, 2, 2])
+
+
+def test_a_late_batch_shows_what_it_corrected(by_key: Graph) -> None:
+    told = by_key.metadata(SESSIONS, DAYS[-1])
+    assert told["run_rows_inserted"] == 2
+    assert told["run_rows_updated"] == 3
+    assert told["sessions_extended"] == 2
+    assert told["dates_touched"] == "2025-09-18, 2025-09-19, 2025-09-20"
+    assert told["window_days_present"] == ", ".join(DAYS)
+
+
+def test_the_tables_facts_come_from_its_log(by_key: Graph) -> None:
+    assert by_key.metadata(SESSIONS, DAYS[-1])["table_version"] == 3
+
+
+def test_a_missing_batch_fails_and_leaves_the_tables_as_they_were(by_key: Graph) -> None:
+    before = by_key.world.table()
+    result = by_key.run("2025-09-21", "2025-09-21")
+    assert not result.success
+    assert sorted(by_key.world.table(), key=str) == sorted(before, key=str)
+
+
+def test_other_rules_than_the_tables_stop_the_run(by_key: Graph) -> None:
+    result = by_key.run(DAYS[-1], DAYS[-1], timeout_seconds=600)
+    message = str(result.failure_data_for_node("sessionized_events"))
+    assert "0:05:00" in message
+    assert "0:10:00" in message
+    assert "SESSIONS_WAREHOUSE_ROOT" in message
+
+
+@pytest.fixture(scope="module")
+def with_a_bad_batch(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Graph:
+    """A range whose middle day is broken."""
+    graph = Graph(spark, tmp_path_factory.mktemp("with_a_bad_batch"))
+    Path(graph.world.input.batch_folder(BAD_DAY), "broken.parquet").write_text("no Parquet")
+    result = graph.run(DAYS[0], DAYS[-1])
+    assert "broken.parquet" in str(result.failure_data_for_node("raw_events"))
+    return graph
+
+
+def _asked_by_sensor(graph: Graph) -> list[list[date]]:
+    settled = Completeness(timedelta(0), require_success_marker=False)
+    now = datetime.now(UTC)
+    tick = evaluate(graph.instance, None, graph.world.input, settled, now, logging.getLogger(__name__))
+    return [list(plan.days) for plan in tick.plans]
+
+
+def test_the_sensor_asks_for_nothing_that_has_landed(by_range: Graph) -> None:
+    assert _asked_by_sensor(by_range) == []
+
+
+def test_a_bad_batch_of_a_range_keeps_no_other_from_landing(with_a_bad_batch: Graph) -> None:
+    table = DeltaTable(with_a_bad_batch.world.warehouse.raw_events)
+    assert batch_days(table) == {date(2025, 9, 18), date(2025, 9, 20)}
+
+
+def test_of_a_range_with_bad_batches_the_good_ones_are_materialized(with_a_bad_batch: Graph) -> None:
+    assert with_a_bad_batch.instance.get_materialized_partitions(RAW) == {"2025-09-18", "2025-09-20"}
+    assert with_a_bad_batch.metadata(RAW, "2025-09-20")["dagster/row_count"] == 2
+
+
+def test_a_range_with_missing_batches_fails_with_all_of_them_named(by_key: Graph) -> None:
+    message = str(by_key.run("2025-09-21", "2025-09-22").failure_data_for_node("raw_events"))
+    assert "date=2025-09-21" in message
+    assert "date=2025-09-22" in message
+
+
+def test_a_bad_batch_is_observed_with_its_content(with_a_bad_batch: Graph) -> None:
+    of_bad_day = dg.AssetRecordsFilter(RAW, asset_partitions=[str(BAD_DAY)])
+    observation = with_a_bad_batch.instance.fetch_observations(of_bad_day, limit=1).records[0].asset_observation
+    assert observation is not None
+    fingerprint = batch_fingerprint(with_a_bad_batch.world.input, BAD_DAY)
+    assert observation.metadata[INPUT_FINGERPRINT].value == fingerprint
+    assert "broken.parquet" in str(observation.metadata["error"].value)
+
+
+def test_the_sensor_asks_for_the_good_neighbours_of_a_bad_batch(with_a_bad_batch: Graph) -> None:
+    assert _asked_by_sensor(with_a_bad_batch) == [[date(2025, 9, 18)], [date(2025, 9, 20)]]

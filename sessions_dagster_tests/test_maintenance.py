@@ -1,0 +1,228 @@
+"""Upkeep changes no row and forgets nothing: compaction of what was touched, vacuum of what no version needs."""
+
+import json
+import os
+from collections.abc import Iterable
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+from deltalake import DeltaTable
+from pyspark.sql import SparkSession
+
+from sessions_dagster.core.maintenance import (
+    CompactionReport,
+    RetentionError,
+    compact,
+    retention,
+    set_retention,
+    vacuum,
+)
+from sessions_dagster.definitions import build_defs
+from sessions_dagster.lake.log import applied_batches, table_facts
+from sessions_dagster.orchestration.resources import LakeResource
+from sessions_dagster_tests.builders import World
+from sessions_dagster_tests.oracle import Event, sessionize
+
+D18, D19, D20, D21 = (date(2025, 9, day) for day in (18, 19, 20, 21))
+
+
+def _action(day: date, minute: int, user: str = "ada") -> Event:
+    return Event(user, "a", "idea", datetime(day.year, day.month, day.day, 12, minute))
+
+
+def _of_day(day: date) -> list[Event]:
+    return [_action(day, 0), _action(day, 30), _action(day, 0, "bob")]
+
+
+class Kept(World):
+    """A world whose tables are kept in order."""
+
+    def apply(self, day: date, events: Iterable[Event]) -> None:
+        self.land(day, list(events))
+        self.materialize(day)
+
+    def compact(self) -> CompactionReport:
+        return compact(self.spark, self.warehouse, self.warehouse.sessionized_events)
+
+    def vacuum(self, *, dry_run: bool = False) -> list[str]:
+        """The names of what is removed."""
+        report = vacuum(self.spark, self.warehouse, self.warehouse.sessionized_events, dry_run=dry_run)
+        return [Path(path).name for path in report.removed]
+
+    @property
+    def log(self) -> DeltaTable:
+        return DeltaTable(self.warehouse.sessionized_events)
+
+    def deletion_vectors(self) -> int:
+        """Files that are read with one."""
+        newest: dict[str, bool] = {}
+        for commit in sorted(Path(self.warehouse.sessionized_events, "_delta_log").glob("*.json")):
+            for action in map(json.loads, commit.read_text().splitlines()):
+                if "remove" in action:
+                    newest.pop(action["remove"]["path"], None)
+            for action in map(json.loads, commit.read_text().splitlines()):
+                if "add" in action:
+                    newest[action["add"]["path"]] = bool(action["add"].get("deletionVector"))
+        return sum(newest.values())
+
+    def leave_orphan(self, name: str, age: timedelta) -> Path:
+        """What a killed run leaves."""
+        orphan = Path(self.warehouse.sessionized_events, "event_date=2025-09-18", name)
+        orphan.write_bytes(b"rows")
+        then = (datetime.now(UTC) - age).timestamp()
+        os.utime(orphan, (then, then))
+        return orphan
+
+
+@pytest.fixture
+def world(spark: SparkSession, tmp_path: Path) -> Kept:
+    """Three batches; the last one corrects sessions of the first one's date."""
+    world = Kept(spark, tmp_path)
+    world.apply(D18, _of_day(D18))
+    world.apply(D19, _of_day(D19))
+    world.apply(D20, [*_of_day(D20), _action(D18, 4), _action(D18, 34)])
+    return world
+
+
+def test_compaction_leaves_every_row_as_it_is(world: Kept) -> None:
+    before = sorted(world.table(), key=str)
+    assert world.deletion_vectors() > 0
+    report = world.compact()
+    assert sorted(world.table(), key=str) == before
+    assert set(before) == sessionize(world.all_events())
+    assert report.after.files < report.before.files
+    assert world.deletion_vectors() == 0
+
+
+def test_what_is_applied_is_still_known_after_compaction(world: Kept) -> None:
+    before = applied_batches(world.log)
+    world.compact()
+    assert applied_batches(world.log) == before
+    assert not world.materialize(D20).committed
+
+
+def test_corrections_go_on_after_compaction_of_all_tables(world: Kept) -> None:
+    for uri in (world.warehouse.raw_events, world.warehouse.rejected_events, world.warehouse.sessionized_events):
+        if DeltaTable.is_deltatable(uri):
+            compact(world.spark, world.warehouse, uri)
+    assert world.materialize(D20).applied == ()
+    world.apply(D20, _of_day(D20))
+    world.apply(D21, [*_of_day(D21), _action(D18, 8)])
+    assert set(world.table()) == sessionize(world.all_events())
+
+
+def test_the_first_compaction_looks_at_all_dates(world: Kept) -> None:
+    assert world.compact().days == (D18, D19, D20)
+
+
+def test_a_compaction_looks_at_the_dates_touched_since_the_last_one(world: Kept) -> None:
+    world.compact()
+    world.apply(D21, [*_of_day(D21), _action(D19, 4)])
+    assert world.compact().days == (D19, D21)
+
+
+def test_a_compaction_with_nothing_to_do_commits_nothing(world: Kept) -> None:
+    world.compact()
+    version = world.log.version()
+    assert world.compact().days == ()
+    assert world.log.version() == version
+
+
+def test_deletions_in_a_file_that_stands_alone_are_purged(world: Kept) -> None:
+    world.compact()
+    world.apply(D19, _of_day(D19)[1:])
+    assert world.deletion_vectors() == 1
+    assert world.compact().days == (D19,)
+    assert world.deletion_vectors() == 0
+    assert set(world.table()) == sessionize(world.all_events())
+
+
+def test_a_log_that_does_not_reach_back_means_all_dates(world: Kept) -> None:
+    world.compact()
+    world.apply(D21, _of_day(D21))
+    world.apply(D21, _of_day(D21)[1:])
+    world.log.create_checkpoint()
+    for commit in sorted(Path(world.warehouse.sessionized_events, "_delta_log").glob("*.json"))[:-1]:
+        commit.unlink()
+    assert world.compact().days == (D18, D19, D20, D21)
+
+
+def test_a_compaction_that_died_is_done_again(world: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched:
+
+        def die(*_: Any) -> None:
+            raise KeyboardInterrupt
+
+        patched.setattr("sessions_dagster.core.maintenance._set_property", die)
+        with pytest.raises(KeyboardInterrupt):
+            world.compact()
+    assert world.compact().days == (D18, D19, D20)
+
+
+def test_vacuum_removes_old_orphans_of_killed_runs_and_no_young_ones(world: Kept) -> None:
+    before = sorted(world.table(), key=str)
+    old, young = world.leave_orphan("old.parquet", timedelta(days=8)), world.leave_orphan("new.parquet", timedelta(1))
+    assert world.vacuum() == ["old.parquet"]
+    assert not old.exists()
+    assert young.exists()
+    assert sorted(world.table(), key=str) == before
+
+
+def test_a_dry_run_removes_nothing(world: Kept) -> None:
+    old = world.leave_orphan("old.parquet", timedelta(days=8))
+    version = world.log.version()
+    assert world.vacuum(dry_run=True) == ["old.parquet"]
+    assert old.exists()
+    assert world.log.version() == version
+
+
+def test_a_retention_below_seven_days_is_refused(world: Kept) -> None:
+    uri = world.warehouse.sessionized_events
+    world.spark.sql(f"ALTER TABLE delta.`{uri}` SET TBLPROPERTIES ('delta.deletedFileRetentionDuration'='1 hours')")
+    old = world.leave_orphan("old.parquet", timedelta(days=8))
+    with pytest.raises(RetentionError, match="at least 7 days"):
+        world.vacuum()
+    with pytest.raises(RetentionError, match="at least 7 days"):
+        set_retention(world.spark, world.warehouse, uri, timedelta(days=6))
+    assert old.exists()
+
+
+def test_the_retention_is_kept_with_the_table(world: Kept) -> None:
+    assert retention(world.log) == timedelta(days=7)
+    set_retention(world.spark, world.warehouse, world.warehouse.sessionized_events, timedelta(days=9))
+    assert retention(world.log) == timedelta(days=9)
+    orphan = world.leave_orphan("old.parquet", timedelta(days=8))
+    assert world.vacuum() == []
+    assert orphan.exists()
+
+
+def _observed(instance: dg.DagsterInstance, table: str) -> dict[str, Any]:
+    (record,) = instance.fetch_observations(dg.AssetKey(table), limit=10).records
+    assert record.asset_observation is not None
+    return {name: value.value for name, value in record.asset_observation.metadata.items()}
+
+
+def test_the_jobs_do_all_tables_and_tell_on_their_assets(world: Kept) -> None:
+    lake = LakeResource(input_root=world.input.root, warehouse_root=world.warehouse.root)
+    world.leave_orphan("old.parquet", timedelta(days=8))
+    before = table_facts(world.log)
+    for job, config in (("compaction", None), ("vacuum", {"ops": {"vacuum_tables": {"config": {"dry_run": True}}}})):
+        instance = dg.DagsterInstance.ephemeral()
+        defs = build_defs(lake=lake)
+        assert defs.resolve_job_def(job).execute_in_process(run_config=config, instance=instance).success
+        observed = {table: _observed(instance, table) for table in ("raw_events", "sessionized_events")}
+        if job == "compaction":
+            told = observed["sessionized_events"]
+            assert (told["files_before"], told["files_after"]) == (before.files, 3)
+        else:
+            assert observed["sessionized_events"]["would_remove_files"] == 1
+            assert observed["raw_events"]["would_remove_files"] == 0
+
+
+def test_the_user_turns_the_schedules_on() -> None:
+    schedules = {schedule.name: schedule for schedule in build_defs().schedules or []}
+    assert schedules.keys() == {"nightly_compaction", "weekly_vacuum"}
+    assert {each.default_status for each in schedules.values()} == {dg.DefaultScheduleStatus.STOPPED}

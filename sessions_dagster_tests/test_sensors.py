@@ -1,0 +1,609 @@
+"""The sensor on batch folders: which runs it asks for, what it leaves alone and why, and what it never repeats."""
+
+import logging
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from dagster._core.definitions.sensor_definition import SensorExecutionData
+from dagster._core.events import DagsterEvent, DagsterEventType
+from dagster._core.instance_for_test import instance_for_test
+from dagster._core.storage.dagster_run import DagsterRunStatus
+from dagster._core.storage.tags import (
+    ASSET_PARTITION_RANGE_END_TAG,
+    ASSET_PARTITION_RANGE_START_TAG,
+    PARTITION_NAME_TAG,
+    RUN_KEY_TAG,
+)
+from dagster._core.test_utils import create_test_daemon_workspace_context
+from dagster._core.utils import make_new_run_id
+from dagster._core.workspace.load_target import PythonFileTarget
+from dagster._daemon.sensor import execute_sensor_iteration
+
+from sessions_dagster.definitions import build_defs
+from sessions_dagster.lake.arrivals import SUCCESS_MARKER, Completeness, batch_content
+from sessions_dagster.lake.places import InputRoot
+from sessions_dagster.orchestration.arrival_plan import MAX_OPEN_RUNS, OLDER_DAYS_PER_TICK, Memory, days_between
+from sessions_dagster.orchestration.assets import raw_events, sessionized_events
+from sessions_dagster.orchestration.checks import SPECS
+from sessions_dagster.orchestration.metadata import INPUT_FINGERPRINT
+from sessions_dagster.orchestration.partitions import daily_partitions
+from sessions_dagster.orchestration.resources import (
+    SETTLE_SECONDS_VARIABLE,
+    SUCCESS_MARKER_VARIABLE,
+    ArrivalsResource,
+    LakeResource,
+)
+from sessions_dagster.orchestration.sensors import SENSOR_NAME, Tick, evaluate, new_batches
+from sessions_dagster_tests.builders import deliver, nest_too_deep
+
+FIRST_DAY = daily_partitions.start.date()
+DAYS = [FIRST_DAY + timedelta(days=offset) for offset in range(10)]
+DAY = DAYS[5]
+
+
+@dataclass
+class World:
+    """An input root, the sensor, and a Dagster instance in which its runs can be let succeed or fail."""
+
+    root: InputRoot
+    resources: dict[str, ArrivalsResource] = field(default_factory=dict)
+    instance: dg.DagsterInstance = field(default_factory=dg.DagsterInstance.ephemeral)
+    cursor: str | None = None
+
+    def tick(self) -> SensorExecutionData:
+        """A tick as the daemon has it evaluated. It forgets nothing until `cursor` is set to None."""
+        definitions = build_defs(lake=LakeResource(input_root=self.root.root), **self.resources)
+        with dg.build_sensor_context(
+            self.instance, self.cursor, definitions=definitions, resources=definitions.resources
+        ) as context:
+            data = new_batches.evaluate_tick(context)
+        self.cursor = data.cursor
+        return data
+
+    def requests(self) -> list[dg.RunRequest]:
+        return list(self.tick().run_requests or [])
+
+    def skip_reason(self) -> str:
+        data = self.tick()
+        assert not data.run_requests
+        return data.skip_message or ""
+
+    def start(self, request: dg.RunRequest) -> dg.DagsterRun:
+        """What the daemon makes of a request."""
+        run = dg.DagsterRun(
+            job_name="__ASSET_JOB",
+            run_id=make_new_run_id(),
+            tags={**request.tags, RUN_KEY_TAG: request.run_key or ""},
+            asset_selection=frozenset(request.asset_selection or ()),
+            status=DagsterRunStatus.STARTED,
+        )
+        return self.instance.add_run(run)
+
+    def land(self, day: date, *, with_sessions: bool = True) -> None:
+        """What a run leaves of a day that it landed."""
+        metadata = {INPUT_FINGERPRINT: batch_content(self.root, day).fingerprint}
+        landed = dg.AssetMaterialization(raw_events.key, partition=str(day), metadata=metadata)
+        self.instance.report_runless_asset_event(landed)
+        if with_sessions:
+            self.instance.report_runless_asset_event(
+                dg.AssetMaterialization(sessionized_events.key, partition=str(day))
+            )
+
+    def refuse(self, day: date) -> None:
+        """What a run leaves of a day that it could not land."""
+        metadata = {INPUT_FINGERPRINT: batch_content(self.root, day).fingerprint}
+        self.instance.report_runless_asset_event(
+            dg.AssetObservation(raw_events.key, partition=str(day), metadata=metadata)
+        )
+
+    def succeed(self, requests: Sequence[dg.RunRequest]) -> None:
+        """The runs start, land all their days, and end well."""
+        for request in requests:
+            run = self.start(request)
+            for day in days_of(request):
+                self.land(day)
+            self.instance.report_dagster_event(
+                DagsterEvent(DagsterEventType.RUN_SUCCESS.value, job_name=run.job_name), run.run_id
+            )
+
+    def fail(self, requests: Sequence[dg.RunRequest]) -> None:
+        """The runs start, and fail."""
+        for request in requests:
+            self.instance.report_run_failed(self.start(request))
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    (tmp_path / "input").mkdir()
+    return World(InputRoot(str(tmp_path / "input")))
+
+
+def days_of(request: dg.RunRequest) -> list[date]:
+    tags = request.tags
+    first = tags.get(PARTITION_NAME_TAG) or tags[ASSET_PARTITION_RANGE_START_TAG]
+    last = tags.get(PARTITION_NAME_TAG) or tags[ASSET_PARTITION_RANGE_END_TAG]
+    return days_between(date.fromisoformat(first), date.fromisoformat(last))
+
+
+def asked(requests: Sequence[dg.RunRequest]) -> list[list[date]]:
+    return [days_of(request) for request in requests]
+
+
+def run_all(world: World) -> list[dg.RunRequest]:
+    """Ticks, each with its runs done before the next one, until nothing is asked for."""
+    done: list[dg.RunRequest] = []
+    while requests := world.requests():
+        world.succeed(requests)
+        done += requests
+    return done
+
+
+def test_the_user_turns_the_sensor_on() -> None:
+    assert new_batches.default_status == dg.DefaultSensorStatus.STOPPED
+
+
+def test_a_new_folder_is_a_run_of_its_day(world: World) -> None:
+    deliver(world.root, DAY)
+    (request,) = world.requests()
+    assert request.partition_key == str(DAY)
+
+
+def test_a_run_holds_both_assets_and_their_checks(world: World) -> None:
+    deliver(world.root, DAY)
+    (request,) = world.requests()
+    assert set(request.asset_selection or ()) == {raw_events.key, sessionized_events.key}
+    assert set(request.asset_check_keys or ()) == {spec.key for spec in SPECS}
+
+
+def test_neighbouring_days_are_one_run_of_a_range(world: World) -> None:
+    for day in DAYS:
+        deliver(world.root, day)
+    (request,) = world.requests()
+    assert request.partition_key is None
+    assert days_of(request) == DAYS
+
+
+def test_a_hole_is_never_asked_for(world: World) -> None:
+    for day in DAYS:
+        if day != DAY:
+            deliver(world.root, day)
+    assert asked(world.requests()) == [DAYS[:5], DAYS[6:]]
+
+
+def test_a_first_start_with_300_folders_asks_for_few_runs(world: World) -> None:
+    days = [day for day in days_between(FIRST_DAY, FIRST_DAY + timedelta(days=305)) if day.day not in {13, 27}][:300]
+    for day in days:
+        deliver(world.root, day)
+    requests = run_all(world)
+    assert len(requests) < 30
+    assert sorted(day for request in requests for day in days_of(request)) == sorted(days)
+
+
+def test_the_cursor_is_small_when_the_work_is_done(world: World) -> None:
+    for day in days_between(FIRST_DAY, FIRST_DAY + timedelta(days=299)):
+        deliver(world.root, day)
+    run_all(world)
+    world.tick()
+    assert len(world.cursor or "") < 1000
+
+
+def test_never_more_runs_are_open_than_allowed(world: World) -> None:
+    for day in days_between(FIRST_DAY, FIRST_DAY + timedelta(days=200)):
+        deliver(world.root, day)
+    requests = world.requests()
+    assert len(requests) == MAX_OPEN_RUNS
+    first, *_ = [world.start(request) for request in requests]
+    assert f"{MAX_OPEN_RUNS} runs are to finish first" in world.skip_reason()
+    world.instance.report_run_canceled(first)
+    assert len(world.requests()) == 1
+
+
+def test_no_folder_is_no_run(world: World) -> None:
+    assert "Nothing new" in world.skip_reason()
+
+
+def test_no_input_root_is_no_error(world: World) -> None:
+    shutil.rmtree(world.root.root)
+    assert world.root.root in world.skip_reason()
+
+
+def test_what_has_landed_is_not_asked_for_again(world: World) -> None:
+    for day in DAYS:
+        deliver(world.root, day)
+    world.succeed(world.requests())
+    assert "Nothing new" in world.skip_reason()
+    assert "Nothing new" in world.skip_reason()
+
+
+def test_a_changed_folder_is_asked_for_again(world: World) -> None:
+    for day in DAYS:
+        deliver(world.root, day)
+    run_all(world)
+    deliver(world.root, DAY, ["events.parquet", "late.parquet"])
+    assert asked(run_all(world)) == [[DAY]]
+
+
+def test_a_removed_file_is_a_change(world: World) -> None:
+    folder = deliver(world.root, DAY, ["a.parquet", "b.parquet"])
+    run_all(world)
+    (folder / "b.parquet").unlink()
+    deliver(world.root, DAY, [])
+    assert asked(run_all(world)) == [[DAY]]
+
+
+def test_a_removed_folder_is_left_alone(world: World) -> None:
+    folder = deliver(world.root, DAY)
+    run_all(world)
+    shutil.rmtree(folder)
+    assert "Nothing new" in world.skip_reason()
+
+
+def test_changes_that_wait_for_a_free_run_are_asked_for_next(world: World) -> None:
+    days = landed_long_ago(world)
+    changed = days[:OLDER_DAYS_PER_TICK:2]
+    for day in changed:
+        deliver(world.root, day, ["corrected.parquet"])
+    memory = Memory.from_cursor(world.cursor)
+    memory.looked_until = date.min
+    world.cursor = memory.to_cursor()
+    first = world.requests()
+    world.succeed(first)
+    assert asked(first + world.requests()) == [[day] for day in changed]
+
+
+def test_an_old_folder_that_was_away_is_looked_into_at_once(world: World) -> None:
+    days = landed_long_ago(world)
+    shutil.rmtree(world.root.batch_folder(days[60]))
+    world.tick()
+    deliver(world.root, days[60], ["another.parquet"])
+    assert asked(world.requests()) == [[days[60]]]
+
+
+def test_a_content_that_comes_back_has_a_run_key_of_its_own(world: World) -> None:
+    keys = []
+    for names in (["a.parquet"], ["a.parquet", "b.parquet"], ["a.parquet"]):
+        shutil.rmtree(world.root.batch_folder(DAY), ignore_errors=True)
+        deliver(world.root, DAY, names)
+        keys += [request.run_key for request in run_all(world)]
+    assert len(set(keys)) == 3
+
+
+def test_a_changed_folder_among_many_old_ones_is_found_in_time(world: World) -> None:
+    days = landed_long_ago(world)
+    for day in days[10:80:10]:
+        deliver(world.root, day, ["corrected.parquet"])
+    found = []
+    for _ in range(len(days) // OLDER_DAYS_PER_TICK + 1):
+        requests = world.requests()
+        world.succeed(requests)
+        found += asked(requests)
+    assert sorted(found) == [[day] for day in days[10:80:10]]
+
+
+def test_junk_is_ignored_and_named(world: World) -> None:
+    for name in ("stuff", "date=2025-13-01", "date=today"):
+        Path(world.root.root, name).mkdir()
+    reason = world.skip_reason()
+    assert all(name in reason for name in ("stuff", "date=2025-13-01", "date=today"))
+
+
+def test_of_much_junk_only_some_is_named(world: World) -> None:
+    for number in range(1000):
+        Path(world.root.root, f"stuff{number}").mkdir()
+    assert "and 997 more" in world.skip_reason()
+
+
+def test_a_day_before_the_first_partition_is_never_asked_for(world: World) -> None:
+    deliver(world.root, FIRST_DAY - timedelta(days=1))
+    assert f"before the first partition: {FIRST_DAY - timedelta(days=1)}" in world.skip_reason()
+
+
+def test_a_day_that_is_not_over_is_never_asked_for(world: World) -> None:
+    today = datetime.now(UTC).date() + timedelta(days=1)
+    deliver(world.root, today)
+    assert f"not over yet (UTC): {today}" in world.skip_reason()
+
+
+def test_a_folder_without_data_is_named(world: World) -> None:
+    deliver(world.root, DAY, [SUCCESS_MARKER])
+    assert f"without a data file: {DAY}" in world.skip_reason()
+
+
+def test_a_folder_that_still_changes_is_waited_for(world: World) -> None:
+    deliver(world.root, DAY, at=datetime.now(UTC))
+    assert f"changed a moment ago: {DAY}" in world.skip_reason()
+
+
+def test_a_folder_lands_when_it_has_settled(world: World) -> None:
+    now = datetime(FIRST_DAY.year + 1, 1, 1, tzinfo=UTC)
+    deliver(world.root, DAY, at=now)
+    first = at(world, now + timedelta(seconds=59), None)
+    second = at(world, now + timedelta(seconds=60), first.cursor)
+    assert [len(tick.plans) for tick in (first, second)] == [0, 1]
+
+
+def test_a_day_lands_when_it_is_over(world: World) -> None:
+    deliver(world.root, DAY, at=datetime(2000, 1, 1, tzinfo=UTC))
+    midnight = datetime.combine(DAY, datetime.min.time(), UTC) + timedelta(days=1)
+    first = at(world, midnight - timedelta(microseconds=1), None)
+    second = at(world, midnight, first.cursor)
+    assert [len(tick.plans) for tick in (first, second)] == [0, 1]
+
+
+def test_an_old_folder_found_changing_is_looked_into_again_at_once(world: World) -> None:
+    days = landed_long_ago(world)
+    now = datetime.now(UTC)
+    deliver(world.root, days[40], ["late.parquet"], at=now)
+    cursor = turn_of(world, days[40], now)
+    (plan,) = at(world, now + timedelta(seconds=60), cursor).plans
+    assert list(plan.days) == [days[40]]
+
+
+def test_an_old_folder_that_could_not_be_listed_is_looked_into_again_at_once(world: World) -> None:
+    days = landed_long_ago(world)
+    now = datetime.now(UTC)
+    folder = Path(world.root.batch_folder(days[40]))
+    nest_too_deep(folder)
+    cursor = turn_of(world, days[40], now)
+    shutil.rmtree(folder)
+    deliver(world.root, days[40], ["repaired.parquet"])
+    (plan,) = at(world, now, cursor).plans
+    assert list(plan.days) == [days[40]]
+
+
+def test_a_required_marker_is_waited_for(world: World) -> None:
+    world.resources["arrivals"] = ArrivalsResource(require_success_marker=True)
+    deliver(world.root, DAY)
+    assert f"without {SUCCESS_MARKER}: {DAY}" in world.skip_reason()
+    deliver(world.root, DAY, [SUCCESS_MARKER])
+    assert asked(world.requests()) == [[DAY]]
+
+
+def test_the_settle_time_is_a_setting(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(SETTLE_SECONDS_VARIABLE, "0")
+    deliver(world.root, DAY, at=datetime.now(UTC) - timedelta(seconds=1))
+    assert asked(world.requests()) == [[DAY]]
+
+
+@pytest.mark.parametrize(("said", "lands"), [("true", False), ("1", False), ("False", True), ("", True)])
+def test_whether_a_marker_is_required_is_a_setting(
+    world: World, monkeypatch: pytest.MonkeyPatch, said: str, lands: bool
+) -> None:
+    monkeypatch.setenv(SUCCESS_MARKER_VARIABLE, said)
+    deliver(world.root, DAY)
+    assert bool(world.requests()) == lands
+
+
+def test_a_setting_that_is_neither_yes_nor_no_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(SUCCESS_MARKER_VARIABLE, "perhaps")
+    with pytest.raises(ValueError, match="SESSIONS_REQUIRE_SUCCESS_MARKER must be true or false, not 'perhaps'"):
+        build_defs()
+
+
+def test_one_bad_folder_stops_no_other(world: World) -> None:
+    nest_too_deep(deliver(world.root, DAYS[1]))
+    Path(world.root.batch_folder(DAYS[2])).touch()
+    deliver(world.root, DAYS[0])
+    deliver(world.root, DAYS[3])
+    assert asked(run_all(world)) == [[DAYS[0]], [DAYS[3]]]
+    reason = world.skip_reason()
+    assert f"cannot be listed: {DAYS[1]}" in reason
+    assert f"date={DAYS[2]}" in reason
+
+
+def test_a_lost_cursor_repeats_no_work(world: World) -> None:
+    for day in DAYS:
+        deliver(world.root, day)
+    run_all(world)
+    world.cursor = None
+    assert "Nothing new" in world.skip_reason()
+
+
+def test_a_lost_cursor_hides_no_change(world: World) -> None:
+    for day in DAYS:
+        deliver(world.root, day)
+    run_all(world)
+    deliver(world.root, DAY, ["corrected.parquet"])
+    world.cursor = None
+    assert asked(world.requests()) == [[DAY]]
+
+
+def test_a_broken_cursor_is_a_lost_one(world: World) -> None:
+    deliver(world.root, DAY)
+    run_all(world)
+    world.cursor = "no cursor"
+    assert "Nothing new" in world.skip_reason()
+
+
+def test_a_lost_cursor_repeats_no_run_that_is_under_way(world: World) -> None:
+    for day in DAYS:
+        deliver(world.root, day)
+    for request in world.requests():
+        world.start(request)
+    world.cursor = None
+    assert f"in a run under way: {DAYS[0]}...{DAYS[-1]}" in world.skip_reason()
+
+
+def test_a_lost_cursor_gives_a_failed_run_its_old_run_key(world: World) -> None:
+    deliver(world.root, DAY)
+    requests = world.requests()
+    world.fail(requests)
+    world.cursor = None
+    assert world.requests() == requests
+
+
+def test_what_was_materialized_by_hand_is_not_asked_for(world: World) -> None:
+    deliver(world.root, DAY)
+    world.land(DAY)
+    assert "Nothing new" in world.skip_reason()
+
+
+def test_a_batch_that_landed_without_its_sessions_is_asked_for(world: World) -> None:
+    deliver(world.root, DAY)
+    world.land(DAY)
+    world.land(DAY, with_sessions=False)
+    assert asked(world.requests()) == [[DAY]]
+
+
+def test_a_run_of_other_assets_keeps_no_batch_waiting(world: World) -> None:
+    other = dg.RunRequest(tags={PARTITION_NAME_TAG: str(DAY)}, asset_selection=[sessionized_events.key])
+    world.start(other)
+    deliver(world.root, DAY)
+    assert asked(world.requests()) == [[DAY]]
+
+
+def test_a_change_during_a_run_is_asked_for_after_it(world: World) -> None:
+    deliver(world.root, DAY)
+    (request,) = world.requests()
+    run = world.start(request)
+    world.land(DAY)
+    deliver(world.root, DAY, ["late.parquet"])
+    assert f"in a run under way: {DAY}" in world.skip_reason()
+    world.instance.report_dagster_event(
+        DagsterEvent(DagsterEventType.RUN_SUCCESS.value, job_name=run.job_name), run.run_id
+    )
+    assert asked(world.requests()) == [[DAY]]
+
+
+def test_a_failed_run_is_not_asked_for_again(world: World) -> None:
+    deliver(world.root, DAY)
+    world.fail(world.requests())
+    for _ in range(3):
+        assert f"as the run failed: {DAY} (run " in world.skip_reason()
+
+
+def test_a_failed_run_that_dagster_retries_is_waited_for(world: World) -> None:
+    world.instance = dg.DagsterInstance.ephemeral(settings={"run_retries": {"enabled": True, "max_retries": 1}})
+    deliver(world.root, DAY)
+    world.fail(world.requests())
+    assert f"in a run under way: {DAY}" in world.skip_reason()
+
+
+def test_a_failed_range_is_not_asked_for_again(world: World) -> None:
+    for day in DAYS:
+        deliver(world.root, day)
+    world.fail(world.requests())
+    assert "as the run failed" in world.skip_reason()
+
+
+def test_a_cancelled_run_is_not_asked_for_again(world: World) -> None:
+    deliver(world.root, DAY)
+    (request,) = world.requests()
+    world.instance.report_run_canceled(world.start(request))
+    assert "Nothing new" in world.skip_reason()
+
+
+def test_a_failed_run_is_asked_for_again_when_its_folder_changes(world: World) -> None:
+    deliver(world.root, DAY)
+    world.fail(world.requests())
+    world.skip_reason()
+    deliver(world.root, DAY, ["events.parquet", "repaired.parquet"])
+    assert asked(run_all(world)) == [[DAY]]
+
+
+def test_a_content_that_failed_is_tried_again_once_another_one_has_landed(world: World) -> None:
+    folder = deliver(world.root, DAY)
+    world.fail(world.requests())
+    world.skip_reason()
+    deliver(world.root, DAY, ["more.parquet"])
+    run_all(world)
+    (folder / "more.parquet").unlink()
+    deliver(world.root, DAY)
+    assert asked(world.requests()) == [[DAY]]
+
+
+def test_a_failed_run_that_was_repeated_by_hand_is_no_longer_told(world: World) -> None:
+    deliver(world.root, DAY)
+    world.fail(world.requests())
+    assert "as the run failed" in world.skip_reason()
+    world.land(DAY)
+    assert "as the run failed" not in world.skip_reason()
+
+
+def test_a_bad_batch_keeps_no_neighbour_from_landing(world: World) -> None:
+    for day in DAYS:
+        deliver(world.root, day)
+    world.fail(world.requests())
+    world.refuse(DAY)
+    assert asked(run_all(world)) == [DAYS[:5], DAYS[6:]]
+    assert f"as the run failed: {DAY} (run " in world.skip_reason()
+
+
+def test_a_bad_batch_is_not_tried_again_after_the_cursor_is_lost(world: World) -> None:
+    deliver(world.root, DAY)
+    world.fail(world.requests())
+    world.refuse(DAY)
+    world.cursor = None
+    assert "as the run failed" in world.skip_reason()
+
+
+def landed_long_ago(world: World) -> list[date]:
+    """Very many days, all landed."""
+    days = days_between(FIRST_DAY, FIRST_DAY + timedelta(days=99))
+    for day in days:
+        deliver(world.root, day)
+    run_all(world)
+    return days
+
+
+def turn_of(world: World, day: date, now: datetime) -> str:
+    """The cursor after the tick that left a day alone."""
+    ticks = [at(world, now, world.cursor)]
+    while str(day) not in ticks[-1].told:
+        assert len(ticks) < 10, "the day never had its turn"
+        ticks.append(at(world, now, ticks[-1].cursor))
+    return ticks[-1].cursor
+
+
+def at(world: World, now: datetime, cursor: str | None) -> Tick:
+    """A tick at some time."""
+    rule = Completeness(timedelta(seconds=60), require_success_marker=False)
+    return evaluate(world.instance, cursor, world.root, rule, now, logging.getLogger(__name__))
+
+
+@pytest.fixture(scope="module")
+def of_daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, dg.DagsterRun]]:
+    """The runs that Dagster's own daemon creates for a range and a day, by their run keys; none of them is executed."""
+    folder = tmp_path_factory.mktemp("daemon")
+    root = InputRoot(str(folder / "input"))
+    for day in (*DAYS[:3], DAY):
+        deliver(root, day)
+    definitions = folder / "definitions.py"
+    definitions.write_text(
+        "from sessions_dagster.definitions import build_defs\n"
+        "from sessions_dagster.orchestration.resources import LakeResource\n"
+        f"defs = build_defs(lake=LakeResource(input_root={root.root!r}))\n"
+    )
+    target = PythonFileTarget(str(definitions), attribute=None, working_directory=None, location_name="ours")
+    with instance_for_test() as instance, create_test_daemon_workspace_context(target, instance) as workspace:
+        (repository,) = workspace.create_request_context().get_code_location("ours").get_repositories().values()
+        instance.start_sensor(repository.get_sensor(SENSOR_NAME))
+        list(
+            execute_sensor_iteration(
+                workspace, logging.getLogger(__name__), threadpool_executor=None, submit_threadpool_executor=None
+            )
+        )
+        runs = {run.run_id: run for run in instance.get_runs()}
+        yield {run.tags.get(PARTITION_NAME_TAG, "range"): run for run in runs.values()}
+
+
+def test_the_daemon_creates_a_run_for_each_request(of_daemon: Mapping[str, dg.DagsterRun]) -> None:
+    assert of_daemon.keys() == {"range", str(DAY)}
+
+
+def test_a_run_of_a_range_has_all_its_partitions(of_daemon: Mapping[str, dg.DagsterRun]) -> None:
+    subset = of_daemon["range"].get_resolved_partitions_subset_for_events(daily_partitions)
+    assert subset is not None
+    assert list(subset.get_partition_keys()) == [str(day) for day in DAYS[:3]]
+
+
+@pytest.mark.parametrize("name", ["range", str(DAY)])
+def test_a_run_has_both_assets_and_their_checks(of_daemon: Mapping[str, dg.DagsterRun], name: str) -> None:
+    run = of_daemon[name]
+    assert run.asset_selection == {raw_events.key, sessionized_events.key}
+    assert run.asset_check_selection == {spec.key for spec in SPECS}

@@ -1,0 +1,90 @@
+"""Steps that write: done again where the failure passes, never for bad input, and one run at a time."""
+
+from collections.abc import Callable
+
+import dagster as dg
+import pytest
+from delta.exceptions import ConcurrentAppendException
+from pyspark.errors import PySparkException
+
+from sessions_dagster.core.apply import ConcurrentWriteError
+from sessions_dagster.core.batch import BatchError
+from sessions_dagster.core.session_table import RulesMismatchError
+from sessions_dagster.orchestration import writing
+from sessions_dagster.orchestration.writing import FIRST_WAIT_SECONDS, MAX_RETRIES, retried
+
+
+def _raised_by_lost_executors() -> Exception:
+    error = RuntimeError("the batch could not be written")
+    error.__cause__ = PySparkException(
+        "Job aborted due to stage failure: Task 3 in stage 7.0 failed 4 times, most recent failure: Lost task 3.3 in "
+        "stage 7.0 (TID 95): ExecutorLostFailure (executor 2 exited caused by one of the running tasks)"
+    )
+    return error
+
+
+PASSING = [
+    ConcurrentWriteError("another run"),
+    ConcurrentAppendException("files were added"),
+    _raised_by_lost_executors(),
+]
+BAD_INPUT = [BatchError("date=2025-09-20 is empty"), RulesMismatchError("other rules")]
+
+
+def _attempts(error: Exception, failing: int, monkeypatch: pytest.MonkeyPatch) -> tuple[bool, int]:
+    """Run a step that fails some times. Returns whether it succeeds in the end, and how often it was tried."""
+    monkeypatch.setattr(writing, "FIRST_WAIT_SECONDS", 0)
+    attempts = []
+
+    @dg.asset
+    @retried
+    def table(context: dg.AssetExecutionContext) -> None:
+        attempts.append(context.retry_number)
+        if len(attempts) <= failing:
+            raise error
+
+    result = dg.materialize([table], instance=dg.DagsterInstance.ephemeral(), raise_on_error=False)
+    return result.success, len(attempts)
+
+
+@pytest.mark.parametrize("error", PASSING, ids=lambda error: type(error).__name__)
+def test_what_passes_is_tried_again(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert _attempts(error, 2, monkeypatch) == (True, 3)
+
+
+@pytest.mark.parametrize("error", PASSING, ids=lambda error: type(error).__name__)
+def test_what_does_not_pass_is_given_up(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert _attempts(error, 100, monkeypatch) == (False, 1 + MAX_RETRIES)
+
+
+@pytest.mark.parametrize("error", BAD_INPUT, ids=lambda error: type(error).__name__)
+def test_bad_input_is_never_tried_again(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert _attempts(error, 1, monkeypatch) == (False, 1)
+
+
+def test_an_unknown_failure_is_never_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert _attempts(ValueError("a bug"), 1, monkeypatch) == (False, 1)
+
+
+def _raising(error: Exception) -> Callable[[dg.OpExecutionContext], None]:
+    @retried
+    def step(context: dg.OpExecutionContext) -> None:
+        raise error
+
+    return step
+
+
+def test_each_retry_waits_twice_as_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits = []
+    for number in range(3):
+        monkeypatch.setattr(dg.OpExecutionContext, "retry_number", number)
+        with pytest.raises(dg.RetryRequested) as request:
+            _raising(ConcurrentWriteError("another run"))(dg.build_op_context())
+        waits.append(request.value.seconds_to_wait)
+    assert waits == [FIRST_WAIT_SECONDS, 2 * FIRST_WAIT_SECONDS, 4 * FIRST_WAIT_SECONDS]
+
+
+def test_bad_input_says_what_is_wrong_and_keeps_dagster_from_retrying() -> None:
+    with pytest.raises(dg.Failure, match="date=2025-09-20 is empty") as failure:
+        _raising(BatchError("date=2025-09-20 is empty"))(dg.build_op_context())
+    assert not failure.value.allow_retries
