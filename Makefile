@@ -1,6 +1,7 @@
 # make demo   a week of late batches, from an empty folder to corrected sessions, told step by step
 # make test   everything that CI runs
 # make dev    Dagster's UI on the data of the demo
+# make bench  how fast: every row of docs/performance.md, in some hours; a part of it: make bench ONLY=corrections-1m
 
 PYTHON ?= python3
 VENV := .venv
@@ -9,7 +10,7 @@ INSTALLED := $(VENV)/.installed
 
 INSTANCE := .dagster_home/dagster.yaml
 
-.PHONY: demo dev test format clean
+.PHONY: demo dev test bench format clean
 .DEFAULT_GOAL := demo
 
 demo: $(INSTALLED) $(INSTANCE)
@@ -32,12 +33,15 @@ test: $(INSTALLED)
 	@echo "==> Tests (pytest, on a local Spark: some minutes)"
 	@$(BIN)/pytest
 
+bench: $(INSTALLED)
+	@$(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY))
+
 format: $(INSTALLED)
 	@$(BIN)/ruff check --fix
 	@$(BIN)/ruff format
 
 clean:
-	rm -rf $(VENV) .dagster_home data/demo
+	rm -rf $(VENV) .dagster_home data/demo data/bench
 
 $(INSTALLED): setup.cfg pyproject.toml constraints.txt
 	@$(PYTHON) -c "import sys; sys.version_info >= (3, 11) or sys.exit('Python 3.11 or newer is needed, but %s is %d.%d. Name another one: make PYTHON=python3.12' % ((sys.executable,) + sys.version_info[:2]))"
@@ -46,6 +50,7 @@ $(INSTALLED): setup.cfg pyproject.toml constraints.txt
 	@$(BIN)/python -m pip install --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-$(INSTANCE): dagster.yaml
+$(INSTANCE): dagster.yaml | $(INSTALLED)
 	@mkdir -p $(@D)
 	@cp $< $@
+	@DAGSTER_HOME=$(CURDIR)/$(@D) $(BIN)/dagster instance concurrency set warehouse 1

@@ -1,0 +1,52 @@
+"""`python -m benchmarks`: measures everything, or what `--only` names, and keeps what it finds.
+
+Everything takes some hours, and up to 20 GB in `data/bench`.
+"""
+
+import argparse
+import shutil
+import time
+from pathlib import Path
+from typing import Final
+
+from rich.console import Console
+
+from benchmarks import report
+from benchmarks.measures import Measure
+from benchmarks.scenarios import FULL, SCENARIOS, SMALL, Bench
+
+FOLDER: Final = Path("data/bench")
+PICTURE: Final = "performance.svg"
+
+
+def main() -> None:
+    """Run the scenarios that the command line asks for."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure everything.")
+    parser.add_argument("--only", nargs="+", choices=SCENARIOS, default=list(SCENARIOS), help="scenarios to run")
+    parser.add_argument("--size", choices=("full", "small"), default="full", help="small: to see that it works")
+    arguments = parser.parse_args()
+    console = Console()
+    is_full = arguments.size == "full"
+    folder = FOLDER if is_full else FOLDER / "small"
+    results = Path(__file__).parent if is_full else folder
+    picture = Path("docs") / PICTURE if is_full else folder / PICTURE
+    began = time.monotonic()
+    bench = Bench(
+        folder.resolve(),
+        FULL if is_full else SMALL,
+        lambda told: console.print(f"{time.monotonic() - began:6.0f} s  {told}", highlight=False, soft_wrap=True),
+    )
+    measures: list[Measure] = []
+    for name in arguments.only:
+        console.rule(f"[bold]{name}", align="left")
+        findings = SCENARIOS[name](bench)
+        report.save(results, picture, name, findings, list(SCENARIOS))
+        measures += findings.measures
+        # They are of use to those who look into a failure, and large.
+        shutil.rmtree(bench.tables(name))
+    report.show(console, measures)
+    console.print(f"Kept in {results / 'results.json'}, {results / 'measurements.json'} and {picture}.")
+
+
+if __name__ == "__main__":
+    main()

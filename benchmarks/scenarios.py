@@ -1,0 +1,487 @@
+"""What is measured: one function for each group of rows of the target table.
+
+A scenario prepares its data, says what it is doing while one waits, and gives its findings. It removes the tables that
+an earlier run of it made; the generated input stays for the next time.
+"""
+
+import os
+import shutil
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass
+from datetime import date
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import dagster as dg
+import pyarrow as pa
+import pyarrow.parquet as pq
+from py4j.protocol import Py4JError
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from benchmarks.comparison import assert_same_sessions, decided_since
+from benchmarks.contenders import DuckRecompute, Ours, window_of
+from benchmarks.footprint import Reads, Writes, reads_of, writes_of
+from benchmarks.measures import Findings, Measure, Target, at_least, at_most, equal_within, ratios, timed
+from benchmarks.processes import DagsterHome, days_with_default_memory, in_own_process, peak_of_correction
+from benchmarks.race import Race, timed_alone
+from benchmarks.workload import Workload, with_hot_user, write_batch, write_batches
+from sessions_dagster.core.contract import (
+    EVENT,
+    EVENT_DATE,
+    PRODUCT,
+    SESSION_END,
+    SESSION_KEY,
+    SESSION_START,
+    TIMESTAMP,
+    USER,
+    SessionRules,
+)
+from sessions_dagster.demo import story
+from sessions_dagster.lake.places import InputRoot, Warehouse
+from sessions_dagster.orchestration.partitions import START_DATE_VARIABLE
+from sessions_dagster.orchestration.resources import LakeResource
+from sessions_dagster.runtime.spark import SparkSettings, spark_session
+
+CORRECTIONS: Final[Mapping[str, Mapping[str, Target]]] = {
+    "corrections-1m": {
+        "ours / floor": at_most(3.5),
+        "recompute / ours": at_least(1.8),
+        "landing / landing floor": at_most(1.5),
+    },
+    "corrections-5m": {
+        "ours / floor": at_most(3),
+        "recompute / ours": at_least(2.2),
+        "ours / DuckDB": at_most(2),
+        "landing / landing floor": at_most(1.5),
+    },
+}
+"""The targets of the scenarios that let all contenders run, by the two contenders compared."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How large the scenarios are, in days and in events a day.
+
+    Attributes:
+        history_days: Days that are there before anything is measured.
+        measured_days: Repetitions.
+        corrections: Events a day, by scenario.
+        history: Events a day of the two histories.
+        short_history: Days of the short one.
+        long_history: Days of the long one.
+        history_measured_days: Repetitions on the two histories, whose days are so short that one says little.
+        range: Events a day of the range.
+        range_days: Its days.
+        skew: Events of the batch with a hot user.
+        heap: Events of the batches that have to do with the default heap.
+        late_event: Events a day of the table that one late event is for.
+    """
+
+    history_days: int
+    measured_days: int
+    corrections: Mapping[str, int]
+    history: int
+    short_history: int
+    long_history: int
+    history_measured_days: int
+    range: int
+    range_days: int
+    skew: int
+    heap: int
+    late_event: int
+
+
+FULL: Final = Scale(
+    history_days=6,
+    measured_days=3,
+    corrections={"corrections-1m": 1_000_000, "corrections-5m": 5_000_000},
+    history=20_000,
+    short_history=30,
+    long_history=300,
+    history_measured_days=7,
+    range=50_000,
+    range_days=30,
+    skew=1_000_000,
+    heap=10_000_000,
+    late_event=1_000_000,
+)
+
+SMALL: Final = Scale(
+    history_days=2,
+    measured_days=1,
+    corrections={"corrections-1m": 2_000, "corrections-5m": 4_000},
+    history=1_000,
+    short_history=2,
+    long_history=4,
+    history_measured_days=1,
+    range=1_000,
+    range_days=2,
+    skew=4_000,
+    heap=4_000,
+    late_event=2_000,
+)
+"""To see that everything works; its numbers mean nothing."""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What every scenario is given.
+
+    Attributes:
+        folder: For input and tables.
+        scale: How large.
+        say: Tells those who wait.
+    """
+
+    folder: Path
+    scale: Scale
+    say: Callable[[str], None]
+
+    def input(self, workload: Workload, days: Sequence[date]) -> InputRoot:
+        """Batches of a workload, generated where they are not there yet."""
+        self.say(f"generating {len(days)} batches of {workload.events_per_day:,} events, as far as they are not there")
+        return InputRoot(str(write_batches(workload, days, self.folder / "input")))
+
+    def tables(self, scenario: str) -> Path:
+        """An empty folder for the tables of a scenario."""
+        folder = self.folder / "tables" / scenario
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        return folder
+
+
+def corrections(bench: Bench, scenario: str) -> Findings:
+    """A day of ours, of the floor, of the recompute by Spark and by DuckDB, and of landing and its floor.
+
+    All contenders take every day from the first one on, so that all are warm when it counts. On the measured days all
+    rows of all contenders are compared, and at the end all of ours with one pass over everything that landed.
+    """
+    workload = Workload(bench.scale.corrections[scenario])
+    days = workload.days(bench.scale.history_days + bench.scale.measured_days)
+    input_root, folder = bench.input(workload, days), bench.tables(scenario)
+    seconds: dict[str, list[float]] = defaultdict(list)
+    with spark_session(SparkSettings()) as spark:
+        race = Race(spark, input_root, folder)
+        for number, day in enumerate(days):
+            is_history = number < bench.scale.history_days
+            took = race.run(day)
+            told = ", ".join(f"{name} {taken:.1f} s" for name, taken in took.items())
+            bench.say(f"day {number + 1} ({'history' if is_history else 'measured'}): {told}")
+            if is_history:
+                continue
+            bench.say(f"all contenders agree: {race.compare(day)}")
+            for name, taken in took.items():
+                seconds[name].append(taken)
+        bench.say(f"ours is one pass over all batches: {race.compare_all(days):,} rows")
+    size = in_words(workload.events_per_day)
+    measures = []
+    for name, target in CORRECTIONS[scenario].items():
+        above, below = name.split(" / ")
+        measures.append(Measure(f"{name}, {size} events a day", ratios(seconds[above], seconds[below]), target))
+    return Findings(measures, {"events_per_day": workload.events_per_day, "seconds": dict(seconds)})
+
+
+def history(bench: Bench) -> Findings:
+    """The same batches on a long history and on a short one, which is the end of the long one."""
+    scale = bench.scale
+    workload = Workload(scale.history)
+    before, measured = workload.days(scale.long_history), workload.days(scale.history_measured_days, scale.long_history)
+    input_root, folder = bench.input(workload, [*before, *measured]), bench.tables("history")
+    found: dict[int, list[_HistoryDay]] = {scale.short_history: [], scale.long_history: []}
+    with spark_session(SparkSettings()) as spark:
+        worlds = {length: Ours(spark, input_root, Warehouse(str(folder / str(length)))) for length in found}
+        for length, ours in worlds.items():
+            _build_history(bench, ours, before[-length:], scale.short_history)
+        for day in measured:
+            for length, ours in worlds.items():
+                found[length].append(_day_on_history(spark, ours, day))
+                bench.say(f"batch {day.isoformat()} on {length} days: {found[length][-1]}")
+        # What is dated before these days the short history does not know all of.
+        short, long = (
+            decided_since(measured[0], worlds[length].rows(), worlds[scale.long_history].rows()) for length in found
+        )
+        bench.say(f"both have the same {assert_same_sessions({'the short history': short}, long):,} rows since then")
+    return Findings(
+        [
+            Measure(f"{name}, {scale.long_history} / {scale.short_history} days of history", values, target)
+            for name, (values, target) in _history_ratios(found[scale.long_history], found[scale.short_history]).items()
+        ],
+        {
+            "events_per_day": workload.events_per_day,
+            **{f"{length} days": [asdict(day) for day in days] for length, days in found.items()},
+        },
+    )
+
+
+@dataclass(frozen=True)
+class _HistoryDay:
+    """What a day took; `seconds` is that of `sessionized_events`, and so are the files."""
+
+    landing_seconds: float
+    seconds: float
+    reads: Reads
+    writes: Writes
+
+
+def _build_history(bench: Bench, ours: Ours, days: Sequence[date], range_days: int) -> None:
+    """Land and apply days: in ranges, because that is quick, and the last ones as daily life does it."""
+    bench.say(f"building a history of {len(days)} days: landing them")
+    for day in days:
+        ours.land(day)
+    daily = days[-bench.scale.history_days :]
+    ranged = days[: -bench.scale.history_days]
+    for begin in range(0, len(ranged), range_days):
+        bench.say(f"building a history of {len(days)} days: applying {range_days} days from day {begin + 1} on")
+        ours.sessionize_range(ranged[begin : begin + range_days])
+    for day in daily:
+        ours.sessionize(day)
+
+
+def _day_on_history(spark: SparkSession, ours: Ours, day: date) -> _HistoryDay:
+    landing_seconds, _ = timed_alone(spark, lambda: ours.land(day))
+    reads, (seconds, report) = reads_of(spark, lambda: timed_alone(spark, lambda: ours.sessionize(day)))
+    return _HistoryDay(landing_seconds, seconds, reads, writes_of(ours.warehouse.sessionized_events, report.version))
+
+
+def _history_ratios(
+    long: Sequence[_HistoryDay], short: Sequence[_HistoryDay]
+) -> Mapping[str, tuple[Sequence[float], Target]]:
+    def compared(value: Callable[[_HistoryDay], float]) -> list[float]:
+        return ratios(list(map(value, long)), list(map(value, short)))
+
+    return {
+        "seconds": (compared(lambda day: day.seconds), at_most(1.15)),
+        "seconds of landing": (compared(lambda day: day.landing_seconds), at_most(1.15)),
+        "bytes read": (compared(lambda day: day.reads.bytes), equal_within(0.1)),
+        "files touched": (compared(lambda day: day.reads.files + day.writes.files), equal_within(0.1)),
+    }
+
+
+def one_range(bench: Bench) -> Findings:
+    """Days as one range run, and as a run each, all in this process: both assets with their checks, by Dagster.
+
+    The range runs once before the single runs and once after them, so that neither has the warmer process.
+    """
+    workload = Workload(bench.scale.range)
+    # One day more: the run of the first one warms the process up.
+    warm_up, *days = workload.days(bench.scale.range_days + 1)
+    input_root, folder = bench.input(workload, [warm_up, *days]), bench.tables("range")
+    with spark_session(SparkSettings()) as spark:
+        worlds = {name: Ours(spark, input_root, Warehouse(str(folder / name))) for name in ("range", "runs", "again")}
+        runs = {name: _Runs(ours, workload.first_day) for name, ours in worlds.items()}
+        for run in runs.values():
+            run.of_range(warm_up, warm_up)
+        seconds = {}
+        for name, run in runs.items():
+            bench.say(f"{len(days)} days as {'a run each' if name == 'runs' else 'one range run'}")
+            stretches = [(day, day) for day in days] if name == "runs" else [(days[0], days[-1])]
+            seconds[name] = sum(timed_alone(spark, partial(run.of_range, *stretch))[0] for stretch in stretches)
+            bench.say(f"that took {seconds[name]:.1f} s")
+        rows = assert_same_sessions({"the range run": worlds["range"].rows()}, worlds["runs"].rows())
+        bench.say(f"both have the same {rows:,} rows")
+    values = [seconds[name] / seconds["runs"] for name in ("range", "again")]
+    name = f"{len(days)} days as one range run / as {len(days)} runs, {in_words(workload.events_per_day)} events a day"
+    return Findings(
+        [Measure(name, values, at_most(0.4))], {"events_per_day": workload.events_per_day, "seconds": seconds}
+    )
+
+
+class _Runs:
+    """Dagster runs of the whole graph on a warehouse."""
+
+    def __init__(self, ours: Ours, first_day: date) -> None:
+        os.environ[START_DATE_VARIABLE] = first_day.isoformat()
+        # Only now: the partitions take their first day from the environment when they are imported.
+        from sessions_dagster.definitions import build_defs  # noqa: PLC0415
+
+        lake = LakeResource(input_root=ours.input.root, warehouse_root=ours.warehouse.root)
+        self._job = build_defs(lake=lake).resolve_implicit_global_asset_job_def()
+        self._instance = dg.DagsterInstance.ephemeral()
+
+    def of_range(self, first: date, last: date) -> None:
+        """One run of some days."""
+        self._job.execute_in_process(
+            instance=self._instance,
+            tags={
+                "dagster/asset_partition_range_start": first.isoformat(),
+                "dagster/asset_partition_range_end": last.isoformat(),
+            },
+            run_config={"loggers": {"console": {"config": {"log_level": "WARNING"}}}},
+        )
+
+
+def skew(bench: Bench) -> Findings:
+    """A batch of which one user has half, and the standard batch of the same size, each on the same history."""
+    workload = Workload(bench.scale.skew)
+    *before, day = workload.days(bench.scale.history_days + 1)
+    input_root, folder = bench.input(workload, [*before, day]), bench.tables("skew")
+    inputs = {"uniform": input_root, "skewed": _input_with_hot_user(input_root, [*before, day], folder / "input")}
+    seconds: dict[str, list[float]] = {name: [] for name in inputs}
+    with spark_session(SparkSettings()) as spark:
+        bench.say("building the history")
+        base = Ours(spark, input_root, Warehouse(str(folder / "history")))
+        for each in before:
+            base.land(each)
+        base.sessionize_range(before)
+        landed = {}
+        for name, root in inputs.items():
+            landed[name] = shutil.copytree(folder / "history", folder / f"{name}-landed")
+            # The hot user would be taken for a bot.
+            Ours(spark, root, Warehouse(str(landed[name])), bot_limit=None).land(day)
+        # The first round warms the process up.
+        for number in range(bench.scale.measured_days + 1):
+            for name, root in inputs.items():
+                ours = Ours(spark, root, Warehouse(str(_copied(landed[name], folder / name))))
+                taken, _ = timed_alone(spark, partial(ours.sessionize, day))
+                bench.say(f"{'measured' if number else 'warming up'}, {name} batch: {taken:.1f} s")
+                seconds[name] += [taken] if number else []
+        for name, root in inputs.items():
+            judge = DuckRecompute(spark, root, folder / "judge")
+            judge.prepare()
+            judge.sessionize_batches([*before, day], since=window_of(before[0])[0])
+            ours = Ours(spark, root, Warehouse(str(folder / name)))
+            rows = assert_same_sessions({f"ours with the {name} batch": ours.rows()}, judge.rows())
+            bench.say(f"{name} batch: ours is one pass over all batches, {rows:,} rows")
+    peaks = {}
+    for name in inputs:
+        bench.say(f"{name} batch in a process of its own, for its peak of memory")
+        peaks[name] = in_own_process(peak_of_correction, str(_copied(landed[name], folder / name)), day)
+        bench.say(f"{name} batch: {peaks[name]}")
+    compared = f"half of {in_words(workload.events_per_day)} events from one user / uniform"
+    return Findings(
+        [
+            Measure(f"seconds, {compared}", ratios(seconds["skewed"], seconds["uniform"]), at_most(1.3)),
+            Measure(
+                f"peak memory, {compared}", ratios([peaks["skewed"].unified], [peaks["uniform"].unified]), at_most(1.3)
+            ),
+        ],
+        {
+            "events_per_day": workload.events_per_day,
+            "seconds": seconds,
+            "peak_memory_bytes": {name: asdict(peak) for name, peak in peaks.items()},
+        },
+    )
+
+
+def _input_with_hot_user(input_root: InputRoot, days: Sequence[date], folder: Path) -> InputRoot:
+    """The same batches, except the last one, of which a hot user gets half."""
+    for day in days[:-1]:
+        shutil.copytree(input_root.batch_folder(day), folder / f"date={day.isoformat()}")
+    last = days[-1]
+    write_batch(with_hot_user(pq.read_table(input_root.batch_folder(last), partitioning=None), last), folder, last)
+    return InputRoot(str(folder))
+
+
+def _copied(source: Path, target: Path) -> Path:
+    shutil.rmtree(target, ignore_errors=True)
+    return shutil.copytree(source, target)
+
+
+def heap(bench: Bench) -> Findings:
+    """Large batches one after the other with the default heap, in a process of its own."""
+    workload = Workload(bench.scale.heap)
+    days = workload.days(bench.scale.history_days)
+    input_root, folder = bench.input(workload, days), bench.tables("heap")
+    memory = SparkSettings().driver_memory
+    bench.say(f"landing and applying {len(days)} batches with a heap of {memory}")
+    began = time.perf_counter()
+    try:
+        seconds = in_own_process(days_with_default_memory, input_root.root, str(folder), days)
+        error = None
+    except (BrokenProcessPool, Py4JError) as failed:
+        # What else may be wrong is no finding.
+        seconds, error = [time.perf_counter() - began], str(failed).splitlines()[0]
+        bench.say(f"failed: {error}")
+    name = f"a batch of {in_words(workload.events_per_day)} events, heap of {memory}"
+    return Findings(
+        [Measure(name, seconds[-1:], Target("completes"), condition=error is None, unit="s")],
+        {"events_per_day": workload.events_per_day, "seconds": seconds, "error": error},
+    )
+
+
+def late_event(bench: Bench) -> Findings:
+    """What is written for one late event that extends a session of a table of six days."""
+    workload = Workload(bench.scale.late_event)
+    *before, day = workload.days(bench.scale.history_days + 1)
+    input_root, folder = bench.input(workload, before), bench.tables("late-event")
+    with spark_session(SparkSettings()) as spark:
+        history_of = Ours(spark, input_root, Warehouse(str(folder / "warehouse")))
+        bench.say("building the table")
+        for each in before:
+            history_of.land(each)
+        history_of.sessionize_range(before)
+        rows = history_of.rows().count()
+        event = _event_that_extends_a_session(history_of.rows(), before[-1])
+        write_batch(event, folder / "input", day)
+        ours = Ours(spark, InputRoot(str(folder / "input")), history_of.warehouse)
+        ours.land(day)
+        seconds, report = timed(lambda: ours.sessionize(day))
+        writes = writes_of(ours.warehouse.sessionized_events, report.version)
+    bench.say(f"{seconds:.1f} s, {sum(report.updated.values())} rows updated, {writes}")
+    measure = Measure(
+        f"written for one late event into {in_words(rows)} rows",
+        [writes.bytes / 1e6],
+        Target("at most 1 MB, one date", high=1),
+        condition=len(writes.dates) == 1 and sum(report.updated.values()) > 0,
+        unit="MB",
+    )
+    return Findings([measure], {"rows": rows, "seconds": seconds, "writes": asdict(writes)})
+
+
+def _event_that_extends_a_session(table: DataFrame, day: date) -> pa.Table:
+    """A batch of one user action, a second before the end of the first session of a day."""
+    sessions = table.where((F.col(EVENT_DATE) == day) & (F.to_date(SESSION_START) == day))
+    ends = F.unix_micros(F.max(SESSION_END)).alias("ends")
+    found = sessions.groupBy(*SESSION_KEY, SESSION_START).agg(ends).orderBy(SESSION_START, *SESSION_KEY).first()
+    assert found is not None, "somebody is at work on any day"
+    return pa.table(
+        {
+            USER: [found[USER]],
+            EVENT: [min(SessionRules().user_action_ids)],
+            PRODUCT: [found[PRODUCT]],
+            TIMESTAMP: pa.array([found["ends"] - 1_000_000], pa.timestamp("us", tz="UTC")),
+        }
+    )
+
+
+def cold_process(bench: Bench) -> Findings:
+    """`dagster asset materialize --partition` on the demo's data, from its start to its end."""
+    folder = bench.tables("cold-process")
+    for day, rows in story.batches().items():
+        story.write_batch(folder / "input", day, rows)
+    installation = DagsterHome(folder, folder / "input", story.DAYS[0])
+    before, measured = story.DAYS[: -bench.scale.measured_days], story.DAYS[-bench.scale.measured_days :]
+    bench.say(f"a range run of the days until {before[-1].isoformat()}")
+    installation.materialize("--partition-range", f"{before[0].isoformat()}...{before[-1].isoformat()}")
+    runs = []
+    for day in measured:
+        runs.append(installation.materialize("--partition", day.isoformat()))
+        told = ", ".join(f"{name} {seconds:.1f}" for name, seconds in runs[-1].phases.items())
+        bench.say(f"partition {day.isoformat()}: {runs[-1].seconds:.1f} s ({told})")
+    measure = Measure("cold process on the demo's data", [run.seconds for run in runs], at_most(25, "s"), unit="s")
+    return Findings([measure], {"phases": [run.phases for run in runs]})
+
+
+def in_words(count: int) -> str:
+    """A round number, short: `5 M`."""
+    for unit, name in ((1_000_000, "M"), (1_000, "k")):
+        if count >= unit:
+            return f"{count / unit:.3g} {name}"
+    return str(count)
+
+
+SCENARIOS: Final[Mapping[str, Callable[[Bench], Findings]]] = {
+    **{name: partial(corrections, scenario=name) for name in CORRECTIONS},
+    "history": history,
+    "range": one_range,
+    "skew": skew,
+    "heap": heap,
+    "late-event": late_event,
+    "cold-process": cold_process,
+}
+"""By the name that `--only` takes, in the order they run."""

@@ -1,0 +1,232 @@
+"""The benchmarks on a workload so small that its numbers mean nothing: they run, agree, and notice a wrong row."""
+
+import json
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import date, datetime, timedelta
+from pathlib import Path
+
+import dagster as dg
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+from pyspark.sql import Row, SparkSession
+from pyspark.sql import functions as F
+
+from benchmarks import report
+from benchmarks.comparison import DifferentRowsError, assert_same_sessions, decided_since
+from benchmarks.contenders import CONTRACT_SCHEMA, Ours, Recompute
+from benchmarks.footprint import reads_of, writes_of
+from benchmarks.measures import Findings, Measure, Target, at_least, at_most, equal_within
+from benchmarks.processes import phases_of_newest_run
+from benchmarks.scenarios import CORRECTIONS, SCENARIOS, SMALL, Bench
+from benchmarks.workload import EVENT_IDS, HOT_USER, PRODUCTS, Workload, as_table, batches, with_hot_user
+from sessions_dagster.lake.places import InputRoot, Warehouse
+
+SCENARIO = "corrections-5m"
+SCALE = replace(SMALL, history_days=1, measured_days=1, corrections={SCENARIO: 1_000})
+WORKLOAD = Workload(20_000)
+LATE_DAY = 9
+"""A batch of the workload with five full days before it."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run of a scenario that lets all contenders run."""
+
+    findings: Findings
+    tables: Path
+    ours: Ours
+
+
+@pytest.fixture(scope="module")
+def run(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    bench = Bench(tmp_path_factory.mktemp("bench"), SCALE, print)
+    findings = SCENARIOS[SCENARIO](bench)
+    tables = bench.folder / "tables" / SCENARIO
+    # Where nothing is landed, no input is needed.
+    return Run(findings, tables, Ours(spark, InputRoot(str(bench.folder)), Warehouse(str(tables / "ours"))))
+
+
+def test_all_contenders_agree_and_every_target_is_held_against_a_ratio(run: Run) -> None:
+    assert [measure.target for measure in run.findings.measures] == list(CORRECTIONS[SCENARIO].values())
+    assert all(measure.value > 0 and len(measure.values) == 1 for measure in run.findings.measures)
+
+
+def _with_first_changed(rows: list[Row], **values: object) -> list[Row]:
+    first, *others = rows
+    return [Row(**{**first.asDict(), **values}), *others]
+
+
+DAMAGES: dict[str, Callable[[list[Row]], list[Row]]] = {
+    "a row is missing": lambda rows: rows[1:],
+    "a row is there twice": lambda rows: [*rows, rows[0]],
+    "a session ends a microsecond later": lambda rows: _with_first_changed(
+        rows, session_end_ts=rows[0]["session_end_ts"] + timedelta(microseconds=1)
+    ),
+    "an event has lost the id of its session": lambda rows: _with_first_changed(rows, session_id=None),
+}
+
+
+@pytest.fixture(scope="module")
+def recomputed(run: Run) -> list[Row]:
+    """What the recompute has, rows in sessions first."""
+    rows = Recompute(run.ours, str(run.tables / "recompute")).rows()
+    return rows.orderBy(F.col("session_id").isNull()).collect()
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_result_is_caught(spark: SparkSession, run: Run, recomputed: list[Row], damage: str) -> None:
+    damaged = spark.createDataFrame(DAMAGES[damage](recomputed), CONTRACT_SCHEMA)
+    with pytest.raises(DifferentRowsError, match="the recompute has other rows on 2025-01"):
+        assert_same_sessions({"the recompute": damaged}, run.ours.rows())
+
+
+def test_what_six_batches_do_not_decide_is_compared_as_events_only(spark: SparkSession) -> None:
+    first_date = date(2025, 1, 10)
+    before, since = datetime(2025, 1, 9, 23, 58), datetime(2025, 1, 10, 8, 0)
+
+    def row(at: datetime, start: datetime | None) -> tuple[object, ...]:
+        end = start and start + timedelta(minutes=5)
+        return "ada", "x", "idea", at, at.date(), start, end, start and f"ada#idea#{start.isoformat()}"
+
+    ours = spark.createDataFrame(
+        [row(before, before), row(datetime(2025, 1, 10, 0, 1), before), row(since, since)], CONTRACT_SCHEMA
+    )
+    # Who does not know the event of the 9th cannot know its session either.
+    recomputed = spark.createDataFrame([row(datetime(2025, 1, 10, 0, 1), None), row(since, since)], CONTRACT_SCHEMA)
+    wrong = spark.createDataFrame([row(datetime(2025, 1, 10, 0, 1), None), row(since, None)], CONTRACT_SCHEMA)
+    expected = decided_since(first_date, ours, ours)
+    assert assert_same_sessions({"right": decided_since(first_date, recomputed, ours)}, expected) == 2
+    with pytest.raises(DifferentRowsError):
+        assert_same_sessions({"wrong": decided_since(first_date, wrong, ours)}, expected)
+
+
+def test_reads_are_those_of_the_data_files(spark: SparkSession, run: Run) -> None:
+    reads, rows = reads_of(spark, run.ours.rows().collect)
+    files = list(Path(run.ours.warehouse.sessionized_events).rglob("*.parquet"))
+    assert rows
+    assert 0 < reads.files <= len(files)
+    assert reads.bytes == pytest.approx(sum(file.stat().st_size for file in files), rel=0.5)
+
+
+def test_a_file_that_only_gets_a_deletion_vector_is_not_written(tmp_path: Path) -> None:
+    def file(path: str, size: int, **more: object) -> dict[str, object]:
+        return {"path": path, "size": size, "partitionValues": {"event_date": path[:10]}, **more}
+
+    actions = [
+        {"add": file("2025-01-02/new", 100)},
+        {"add": file("2025-01-01/old", 5_000, deletionVector={"sizeInBytes": 30})},
+        {"remove": file("2025-01-01/old", 5_000)},
+    ]
+    commit = tmp_path / "_delta_log" / f"{7:020}.json"
+    commit.parent.mkdir()
+    commit.write_text("\n".join(map(json.dumps, actions)))
+    writes = writes_of(str(tmp_path), 7)
+    assert writes.bytes == 100 + 30 + commit.stat().st_size
+    assert (writes.files, writes.dates) == (2, ("2025-01-01", "2025-01-02"))
+
+
+def test_results_are_a_list_of_rows_with_the_measurements_beside_it(run: Run, tmp_path: Path) -> None:
+    report.save(tmp_path, tmp_path / "picture.svg", SCENARIO, run.findings, list(SCENARIOS))
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert [set(row) for row in results] == [{"name", "value", "target", "met"}] * len(CORRECTIONS[SCENARIO])
+    measured = json.loads((tmp_path / "measurements.json").read_text())[SCENARIO]
+    assert set(measured["raw"]["seconds"]) >= {"ours", "floor", "recompute", "DuckDB", "landing", "landing floor"}
+    assert measured["machine"]["cores"] > 0
+    assert measured["versions"]["pyspark"]
+
+
+def test_a_scenario_measured_again_replaces_its_own_rows_and_no_others(tmp_path: Path) -> None:
+    def save(scenario: str, name: str, value: float) -> None:
+        findings = Findings([Measure(name, [value], at_most(2))])
+        report.save(tmp_path, tmp_path / "picture.svg", scenario, findings, ["first", "second"])
+
+    save("second", "b", 1.0)
+    save("first", "a", 3.0)
+    save("second", "b", 2.5)
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results == [
+        {"name": "a", "value": 3.0, "target": "at most 2", "met": False},
+        {"name": "b", "value": 2.5, "target": "at most 2", "met": False},
+    ]
+    assert (tmp_path / "picture.svg").read_text().count('class="missed"') == 2
+
+
+def test_the_median_meets_a_target_or_misses_it() -> None:
+    assert Measure("", [1.0, 9.0, 3.5], at_most(3.5)).is_met
+    assert not Measure("", [1.0, 9.0, 3.6], at_most(3.5)).is_met
+    assert Measure("", [1.8], at_least(1.8)).is_met
+    assert not Measure("", [1.7], at_least(1.8)).is_met
+    assert not Measure("", [0.8], equal_within(0.1)).is_met
+    assert not Measure("", [60.0], Target("completes"), condition=False).is_met
+
+
+def test_phases_of_a_process_add_up_to_its_time() -> None:
+    @dg.asset
+    def raw_events() -> dg.MaterializeResult[None]:
+        time.sleep(0.2)
+        return dg.MaterializeResult(metadata={"seconds": 0.05})
+
+    @dg.asset(deps=[raw_events])
+    def sessionized_events() -> None: ...
+
+    with dg.DagsterInstance.ephemeral() as instance:
+        began = time.time() - 5
+        dg.materialize([raw_events, sessionized_events], instance=instance)
+        ended = time.time() + 2
+        phases = phases_of_newest_run(instance, began, ended)
+    assert list(phases) == ["Python and Dagster", "Java and Spark", "raw_events", "sessionized_events", "exit"]
+    assert phases["Python and Dagster"] >= 5
+    assert phases["Java and Spark"] >= 0.15
+    assert phases["raw_events"] == 0.05
+    assert phases["exit"] >= 2
+    assert sum(phases.values()) == pytest.approx(ended - began)
+
+
+@pytest.fixture(scope="module")
+def batch_days() -> dict[date, pa.Table]:
+    return {day: as_table(deliveries) for day, deliveries in batches(WORKLOAD, WORKLOAD.days(LATE_DAY + 1))}
+
+
+def test_a_batch_of_the_workload_is_as_late_as_the_standard_says(batch_days: dict[date, pa.Table]) -> None:
+    day, batch = list(batch_days.items())[LATE_DAY]
+    lateness = Counter((day - at).days for at in pc.cast(batch["timestamp"], pa.date32()).to_pylist())
+    late = [lateness[days] / batch.num_rows for days in range(1, 6)]
+    # 1% of the events for each of five days; and of the 0.5% that come twice, the second time.
+    assert all(0.008 < share < 0.014 for share in late)
+    assert set(lateness) == set(range(6))
+
+
+def test_the_workload_has_the_users_products_and_events_of_the_standard(batch_days: dict[date, pa.Table]) -> None:
+    events = pa.concat_tables(batch_days.values())
+    assert set(events["product_code"].to_pylist()) == set(PRODUCTS)
+    assert set(events["event_id"].to_pylist()) == set(EVENT_IDS)
+    by_user = Counter(events["user_id"].to_pylist())
+    assert len(by_user) <= WORKLOAD.events_per_day / 20
+    busiest = sum(count for _, count in by_user.most_common(len(by_user) // 100))
+    assert busiest > 0.05 * events.num_rows
+    twice = 1 - events.group_by(events.column_names).aggregate([]).num_rows / events.num_rows
+    assert 0.003 < twice < 0.006
+
+
+def test_a_batch_is_the_same_whichever_batch_is_generated_first(batch_days: dict[date, pa.Table]) -> None:
+    day = WORKLOAD.days(1, LATE_DAY)[0]
+    ((_, alone),) = batches(WORKLOAD, [day])
+    assert (
+        as_table(alone)
+        .sort_by([(name, "ascending") for name in batch_days[day].column_names])
+        .equals(batch_days[day].sort_by([(name, "ascending") for name in batch_days[day].column_names]))
+    )
+
+
+def test_the_hot_user_has_half_of_a_batch_and_no_late_event(batch_days: dict[date, pa.Table]) -> None:
+    day, batch = list(batch_days.items())[LATE_DAY]
+    skewed = with_hot_user(batch, day)
+    hot = pc.equal(skewed["user_id"], HOT_USER).to_numpy()
+    assert skewed.num_rows == batch.num_rows
+    assert np.count_nonzero(hot) == batch.num_rows // 2
+    assert set(pc.cast(skewed["timestamp"], pa.date32()).filter(pa.array(hot)).to_pylist()) == {day}
