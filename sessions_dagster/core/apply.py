@@ -16,6 +16,7 @@ from sessions_dagster.core import commit
 from sessions_dagster.core.contract import (
     BATCH_DATE,
     EVENT_DATE,
+    KIND,
     LATENESS_DAYS,
     TIMESTAMP,
     SessionRules,
@@ -24,7 +25,6 @@ from sessions_dagster.core.correction import (
     CHANGE,
     IS_FIRST_OF_NEW,
     IS_FIRST_OF_OLD,
-    KIND,
     Change,
     SessionChange,
     as_table_rows,

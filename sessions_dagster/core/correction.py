@@ -174,9 +174,9 @@ def resolve(facts: DataFrame, rules: SessionRules) -> DataFrame:
     """Put facts together, find every session, and say what that changes.
 
     Returns:
-        One row per event: `user_id, event_id, product_code, timestamp`, `delivered_by`, `held` (byte), `session_start_ts,
-        session_end_ts, old_start_ts, old_end_ts` (timestamp), `begins_session` (boolean), `change` (string, see
-        `Change`).
+        One row per event: `user_id, event_id, product_code, timestamp`, `delivered_by`, `held` (byte),
+        `session_start_ts, session_end_ts, old_start_ts, old_end_ts` (timestamp), `begins_session` (boolean), `change`
+        (string, see `Change`).
     """
     # Spark then needs no further shuffle: neither to aggregate nor for the windows over the key.
     by_key = facts.repartition(*SESSION_KEY)
@@ -247,9 +247,7 @@ def session_changes(resolved: DataFrame, rules: SessionRules) -> DataFrame:
     return told.withColumn(KIND, _kind()).drop("parts", "sources")
 
 
-def with_batches(
-    changes: DataFrame, resolved: DataFrame, rules: SessionRules, batch_days: Sequence[date]
-) -> DataFrame:
+def with_batches(changes: DataFrame, resolved: DataFrame, rules: SessionRules, batch_days: Sequence[date]) -> DataFrame:
     """Say of session changes which batches made them: those whose user actions came into the session or left it.
 
     Args:

@@ -1,4 +1,4 @@
-"""The table `session_corrections`: what became of sessions that were written before, kept so that a crash harms nothing.
+"""The table `session_corrections`: what became of sessions written before, kept so that a crash harms nothing.
 
 The entries of version N of `sessionized_events` are written before N is committed. If the run dies between the two, the
 next one finds entries that no correction followed, and drops them before it does anything else.
