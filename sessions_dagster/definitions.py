@@ -5,8 +5,14 @@ from typing import Any
 import dagster as dg
 
 from sessions_dagster.core.contract import BOT_LIMIT
-from sessions_dagster.orchestration.assets import raw_events, sessionized_events
-from sessions_dagster.orchestration.checks import session_checks
+from sessions_dagster.orchestration.assets import (
+    raw_events,
+    rejected_events,
+    session_corrections,
+    sessionized_events,
+    sessions,
+)
+from sessions_dagster.orchestration.checks import session_checks, sessions_check
 from sessions_dagster.orchestration.maintenance import SCHEDULES, compaction, vacuum_job
 from sessions_dagster.orchestration.metadata import with_code_reference
 from sessions_dagster.orchestration.resources import (
@@ -52,8 +58,12 @@ def build_defs(**resource_overrides: Any) -> dg.Definitions:
         ),
     }
     return dg.Definitions(
-        assets=[with_code_reference(asset) for asset in (raw_events, sessionized_events)],
-        asset_checks=[session_checks],
+        assets=[
+            *[with_code_reference(asset) for asset in (raw_events, sessionized_events, sessions)],
+            rejected_events,
+            session_corrections,
+        ],
+        asset_checks=[session_checks, sessions_check],
         jobs=[compaction, vacuum_job],
         schedules=SCHEDULES,
         sensors=[new_batches],

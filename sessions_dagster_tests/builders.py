@@ -1,29 +1,67 @@
 """A small real warehouse for tests: batches go in as Parquet files, tables come back as plain rows."""
 
 import os
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from sessions_dagster.core.apply import ApplyReport, apply_batches
 from sessions_dagster.core.contract import (
+    BATCHES,
     EVENT,
+    EVENTS,
+    EVENTS_VERSION,
+    KIND,
     LATENESS_DAYS,
+    NEW_END,
+    NEW_START,
+    OLD_END,
+    OLD_START,
     PRODUCT,
     SESSION_END,
     SESSION_START,
     TIMESTAMP,
     USER,
+    USER_ACTIONS,
     SessionRules,
 )
 from sessions_dagster.core.landing import LandingReport, land_batch
+from sessions_dagster.core.sessions import SessionsReport, follow_events
 from sessions_dagster.lake.places import InputRoot, Warehouse
 from sessions_dagster_tests.oracle import Event, SessionizedEvent
+
+
+class SessionRow(NamedTuple):
+    """A row of `sessions`."""
+
+    user: str
+    product: str
+    start: datetime
+    end: datetime
+    events: int
+    user_actions: int
+
+
+class CorrectionRow(NamedTuple):
+    """A row of `session_corrections`."""
+
+    version: int
+    user: str
+    product: str
+    kind: str
+    old_start: datetime
+    old_end: datetime
+    new_start: datetime | None
+    new_end: datetime | None
+    batches: frozenset[date]
 
 
 class World:
@@ -49,6 +87,10 @@ class World:
         window = [first + timedelta(days=offset) for offset in range(-LATENESS_DAYS, days + 1)]
         return apply_batches(self.spark, self.warehouse, window, SessionRules())
 
+    def follow(self) -> SessionsReport:
+        """What a run of `sessions` does."""
+        return follow_events(self.spark, self.warehouse)
+
     def all_events(self) -> list[Event]:
         """The union of what has landed, duplicates included."""
         return [event for batch in self.landed.values() for event in batch]
@@ -63,6 +105,50 @@ class World:
             SessionizedEvent(user, event, product, _time(at), start and _time(start), end and _time(end))
             for user, event, product, at, start, end in found
         ]
+
+    def sessions(self) -> list[SessionRow]:
+        """The rows of `sessions`, without those that follow from others."""
+        rows = self.spark.read.format("delta").load(self.warehouse.sessions)
+        times = [F.unix_micros(name).alias(name) for name in (SESSION_START, SESSION_END)]
+        found = rows.select(USER, PRODUCT, *times, EVENTS, USER_ACTIONS).collect()
+        return [
+            SessionRow(user, product, _time(start), _time(end), events, actions)
+            for user, product, start, end, events, actions in found
+        ]
+
+    def corrections(self) -> list[CorrectionRow]:
+        """The rows of `session_corrections`; none where there is no such table."""
+        if not DeltaTable.is_deltatable(self.warehouse.session_corrections):
+            return []
+        rows = self.spark.read.format("delta").load(self.warehouse.session_corrections)
+        times = [F.unix_micros(name).alias(name) for name in (OLD_START, OLD_END, NEW_START, NEW_END)]
+        found = rows.select(EVENTS_VERSION, USER, PRODUCT, KIND, *times, BATCHES).collect()
+        return [
+            CorrectionRow(
+                version,
+                user,
+                product,
+                kind,
+                _time(old_start),
+                _time(old_end),
+                new_start and _time(new_start),
+                new_end and _time(new_end),
+                frozenset(batches),
+            )
+            for version, user, product, kind, old_start, old_end, new_start, new_end, batches in found
+        ]
+
+
+def sessions_of(rows: Iterable[SessionizedEvent], user_actions: Collection[str] = ("a", "b", "c")) -> set[SessionRow]:
+    """What `sessions` should hold beside some rows of `sessionized_events`."""
+    members: dict[tuple[str, str, datetime, datetime], list[str]] = defaultdict(list)
+    for row in rows:
+        if row.start is not None and row.end is not None:
+            members[row.user, row.product, row.start, row.end].append(row.event)
+    return {
+        SessionRow(*session, len(events), sum(event in user_actions for event in events))
+        for session, events in members.items()
+    }
 
 
 def write_batch(events: Sequence[Event], folder: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sessions_dagster.core.days import days_between, spans
 from sessions_dagster.orchestration.arrival_plan import (
     MAX_DAYS_PER_RUN,
     NEW_DAYS_PER_TICK,
@@ -16,9 +17,7 @@ from sessions_dagster.orchestration.arrival_plan import (
     GivenUp,
     Memory,
     Wanted,
-    days_between,
     plan_runs,
-    spans,
     tell,
     tell_days,
 )

@@ -6,9 +6,9 @@ as many as one has patience for, other ones each time.
 
 import os
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
@@ -18,9 +18,9 @@ from hypothesis import HealthCheck, Phase, given, note, settings
 from hypothesis import strategies as st
 from pyspark.sql import SparkSession
 
-from sessions_dagster_tests.builders import World
+from sessions_dagster_tests.builders import World, sessions_of
 from sessions_dagster_tests.histories import DAYS, FIRST_DAY, LATENESS, Delivery, deliveries
-from sessions_dagster_tests.oracle import sessionize
+from sessions_dagster_tests.oracle import SessionizedEvent, sessionize
 
 PROGRAMS: Final = int(os.environ.get("SESSIONS_PROGRAMS", "6"))
 HISTORIES: Final = 300
@@ -81,7 +81,18 @@ class Play:
         cuts = sorted(random.sample(range(1, len(BATCH_DAYS)), 2))
         ranges = [BATCH_DAYS[: cuts[0]], BATCH_DAYS[cuts[0] : cuts[1]], BATCH_DAYS[cuts[1] :]]
         for days in random.sample(ranges, 3):
-            self.world.materialize(days[0], days[-1])
+            before = bounds(self.world.table())
+            report = self.world.materialize(days[0], days[-1])
+            changed = before - bounds(self.world.table())
+            entries = [row for row in self.world.corrections() if row.version == report.version and report.committed]
+            assert {(row.user, row.product, row.old_start, row.old_end) for row in entries} == changed
+            if random.random() < 0.5:
+                self.world.follow()
+
+
+def bounds(rows: Iterable[SessionizedEvent]) -> set[tuple[str, str, datetime, datetime]]:
+    """The sessions of some rows of `sessionized_events`."""
+    return {(row.user, row.product, row.start, row.end) for row in rows if row.start and row.end}
 
 
 @settings(
@@ -114,6 +125,10 @@ def test_any_program_ends_in_the_table_of_one_pass_over_all_batches(
             note(f"oracle: {[row for row in expected if row.user == user]}")
         assert set(table) == expected
         assert len(table) == len(expected), "an event is in the table twice"
+        world.follow()
+        sessions = world.sessions()
+        assert set(sessions) == sessions_of(expected)
+        assert len(sessions) == len(set(sessions)), "a session is in the table twice"
 
         again = world.materialize(BATCH_DAYS[0], BATCH_DAYS[-1])
         assert not again.committed, "a run that changes nothing must commit nothing"

@@ -24,10 +24,11 @@ from dagster._core.utils import make_new_run_id
 from dagster._core.workspace.load_target import PythonFileTarget
 from dagster._daemon.sensor import execute_sensor_iteration
 
+from sessions_dagster.core.days import days_between
 from sessions_dagster.definitions import build_defs
 from sessions_dagster.lake.arrivals import SUCCESS_MARKER, Completeness, batch_content
 from sessions_dagster.lake.places import InputRoot
-from sessions_dagster.orchestration.arrival_plan import MAX_OPEN_RUNS, OLDER_DAYS_PER_TICK, Memory, days_between
+from sessions_dagster.orchestration.arrival_plan import MAX_OPEN_RUNS, OLDER_DAYS_PER_TICK, Memory
 from sessions_dagster.orchestration.assets import raw_events, sessionized_events
 from sessions_dagster.orchestration.checks import SPECS
 from sessions_dagster.orchestration.metadata import INPUT_FINGERPRINT

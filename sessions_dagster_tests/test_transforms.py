@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
+from sessions_dagster.core import skew
 from sessions_dagster.core.contract import (
     BATCH_DATE,
     DELIVERED_BY,
@@ -37,9 +38,9 @@ from sessions_dagster.core.contract import (
 from sessions_dagster.core.correction import (
     CHANGE,
     Change,
-    dates_of_sessions,
     delivered_facts,
     extent_of_neighbourhoods,
+    extent_of_sessions,
     held_facts,
     near_dates,
     neighbourhoods,
@@ -48,7 +49,15 @@ from sessions_dagster.core.correction import (
     touched_rows,
     withdrawn_facts,
 )
-from sessions_dagster.core.sessionize import BEGINS_SESSION, REACH, assign_sessions, is_user_action
+from sessions_dagster.core.sessionize import (
+    BEGINS_SESSION,
+    REACH,
+    assign_sessions,
+    assign_sessions_in_pieces,
+    is_in_own_piece,
+    is_user_action,
+)
+from sessions_dagster.core.skew import cut_into_pieces
 from sessions_dagster_tests.histories import DAYS, FIRST_DAY, LATENESS, MICROSECOND, TIMEOUT, Delivery, deliveries
 from sessions_dagster_tests.oracle import Event, sessionize
 
@@ -62,6 +71,11 @@ GRID: Final = [0 * TIMEOUT, MICROSECOND] + [
     count * TIMEOUT + edge for count in (1, 2, 3) for edge in (-MICROSECOND, timedelta(0), MICROSECOND)
 ]
 """Instants at which histories on the edges take place: around multiples of the timeout."""
+
+MARATHON: Final = [
+    Event("ada", "a", "idea", datetime(2025, 9, 17, 22) + count * timedelta(minutes=4)) for count in range(800)
+]
+"""A session over three midnights: it ends on the 20th at 03:21."""
 
 AT_AN_INSTANT: Final = [("a",), ("x",), ("a", "x"), ("a", "b"), ("x", "y"), ("c", "x", "y")]
 
@@ -236,9 +250,15 @@ def check_same(
 
 def check_assignment(spark: SparkSession, events: Collection[Event]) -> None:
     """`assign_sessions` finds the sessions of the oracle, and one beginning of each."""
-    rows = events_frame(spark, list(events))
-    reach = F.when(is_user_action(RULES), F.col(TIMESTAMP) + F.lit(RULES.timeout))
-    found = collected(assign_sessions(rows.withColumn(REACH, reach)))
+    check_assigned(assign_sessions(with_reach(events_frame(spark, list(events)))), events)
+
+
+def with_reach(rows: DataFrame) -> DataFrame:
+    return rows.withColumn(REACH, F.when(is_user_action(RULES), F.col(TIMESTAMP) + F.lit(RULES.timeout)))
+
+
+def check_assigned(rows: DataFrame, events: Collection[Event]) -> None:
+    found = collected(rows)
     expected = sessionize(events)
     told: dict[str, list[Event]] = defaultdict(list)
     for event in sorted(events):
@@ -272,10 +292,44 @@ def test_any_histories_have_the_sessions_of_the_oracle(spark: SparkSession, seed
     check_assignment(spark, {delivery.event for history in histories_from(seed) for delivery in history})
 
 
+# --- keys cut into pieces --------------------------------------------------------------------------------------------
+
+
+def keys_of(rows: DataFrame, share: float = 1.0) -> list[Row]:
+    """Some keys, or all of them, as if they were large."""
+    return rows.select(USER, PRODUCT).distinct().sample(share, seed=1).collect()
+
+
+@many_histories
+@given(seed=st.integers(0, 2**31), share=st.sampled_from([0.5, 1.0]))
+def test_keys_cut_into_pieces_have_the_sessions_of_the_oracle(spark: SparkSession, seed: int, share: float) -> None:
+    events = {delivery.event for history in histories_from(seed) for delivery in history}
+    rows = events_frame(spark, list(events))
+    pieces = with_reach(cut_into_pieces(rows, keys_of(rows, share), RULES))
+    assigned = assign_sessions_in_pieces(pieces)
+    check_assigned(assigned.where(F.coalesce(is_in_own_piece(), F.lit(True))), events)
+
+
+def test_a_session_over_many_pieces_is_one_session(spark: SparkSession) -> None:
+    rows = events_frame(spark, MARATHON)
+    pieces = with_reach(cut_into_pieces(rows, keys_of(rows), RULES))
+    found = collected(assign_sessions_in_pieces(pieces))
+    bounds = {(row[SESSION_START], row[SESSION_END]) for row in found}
+    assert bounds == {(MARATHON[0].at, MARATHON[-1].at + TIMEOUT)}
+    assert sum(row[BEGINS_SESSION] for row in found) == 1
+
+
+def test_a_large_key_is_found_and_no_other_one(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(skew, "LARGE_KEY_ROWS", 10_000)
+    large = spark.range(20_000).select(F.lit("large").alias(USER), F.lit("idea").alias(PRODUCT))
+    small = spark.range(20_000).select(F.concat(F.lit("u"), F.col("id") % 4).alias(USER), F.lit("idea").alias(PRODUCT))
+    assert [row[USER] for row in skew.find_large_keys(large.unionByName(small))] == ["large"]
+
+
 # --- corrections -----------------------------------------------------------------------------------------------------
 
 
-def resolved_facts(spark: SparkSession, story: Story) -> DataFrame:
+def resolved_facts(spark: SparkSession, story: Story, *, in_pieces: bool) -> DataFrame:
     """The resolved facts of a story, put together as a run does."""
     held = table_frame(spark, story.held)
     again = story.days(Role.LANDED_AGAIN)
@@ -286,10 +340,10 @@ def resolved_facts(spark: SparkSession, story: Story) -> DataFrame:
     near = neighbourhoods(probes.unionByName(withdrawn), RULES).localCheckpoint()
     is_near = F.col(EVENT_DATE).isin(only_row(extent_of_neighbourhoods(near))["dates"])
     touched = touched_rows(held.where(is_near), near).localCheckpoint()
-    is_beyond = ~is_near & F.col(EVENT_DATE).isin(only_row(dates_of_sessions(touched))["dates"])
+    is_beyond = ~is_near & F.col(EVENT_DATE).isin(only_row(extent_of_sessions(touched))["dates"])
     beyond = rows_of_same_sessions(held.where(is_beyond), touched)
-    facts = [delivered, withdrawn, held_facts(touched), held_facts(beyond)]
-    return resolve(reduce(DataFrame.unionByName, facts), RULES).localCheckpoint()
+    facts = reduce(DataFrame.unionByName, [delivered, withdrawn, held_facts(touched), held_facts(beyond)])
+    return resolve(facts, RULES, keys_of(facts) if in_pieces else ()).localCheckpoint()
 
 
 def only_row(aggregate: DataFrame) -> Row:
@@ -297,9 +351,9 @@ def only_row(aggregate: DataFrame) -> Row:
     return row
 
 
-def check_correction(spark: SparkSession, story: Story) -> None:
+def check_correction(spark: SparkSession, story: Story, *, in_pieces: bool = False) -> None:
     """A correction of the held table makes it the table of one pass, and says rightly what it does to each row."""
-    resolved = resolved_facts(spark, story)
+    resolved = resolved_facts(spark, story, in_pieces=in_pieces)
     changes: dict[str, Table] = defaultdict(dict)
     for row in collected(resolved):
         changes[row[CHANGE]][event_of(row)] = placed(row)
@@ -355,12 +409,6 @@ def test_a_correction_reaches_over_midnight_to_a_date_of_which_it_brings_nothing
     check_correction(spark, Story(roles, {applied: held}, {applied: held, new: brought}))
 
 
-MARATHON: Final = [
-    Event("ada", "a", "idea", datetime(2025, 9, 17, 22) + count * timedelta(minutes=4)) for count in range(800)
-]
-"""A session over three midnights: it ends on the 20th at 03:21."""
-
-
 @pytest.mark.parametrize(
     ("comes", "goes"),
     [
@@ -391,8 +439,10 @@ roles_of_batches = (
 
 
 @many_histories
-@given(seed=st.integers(0, 2**31), roles=roles_of_batches)
-def test_any_correction_gives_the_table_of_one_pass(spark: SparkSession, seed: int, roles: dict[date, Role]) -> None:
+@given(seed=st.integers(0, 2**31), roles=roles_of_batches, in_pieces=st.booleans())
+def test_any_correction_gives_the_table_of_one_pass(
+    spark: SparkSession, seed: int, roles: dict[date, Role], in_pieces: bool
+) -> None:
     random = Random(seed)
     before: dict[date, list[Event]] = defaultdict(list)
     now: dict[date, list[Event]] = defaultdict(list)
@@ -403,4 +453,4 @@ def test_any_correction_gives_the_table_of_one_pass(spark: SparkSession, seed: i
                 before[delivery.batch].append(delivery.event)
             if not (changes and random.random() < 0.5):
                 now[delivery.batch].append(delivery.event)
-    check_correction(spark, Story(roles, before, now))
+    check_correction(spark, Story(roles, before, now), in_pieces=in_pieces)

@@ -12,7 +12,7 @@ from deltalake import DeltaTable
 from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
-from sessions_dagster.core import commit
+from sessions_dagster.core import commit, correction_log
 from sessions_dagster.core.contract import (
     BATCH_DATE,
     EVENT_DATE,
@@ -28,9 +28,9 @@ from sessions_dagster.core.correction import (
     Change,
     SessionChange,
     as_table_rows,
-    dates_of_sessions,
     delivered_facts,
     extent_of_neighbourhoods,
+    extent_of_sessions,
     held_facts,
     near_dates,
     neighbourhoods,
@@ -39,11 +39,13 @@ from sessions_dagster.core.correction import (
     rows_of_same_sessions,
     session_changes,
     touched_rows,
+    with_batches,
     withdrawn_facts,
 )
 from sessions_dagster.core.session_table import ensure_sessionized_events
 from sessions_dagster.core.sessionize import BEGINS_SESSION
-from sessions_dagster.lake.log import AppliedBatches, applied_batches, event_dates, landings
+from sessions_dagster.core.skew import LARGE_KEY_ROWS, find_large_keys
+from sessions_dagster.lake.log import AppliedBatches, applied_batches, event_dates, landed_rows, landings
 from sessions_dagster.lake.places import Warehouse
 
 logger = logging.getLogger(__name__)
@@ -123,9 +125,24 @@ class _Held:
 
 
 @dataclass(frozen=True)
+class _Facts:
+    """What a correction follows from, and about how many rows these are."""
+
+    rows: DataFrame
+    count: int
+
+
+@dataclass(frozen=True)
 class _SessionCounts:
-    by_change: Mapping[SessionChange, int]
-    continued: int
+    """What became of sessions written before, and how many of those that are there now go on from such a one."""
+
+    by_change: Mapping[SessionChange, int] = field(default_factory=dict)
+    continued: int = 0
+
+    @property
+    def corrected(self) -> int:
+        """Those whose bounds are other ones now, or that are gone."""
+        return sum(self.by_change.values()) - self.by_change.get(SessionChange.KEPT, 0)
 
 
 @dataclass(frozen=True)
@@ -160,6 +177,8 @@ def apply_batches(
 ) -> ApplyReport:
     """Make `sessionized_events` reflect every landed batch of a window exactly, in one commit, or none if it does.
 
+    What becomes of sessions written before is kept in `session_corrections`.
+
     Only one run may write the table at a time: on a local warehouse a lock sees to that, elsewhere the scheduler must.
 
     Args:
@@ -175,6 +194,7 @@ def apply_batches(
     began = time.monotonic()
     with warehouse.writing():
         ensure_sessionized_events(spark, warehouse.sessionized_events, rules)
+        correction_log.drop_uncommitted(spark, warehouse)
         table = DeltaTable(warehouse.sessionized_events)
         landed = landings(DeltaTable(warehouse.raw_events)) if DeltaTable.is_deltatable(warehouse.raw_events) else {}
         applied = applied_batches(table)
@@ -185,13 +205,14 @@ def apply_batches(
         logger.info("applying %d of %d landed batches: %s", len(pending), len(present), _days(pending))
 
         held = _Held(spark, warehouse.sessionized_events, table.version(), tuple(event_dates(table)))
-        raw = spark.read.format("delta").load(warehouse.raw_events)
-        resolved = _cut(resolve(_facts(held, raw, pending, rules), rules))
+        facts = _facts(held, warehouse, pending, rules)
+        large_keys = find_large_keys(facts.rows) if facts.count > LARGE_KEY_ROWS else ()
+        resolved = _cut(resolve(facts.rows, rules, large_keys))
         summary = _summarize(resolved)
 
         _check_unchanged(held)
+        session_counts = _log_corrections(held, warehouse, resolved, pending, rules)
         committed = _commit(held, resolved, summary, _applied_after(applied, pending))
-        session_counts = _count_sessions(resolved, rules) if held.dates else _SessionCounts({}, 0)
         return ApplyReport(
             version=held.version + 1 if committed else held.version,
             committed=committed,
@@ -206,14 +227,20 @@ def apply_batches(
         )
 
 
-def _facts(held: _Held, raw: DataFrame, pending: Sequence[PendingBatch], rules: SessionRules) -> DataFrame:
+def _facts(held: _Held, warehouse: Warehouse, pending: Sequence[PendingBatch], rules: SessionRules) -> _Facts:
     """All facts that the correction follows from: deliveries, withdrawals, and the held rows they touch."""
-    delivered = delivered_facts(raw.where(F.col(BATCH_DATE).isin(*[batch.day for batch in pending])))
+    days = [batch.day for batch in pending]
+    count = landed_rows(DeltaTable(warehouse.raw_events), days)
+    raw = held.spark.read.format("delta").load(warehouse.raw_events)
+    delivered = delivered_facts(raw.where(F.col(BATCH_DATE).isin(*days)))
     if not held.dates:
-        return delivered
+        return _Facts(delivered, count)
     withdrawn = _withdrawn(held, raw, pending)
-    moving = [near_dates(delivered, held.dates, rules), *withdrawn]
-    return reduce(DataFrame.unionByName, [delivered, *withdrawn, *_touched(held, moving, rules)])
+    touched = _touched(held, [near_dates(delivered, held.dates, rules), *withdrawn], rules)
+    known = [each.rows for each in touched]
+    return _Facts(
+        reduce(DataFrame.unionByName, [delivered, *withdrawn, *known]), count + sum(each.count for each in touched)
+    )
 
 
 def _withdrawn(held: _Held, raw: DataFrame, pending: Sequence[PendingBatch]) -> list[DataFrame]:
@@ -225,17 +252,35 @@ def _withdrawn(held: _Held, raw: DataFrame, pending: Sequence[PendingBatch]) -> 
     return [_cut(withdrawn_facts(held_rows, raw.where(F.col(BATCH_DATE).isin(*days)), days))]
 
 
-def _touched(held: _Held, moving: Sequence[DataFrame], rules: SessionRules) -> list[DataFrame]:
+def _touched(held: _Held, moving: Sequence[DataFrame], rules: SessionRules) -> list[_Facts]:
     """Facts of the held rows that may be touched by others: whole sessions, wherever they reach."""
     near = _cut(neighbourhoods(reduce(DataFrame.unionByName, moving), rules))
-    extent = _only_row(extent_of_neighbourhoods(near))
-    if not extent["spans"]:
+    near_extent = _only_row(extent_of_neighbourhoods(near))
+    if not near_extent["spans"]:
         return []
-    touched = _cut(touched_rows(held.rows(extent["dates"]), _hinted(near, extent["spans"])))
-    beyond = {*_only_row(dates_of_sessions(touched))["dates"]} & {*held.dates} - {*extent["dates"]}
-    if not beyond:
-        return [held_facts(touched)]
-    return [held_facts(touched), held_facts(rows_of_same_sessions(held.rows(sorted(beyond)), touched))]
+    touched = _cut(touched_rows(held.rows(near_extent["dates"]), _hinted(near, near_extent["spans"])))
+    extent = _only_row(extent_of_sessions(touched))
+    facts = [_Facts(held_facts(touched), extent["rows"])]
+    beyond = {*extent["dates"]} & {*held.dates} - {*near_extent["dates"]}
+    if beyond:
+        # Of these few only the number is not known yet.
+        facts.append(_Facts(held_facts(rows_of_same_sessions(held.rows(sorted(beyond)), touched)), 0))
+    return facts
+
+
+def _log_corrections(
+    held: _Held, warehouse: Warehouse, resolved: DataFrame, pending: Sequence[PendingBatch], rules: SessionRules
+) -> _SessionCounts:
+    """Keep what becomes of sessions written before, ahead of the commit that does it; and count it."""
+    if not held.dates:
+        return _SessionCounts()
+    changes = _cut(session_changes(resolved, rules))
+    counts = _count_sessions(changes)
+    if counts.corrected:
+        corrected = changes.where(F.col(KIND) != SessionChange.KEPT.value)
+        entries = with_batches(corrected, resolved, rules, [batch.day for batch in pending])
+        correction_log.write_ahead(warehouse, entries, held.version + 1)
+    return counts
 
 
 def _commit(
@@ -293,8 +338,8 @@ def _summarize(resolved: DataFrame) -> _Summary:
     return _Summary(rows, sum(row["begun"] for row in counted))
 
 
-def _count_sessions(resolved: DataFrame, rules: SessionRules) -> _SessionCounts:
-    counted = session_changes(resolved, rules).groupBy(KIND)
+def _count_sessions(changes: DataFrame) -> _SessionCounts:
+    counted = changes.groupBy(KIND)
     rows = counted.agg(F.count_if(IS_FIRST_OF_OLD).alias("old"), F.count_if(IS_FIRST_OF_NEW).alias("new")).collect()
     return _SessionCounts({SessionChange(row[KIND]): row["old"] for row in rows}, sum(row["new"] for row in rows))
 

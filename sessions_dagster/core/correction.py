@@ -9,12 +9,12 @@ Facts: `user_id, product_code, timestamp, event_id`, `given`, `taken`, `held` (b
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import date, timedelta
+from datetime import date
 from enum import StrEnum
 from functools import reduce
 from typing import Final
 
-from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import Column, DataFrame, Row, Window
 from pyspark.sql import functions as F
 
 from sessions_dagster.core.contract import (
@@ -38,13 +38,18 @@ from sessions_dagster.core.contract import (
     USER,
     SessionRules,
 )
+from sessions_dagster.core.days import ONE_DAY, spans
 from sessions_dagster.core.sessionize import (
     BEGINS_SESSION,
+    PIECE,
     REACH,
     assign_sessions,
+    assign_sessions_in_pieces,
+    is_in_own_piece,
     is_user_action,
     session_id,
 )
+from sessions_dagster.core.skew import cut_into_pieces
 
 GIVEN = "given"
 """`delivered_by` bits that the batches being applied bring for an event."""
@@ -118,8 +123,8 @@ def near_dates(facts: DataFrame, held_dates: Sequence[date], rules: SessionRules
     """Those facts that can touch a row of one of the held dates: within the timeout of such a day."""
     at, reach = F.col(TIMESTAMP), F.lit(rules.timeout)
     near = [
-        (at >= F.lit(first).cast("timestamp") - reach) & (at < F.lit(last + _DAY).cast("timestamp") + reach)
-        for first, last in _ranges(held_dates)
+        (at >= F.lit(first).cast("timestamp") - reach) & (at < F.lit(last + ONE_DAY).cast("timestamp") + reach)
+        for first, last in spans(held_dates)
     ]
     return facts.where(reduce(Column.__or__, near, F.lit(False)))
 
@@ -159,9 +164,9 @@ def touched_rows(held: DataFrame, neighbourhoods: DataFrame) -> DataFrame:
     return held.join(span, reduce(Column.__and__, same_key, overlaps), "left_semi")
 
 
-def dates_of_sessions(rows: DataFrame) -> DataFrame:
-    """One row with the `dates` (array of date) that the sessions of some held rows lie on."""
-    return rows.agg(_all_days(F.col(SESSION_START), F.col(SESSION_END)).alias("dates"))
+def extent_of_sessions(rows: DataFrame) -> DataFrame:
+    """One row: the number of these held `rows` (long), and the `dates` (array of date) that their sessions lie on."""
+    return rows.agg(F.count("*").alias("rows"), _all_days(F.col(SESSION_START), F.col(SESSION_END)).alias("dates"))
 
 
 def rows_of_same_sessions(held: DataFrame, rows: DataFrame) -> DataFrame:
@@ -170,30 +175,24 @@ def rows_of_same_sessions(held: DataFrame, rows: DataFrame) -> DataFrame:
     return held.join(F.broadcast(sessions), [*SESSION_KEY, SESSION_START], "left_semi")
 
 
-def resolve(facts: DataFrame, rules: SessionRules) -> DataFrame:
+def resolve(facts: DataFrame, rules: SessionRules, large_keys: Sequence[Row] = ()) -> DataFrame:
     """Put facts together, find every session, and say what that changes.
+
+    Args:
+        facts: All facts of every session that may change.
+        rules: The session rules.
+        large_keys: Rows of `user_id, product_code`: the keys that one task should not have all of.
 
     Returns:
         One row per event: `user_id, event_id, product_code, timestamp`, `delivered_by`, `held` (byte),
         `session_start_ts, session_end_ts, old_start_ts, old_end_ts` (timestamp), `begins_session` (boolean), `change`
         (string, see `Change`).
     """
-    # Spark then needs no further shuffle: neither to aggregate nor for the windows over the key.
-    by_key = facts.repartition(*SESSION_KEY)
-    combined = by_key.groupBy(*SESSION_KEY, TIMESTAMP, EVENT).agg(
-        F.bit_or(GIVEN).alias(GIVEN),
-        F.bit_or(TAKEN).alias(TAKEN),
-        F.max(HELD).alias(HELD),
-        F.max(OLD_START).alias(OLD_START),
-        F.max(OLD_END).alias(OLD_END),
-    )
-    none = F.lit(0).cast("tinyint")
-    kept_bits = F.coalesce(HELD, none).bitwiseAND(F.bitwise_not(F.coalesce(TAKEN, none)))
-    bits = kept_bits.bitwiseOR(F.coalesce(GIVEN, none)).cast("tinyint")
-    delivered = combined.withColumn(DELIVERED_BY, bits)
-    counts_as_action = is_user_action(rules) & (F.col(DELIVERED_BY) != 0)
-    reach = F.when(counts_as_action, F.col(TIMESTAMP) + F.lit(rules.timeout))
-    placed = assign_sessions(delivered.withColumn(REACH, reach))
+    if large_keys:
+        pieces = _combined(cut_into_pieces(facts, large_keys, rules), rules, [*SESSION_KEY, PIECE])
+        placed = assign_sessions_in_pieces(pieces).where(F.coalesce(is_in_own_piece(), F.lit(True)))
+    else:
+        placed = assign_sessions(_combined(facts, rules, SESSION_KEY))
     return placed.withColumn(CHANGE, _change()).select(
         *EVENT_IDENTITY,
         DELIVERED_BY,
@@ -286,6 +285,25 @@ def _batches_of(events: DataFrame, bits: Column, session: str, name: str) -> Dat
     return of_session.agg(F.flatten(F.collect_set(F.array_compact(F.array(*days)))).alias(name))
 
 
+def _combined(facts: DataFrame, rules: SessionRules, partition: Sequence[str]) -> DataFrame:
+    """The facts of each event in one row, with its `delivered_by` and its `reach`, laid out by some columns."""
+    # Spark then needs no further shuffle: neither to aggregate nor for the windows over the same columns.
+    laid_out = facts.repartition(*partition)
+    combined = laid_out.groupBy(*partition, TIMESTAMP, EVENT).agg(
+        F.bit_or(GIVEN).alias(GIVEN),
+        F.bit_or(TAKEN).alias(TAKEN),
+        F.max(HELD).alias(HELD),
+        F.max(OLD_START).alias(OLD_START),
+        F.max(OLD_END).alias(OLD_END),
+    )
+    none = F.lit(0).cast("tinyint")
+    kept_bits = F.coalesce(HELD, none).bitwiseAND(F.bitwise_not(F.coalesce(TAKEN, none)))
+    bits = kept_bits.bitwiseOR(F.coalesce(GIVEN, none)).cast("tinyint")
+    delivered = combined.withColumn(DELIVERED_BY, bits)
+    counts_as_action = is_user_action(rules) & (F.col(DELIVERED_BY) != 0)
+    return delivered.withColumn(REACH, F.when(counts_as_action, F.col(TIMESTAMP) + F.lit(rules.timeout)))
+
+
 def _change() -> Column:
     moved = ~(F.col(SESSION_START).eqNullSafe(F.col(OLD_START)) & F.col(SESSION_END).eqNullSafe(F.col(OLD_END)))
     return (
@@ -320,15 +338,6 @@ def _all_days(first: Column, last: Column) -> Column:
     return F.array_distinct(F.flatten(F.collect_set(F.sequence(F.to_date(first), F.to_date(last)))))
 
 
-def _ranges(dates: Sequence[date]) -> list[tuple[date, date]]:
-    """The first and the last day of each run of consecutive dates."""
-    days = sorted(dates)
-    firsts = [day for index, day in enumerate(days) if index == 0 or days[index - 1] + _DAY < day]
-    lasts = [day for index, day in enumerate(days) if index == len(days) - 1 or day + _DAY < days[index + 1]]
-    return list(zip(firsts, lasts, strict=True))
-
-
-_DAY: Final = timedelta(days=1)
 _HELD_COLUMNS: Final[Mapping[str, Column | str]] = {HELD: DELIVERED_BY, OLD_START: SESSION_START, OLD_END: SESSION_END}
 _FACT_TYPES: Final = {
     GIVEN: "tinyint",

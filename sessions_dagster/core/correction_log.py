@@ -52,11 +52,9 @@ def drop_uncommitted(spark: SparkSession, warehouse: Warehouse) -> None:
     if not DeltaTable.is_deltatable(warehouse.session_corrections):
         return
     newest = greatest(DeltaTable(warehouse.session_corrections), EVENTS_VERSION)
-    if newest is None:
-        return
     events = DeltaTable(warehouse.sessionized_events)
+    if newest is None or is_correction(events, newest):
+        return
     # Maintenance may have committed since, and so have taken the version that the correction was to be.
-    first_wrong = newest if not is_correction(events, newest) else events.version() + 1
-    if newest >= first_wrong:
-        entries = SparkDeltaTable.forPath(spark, warehouse.session_corrections)
-        entries.delete(F.col(EVENTS_VERSION) >= min(first_wrong, events.version() + 1))
+    entries = SparkDeltaTable.forPath(spark, warehouse.session_corrections)
+    entries.delete(F.col(EVENTS_VERSION) >= min(newest, events.version() + 1))

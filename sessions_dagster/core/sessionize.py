@@ -4,6 +4,8 @@ A user action at `t` is the half-open interval `[t, t + timeout)`; sessions are 
 intervals. A session known from before is one such interval, so its events need not be seen again to extend it.
 """
 
+from collections.abc import Sequence
+
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
@@ -25,8 +27,16 @@ REACH = "reach"
 BEGINS_SESSION = "begins_session"
 """True on exactly one row of every session: its first interval."""
 
+PIECE = "piece"
+"""Where a key is cut into pieces of time: when the piece begins (timestamp). NULL for a key that is in one."""
+
 _IS_POINT = "is_point"
 _REACHED_BEFORE = "reached_before"
+_LATEST_START = "latest_start"
+_LATEST_END = "latest_end"
+_ISLAND = "island"
+_WHOLE_START = "whole_start"
+_WHOLE_END = "whole_end"
 
 
 def is_user_action(rules: SessionRules) -> Column:
@@ -55,18 +65,78 @@ def assign_sessions(rows: DataFrame) -> DataFrame:
         The rows with `session_start_ts`, `session_end_ts` (timestamp, both NULL outside sessions) and `begins_session`
         (boolean, see `BEGINS_SESSION`) added.
     """
+    return _placed(_with_latest_session(rows, SESSION_KEY))
+
+
+def assign_sessions_in_pieces(rows: DataFrame) -> DataFrame:
+    """Like `assign_sessions`, for rows of which some keys are cut into pieces, so that many tasks can share a key.
+
+    Each piece finds its sessions on its own. Those are intervals again, so the sessions of the key are their unions.
+
+    Args:
+        rows: As `assign_sessions` takes them, with `piece` (timestamp, see `PIECE`): every row once in the piece its
+            time lies in, and every interval once more in each later piece that it reaches into.
+
+    Returns:
+        As `assign_sessions`, with `piece`; the repeated intervals are still there and begin no session.
+    """
+    by_piece = (*SESSION_KEY, PIECE)
+    in_pieces = F.col(PIECE).isNotNull()
+    intervals = rows.where(in_pieces & F.col(REACH).isNotNull()).select(*by_piece, TIMESTAMP, REACH)
+    islands = _with_latest_session(intervals, by_piece).where(BEGINS_SESSION)
+    merged = _with_latest_session(islands.select(*SESSION_KEY, TIMESTAMP, F.col(_LATEST_END).alias(REACH)), SESSION_KEY)
+    # An interval that begins an island in its own piece and in the next one is one island.
+    whole = merged.select(
+        *SESSION_KEY,
+        F.col(TIMESTAMP).alias(_ISLAND),
+        F.col(_LATEST_START).alias(_WHOLE_START),
+        F.col(_LATEST_END).alias(_WHOLE_END),
+    ).distinct()
+    local = _with_latest_session(rows, by_piece).withColumn(_ISLAND, F.when(in_pieces, F.col(_LATEST_START)))
+    known = local.join(F.broadcast(whole), [*SESSION_KEY, _ISLAND], "left").withColumns(
+        {
+            _LATEST_START: F.coalesce(_WHOLE_START, _LATEST_START),
+            _LATEST_END: F.coalesce(_WHOLE_END, _LATEST_END),
+        }
+    )
+    is_at_its_start = F.col(TIMESTAMP) == F.col(_LATEST_START)
+    begins = F.col(BEGINS_SESSION) & is_at_its_start & (~in_pieces | is_in_own_piece())
+    return _placed(known.withColumn(BEGINS_SESSION, begins)).drop(_ISLAND, _WHOLE_START, _WHOLE_END)
+
+
+def piece_of(at: Column) -> Column:
+    """When the piece begins (timestamp) that an instant (timestamp) lies in: pieces are an hour long."""
+    return F.date_trunc("hour", at)
+
+
+def is_in_own_piece() -> Column:
+    """Whether a row is in the piece its time lies in; NULL where its key is in one piece."""
+    return F.col(PIECE) == piece_of(F.col(TIMESTAMP))
+
+
+def _with_latest_session(rows: DataFrame, partition: Sequence[str]) -> DataFrame:
+    """Add `begins_session`, and the bounds of the latest session that begins at or before each row of a partition."""
     # Intervals first among rows of one instant: an IDE event belongs to the session that starts with it.
     # The flag is a column of its own because Spark sorts again for an ordering expression it cannot recognise.
-    in_time = Window.partitionBy(*SESSION_KEY).orderBy(TIMESTAMP, _IS_POINT)
+    in_time = Window.partitionBy(*partition).orderBy(TIMESTAMP, _IS_POINT)
     so_far = in_time.rowsBetween(Window.unboundedPreceding, Window.currentRow)
     earlier = in_time.rowsBetween(Window.unboundedPreceding, -1)
-    of_session = Window.partitionBy(*SESSION_KEY, SESSION_START)
+    of_session = Window.partitionBy(*partition, _LATEST_START)
 
     at, reach, reached_before = F.col(TIMESTAMP), F.col(REACH), F.col(_REACHED_BEFORE)
     timed = rows.withColumn(_IS_POINT, reach.isNull()).withColumn(_REACHED_BEFORE, F.max(reach).over(earlier))
     begins = reach.isNotNull() & (reached_before.isNull() | (at >= reached_before))
     marked = timed.withColumn(BEGINS_SESSION, begins)
     latest_start = F.max(F.when(F.col(BEGINS_SESSION), at)).over(so_far)
-    is_inside = at <= F.greatest(reached_before, reach)
-    placed = marked.withColumn(SESSION_START, F.when(is_inside, latest_start))
-    return placed.withColumn(SESSION_END, F.max(reach).over(of_session)).drop(_IS_POINT, _REACHED_BEFORE)
+    started = marked.withColumn(_LATEST_START, latest_start)
+    return started.withColumn(_LATEST_END, F.max(reach).over(of_session)).drop(_IS_POINT, _REACHED_BEFORE)
+
+
+def _placed(rows: DataFrame) -> DataFrame:
+    is_inside = F.col(TIMESTAMP) <= F.col(_LATEST_END)
+    return rows.withColumns(
+        {
+            SESSION_START: F.when(is_inside, F.col(_LATEST_START)),
+            SESSION_END: F.when(is_inside, F.col(_LATEST_END)),
+        }
+    ).drop(_LATEST_START, _LATEST_END)

@@ -1,7 +1,7 @@
 """What a Delta log says, read with delta-rs and without a JVM: landings, partitions, versions, applied batches."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any, Final
@@ -15,9 +15,10 @@ from sessions_dagster.lake.places import read_text
 APPLIED_KEY: Final = "applied_batches"
 """Where a commit's user metadata (JSON) says which landing of each batch the table reflects."""
 
-_HISTORY_STEP: Final = 20
+FOLLOWED_KEY: Final = "followed_table"
+"""Where a commit's user metadata (JSON) says the id of the table that this one is made from."""
 
-_COMPACTIONS: Final = {"OPTIMIZE", "REORG"}
+_HISTORY_STEP: Final = 20
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,12 @@ def landings(raw_events: DeltaTable) -> dict[date, datetime]:
     return found
 
 
+def landed_rows(raw_events: DeltaTable, days: Collection[date]) -> int:
+    """How many rows the slices of some batches have."""
+    files = [file for file in _active_files(raw_events) if file[f"partition.{BATCH_DATE}"] in days]
+    return sum(file["num_records"] or 0 for file in files)
+
+
 def event_dates(sessionized_events: DeltaTable) -> list[date]:
     """The event dates that have rows (or had, until a removal left a file without live rows), in order."""
     return sorted({file[f"partition.{EVENT_DATE}"] for file in _active_files(sessionized_events)})
@@ -93,6 +100,16 @@ def batch_days(table: DeltaTable) -> set[date]:
     return {file[f"partition.{BATCH_DATE}"] for file in _active_files(table)}
 
 
+def partition_rows(table: DeltaTable) -> dict[date, int]:
+    """The rows of each partition, of a table that is partitioned by a date and has no deletion vectors."""
+    (column,) = table.metadata().partition_columns
+    rows: dict[date, int] = {}
+    for file in _active_files(table):
+        day = file[f"partition.{column}"]
+        rows[day] = rows.get(day, 0) + (file["num_records"] or 0)
+    return rows
+
+
 def partitions(table: DeltaTable) -> set[date | None]:
     """The partitions with files, of a table that is partitioned by a date; None stands for a table without any."""
     columns = table.metadata().partition_columns
@@ -100,7 +117,7 @@ def partitions(table: DeltaTable) -> set[date | None]:
 
 
 def partitions_touched(table: DeltaTable, after_version: int) -> set[date | None] | None:
-    """The partitions that got files, or deletions in files, after a version; compactions do not count.
+    """The partitions that got or lost rows after a version; compactions do not count, as they leave rows as they are.
 
     Read from the commits themselves: delta-rs does not show which files have a deletion vector.
 
@@ -113,14 +130,13 @@ def partitions_touched(table: DeltaTable, after_version: int) -> set[date | None
             commit = read_text(f"{table.table_uri}/_delta_log/{version:020}.json")
         except FileNotFoundError:
             return None
-        touched |= _partitions_added_to([json.loads(line) for line in commit.splitlines()])
+        touched |= _partitions_changed_by([json.loads(line) for line in commit.splitlines()])
     return touched
 
 
-def _partitions_added_to(commit: Sequence[Mapping[str, Any]]) -> set[date | None]:
-    if any(action.get("commitInfo", {}).get("operation") in _COMPACTIONS for action in commit):
-        return set()
-    values = [next(iter(action["add"]["partitionValues"].values()), None) for action in commit if "add" in action]
+def _partitions_changed_by(commit: Sequence[Mapping[str, Any]]) -> set[date | None]:
+    files = [action[kind] for action in commit for kind in ("add", "remove") if kind in action]
+    values = [next(iter(file["partitionValues"].values()), None) for file in files if file["dataChange"]]
     return {value and date.fromisoformat(value) for value in values}
 
 
@@ -129,28 +145,26 @@ def applied_batches(sessionized_events: DeltaTable) -> AppliedBatches:
 
     Every correction says all of it, so the log is read back to the newest one only.
     """
-    version = sessionized_events.version()
-    limit = _HISTORY_STEP
-    while True:
-        commits = {commit["version"]: commit for commit in sessionized_events.history(limit)}
-        while version in commits:
-            commit = commits[version]
-            if commit.get("operation") == "RESTORE":
-                restored = commit["operationParameters"].get("version")
-                if restored is None:
-                    # To a point in time: writers differ in which version that is, and a wrong guess means wrong rows.
-                    return AppliedBatches({}, complete=False)
-                version = int(restored)
-                continue
-            told = _applied_in(commit)
-            if told is not None:
-                return told
-            version -= 1
-        if version < 0:
-            return AppliedBatches({}, complete=True)
-        if len(commits) < limit:
-            return AppliedBatches({}, complete=False)
-        limit *= 4
+    told = _newest_told(sessionized_events, APPLIED_KEY)
+    if told.metadata is None:
+        return AppliedBatches({}, complete=told.is_all)
+    days = told.metadata[APPLIED_KEY]
+    at = {date.fromisoformat(day): ms and datetime.fromtimestamp(ms / 1000, UTC) for day, ms in days.items()}
+    return AppliedBatches(at, complete=told.metadata["complete"])
+
+
+def following_metadata(followed: DeltaTable) -> str:
+    """The user metadata of a commit after which a table reflects another one as it is now."""
+    told = {FOLLOWED_KEY: followed.metadata().id, "version": followed.version()}
+    return json.dumps(told, separators=(",", ":"))
+
+
+def version_followed(follower: DeltaTable, followed: DeltaTable) -> int | None:
+    """The version of another table that a table reflects; None if it does not say, or says it of yet another table."""
+    told = _newest_told(follower, FOLLOWED_KEY).metadata
+    if told is None or told[FOLLOWED_KEY] != followed.metadata().id:
+        return None
+    return int(told["version"])
 
 
 def is_correction(sessionized_events: DeltaTable, version: int) -> bool:
@@ -159,7 +173,7 @@ def is_correction(sessionized_events: DeltaTable, version: int) -> bool:
     if since < 0:
         return False
     commits = {commit["version"]: commit for commit in sessionized_events.history(since + 1)}
-    return version not in commits or _applied_in(commits[version]) is not None
+    return version not in commits or APPLIED_KEY in _user_metadata(commits[version])
 
 
 def greatest(table: DeltaTable, column: str) -> Any:
@@ -168,14 +182,47 @@ def greatest(table: DeltaTable, column: str) -> Any:
     return max((value for value in values if value is not None), default=None)
 
 
-def _applied_in(commit: Mapping[str, Any]) -> AppliedBatches | None:
+@dataclass(frozen=True)
+class _Told:
+    """The user metadata of the newest commit that has a key. Where none has: whether that is known of all commits."""
+
+    metadata: Mapping[str, Any] | None
+    is_all: bool
+
+
+def _newest_told(table: DeltaTable, key: str) -> _Told:
+    """What the newest commit with a key in its user metadata says, seen through any RESTORE since."""
+    version = table.version()
+    limit = _HISTORY_STEP
+    while True:
+        commits = {commit["version"]: commit for commit in table.history(limit)}
+        while version in commits:
+            commit = commits[version]
+            if commit.get("operation") == "RESTORE":
+                restored = commit["operationParameters"].get("version")
+                if restored is None:
+                    # To a point in time: writers differ in which version that is, and a wrong guess means wrong rows.
+                    return _Told(None, is_all=False)
+                version = int(restored)
+                continue
+            metadata = _user_metadata(commit)
+            if key in metadata:
+                return _Told(metadata, is_all=False)
+            version -= 1
+        if version < 0:
+            return _Told(None, is_all=True)
+        if len(commits) < limit:
+            return _Told(None, is_all=False)
+        limit *= 4
+
+
+def _user_metadata(commit: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The user metadata of a commit; nothing where it is not ours: maintenance, a property, a note by hand."""
     try:
         metadata = json.loads(commit.get("userMetadata") or "{}")
-        days = metadata[APPLIED_KEY]
-    except (ValueError, KeyError, TypeError):
-        return None  # a commit of someone else: maintenance, a property, an annotation by hand
-    at = {date.fromisoformat(day): ms and datetime.fromtimestamp(ms / 1000, UTC) for day, ms in days.items()}
-    return AppliedBatches(at, complete=metadata["complete"])
+    except ValueError:
+        return {}
+    return metadata if isinstance(metadata, dict) else {}
 
 
 def _active_files(table: DeltaTable) -> list[dict[str, Any]]:

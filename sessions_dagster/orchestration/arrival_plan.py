@@ -13,9 +13,10 @@ import hashlib
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, timedelta
-from itertools import pairwise
+from datetime import date
 from typing import Final
+
+from sessions_dagster.core.days import days_between, spans
 
 NEW_DAYS_PER_TICK: Final = 400
 RECENT_DAYS: Final = 14
@@ -28,7 +29,6 @@ MAX_DAYS_PER_RUN: Final = 31
 """A longer range would save little more than the start of a Spark, and would lose more where it fails."""
 
 _NAMES_TOLD: Final = 3
-_ONE_DAY: Final = timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -186,22 +186,6 @@ def plan_runs(wanted: Mapping[date, Wanted]) -> list[RunPlan]:
         for span_first, span_last in spans(wanted)
         for first, last in _pieces(span_first, span_last)
     ]
-
-
-def spans(days: Iterable[date]) -> list[tuple[date, date]]:
-    """The first and the last day of each stretch of days without a hole, in order."""
-    ordered = sorted(days)
-    if not ordered:
-        return []
-    holes = [(before, after) for before, after in pairwise(ordered) if after - before > _ONE_DAY]
-    firsts = [ordered[0], *(after for _, after in holes)]
-    lasts = [*(before for before, _ in holes), ordered[-1]]
-    return list(zip(firsts, lasts, strict=True))
-
-
-def days_between(first: date, last: date) -> list[date]:
-    """The days from the first to the last, both included."""
-    return [first + timedelta(days=offset) for offset in range((last - first).days + 1)]
 
 
 def tell_days(days: Iterable[date]) -> list[str]:

@@ -1,4 +1,4 @@
-"""The two assets: `raw_events` lands batches, `sessionized_events` applies them. The work itself is in `core`."""
+"""The assets: `raw_events` lands, `sessionized_events` applies, `sessions` follows; `core` does the work."""
 
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
@@ -8,16 +8,26 @@ import dagster as dg
 
 from sessions_dagster.core.apply import apply_batches
 from sessions_dagster.core.batch import BatchError
-from sessions_dagster.core.contract import RAW_EVENTS_SCHEMA, SESSIONIZED_EVENTS_SCHEMA
+from sessions_dagster.core.contract import (
+    RAW_EVENTS_SCHEMA,
+    REJECTED_EVENTS_SCHEMA,
+    SESSION_CORRECTIONS_SCHEMA,
+    SESSIONIZED_EVENTS_SCHEMA,
+    SESSIONS_SCHEMA,
+)
 from sessions_dagster.core.landing import land_batch
+from sessions_dagster.core.sessions import follow_events
 from sessions_dagster.core.summary import summarize_dates
 from sessions_dagster.lake.arrivals import batch_fingerprint
+from sessions_dagster.lake.log import partition_rows
 from sessions_dagster.orchestration.metadata import (
     Metadata,
     column_schema,
     correction_metadata,
     correction_told,
     day_metadata,
+    following_metadata,
+    following_told,
     landing_metadata,
     landing_told,
     refusal_metadata,
@@ -120,6 +130,58 @@ def sessionized_events(
     )
     for summary in summarize_dates(spark.spark_session, lake.warehouse.sessionized_events, days):
         context.add_asset_metadata(day_metadata(summary, report), partition_key=summary.day.isoformat())
+
+
+@dg.asset(
+    partitions_def=daily_partitions,
+    backfill_policy=dg.BackfillPolicy.single_run(),
+    deps=[sessionized_events],
+    group_name=GROUP,
+    owners=OWNERS,
+    tags=TAGS,
+    kinds={"spark", "deltalake"},
+    freshness_policy=FRESH_BY_NOON,
+    pool=WAREHOUSE_POOL,
+    metadata={"dagster/column_schema": column_schema(SESSIONS_SCHEMA)},
+)
+@retried
+def sessions(context: dg.AssetExecutionContext, spark: SparkResource, lake: LakeResource) -> None:
+    """One row per session, for those who want sessions and not events.
+
+    Partition D is the sessions that start on D. Materializing any of them brings the whole table in step with
+    `sessionized_events`: what changed there since the last time is made anew, in one atomic commit.
+    """
+    report = follow_events(spark.spark_session, lake.warehouse)
+    context.log.info(following_told(report))
+    context.add_asset_metadata(following_metadata(report) | table_metadata(lake.table(lake.warehouse.sessions)))
+    rows = partition_rows(lake.table(lake.warehouse.sessions).load())
+    for day in _days(context.partition_keys):
+        context.add_asset_metadata({"dagster/row_count": rows.get(day, 0)}, partition_key=day.isoformat())
+
+
+rejected_events = dg.AssetSpec(
+    "rejected_events",
+    deps=[raw_events],
+    description="The quarantine: every row that landing did not accept, as it was delivered and with the reason. "
+    "`raw_events` writes it.",
+    metadata={"dagster/column_schema": column_schema(REJECTED_EVENTS_SCHEMA)},
+    group_name=GROUP,
+    owners=OWNERS,
+    tags=TAGS,
+    kinds={"spark", "deltalake"},
+)
+
+session_corrections = dg.AssetSpec(
+    "session_corrections",
+    deps=[sessionized_events],
+    description="Why a session changed: every session that was written before and then extended, merged, split, "
+    "shrunk or removed, with the batches that did it. `sessionized_events` writes it.",
+    metadata={"dagster/column_schema": column_schema(SESSION_CORRECTIONS_SCHEMA)},
+    group_name=GROUP,
+    owners=OWNERS,
+    tags=TAGS,
+    kinds={"spark", "deltalake"},
+)
 
 
 def _days(keys: Sequence[str]) -> list[date]:

@@ -1,4 +1,4 @@
-"""The asset checks of `sessionized_events`: the quality rules and the landed window, for every partition of a run."""
+"""The asset checks: the quality rules of the tables and the landed window, for every partition of a run."""
 
 import dataclasses
 import warnings
@@ -15,15 +15,18 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import (
 from dagster_deltalake import DeltaTableResource
 from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
+from pyspark.sql import DataFrame
 
 from sessions_dagster.core.quality import Finding, Offender, Rule, check_dates, missing_batches
+from sessions_dagster.core.session_quality import SessionsFinding, WrongSession, compare_sessions
 from sessions_dagster.core.session_table import rules_of_table
 from sessions_dagster.lake.log import batch_days
-from sessions_dagster.orchestration.assets import sessionized_events
+from sessions_dagster.orchestration.assets import sessionized_events, sessions
 from sessions_dagster.orchestration.partitions import daily_partitions
 from sessions_dagster.orchestration.resources import LakeResource, SparkResource
 
 WINDOW_IS_COMPLETE: Final = "window_is_complete"
+SESSIONS_AGREE: Final = "sessions_agree_with_sessionized_events"
 
 BLOCKING_RULE: Final = Rule.SESSION_END
 """Where it is broken the run fails, and nothing downstream goes on with wrong sessions."""
@@ -36,29 +39,24 @@ _RULES: Final = {
     "an event inside a session's bounds is in that session, and every session_id agrees with the start.",
 }
 
-_OFFENDER_COLUMNS: Final = dg.TableSchema(columns=[dg.TableColumn(each.name) for each in dataclasses.fields(Offender)])
 
-
-def _specs() -> list[dg.AssetCheckSpec]:
-    def spec(name: str, description: str, *, blocking: bool) -> dg.AssetCheckSpec:
-        return dg.AssetCheckSpec(
-            name,
-            asset=sessionized_events,
-            description=description,
-            blocking=blocking,
-            partitions_def=daily_partitions,
-        )
-
+def _spec(asset: dg.AssetsDefinition, name: str, description: str, *, blocking: bool = False) -> dg.AssetCheckSpec:
     with warnings.catch_warnings():
         # Partitioned checks are a preview; the tests hold Dagster to what we need of them.
         warnings.simplefilter("ignore", dg.PreviewWarning)
-        return [
-            *[spec(rule.value, text, blocking=rule is BLOCKING_RULE) for rule, text in _RULES.items()],
-            spec(WINDOW_IS_COMPLETE, "Every batch of the window has landed at least once.", blocking=False),
-        ]
+        return dg.AssetCheckSpec(
+            name, asset=asset, description=description, blocking=blocking, partitions_def=daily_partitions
+        )
 
 
-SPECS: Final = _specs()
+SPECS: Final = [
+    *[_spec(sessionized_events, rule.value, text, blocking=rule is BLOCKING_RULE) for rule, text in _RULES.items()],
+    _spec(sessionized_events, WINDOW_IS_COMPLETE, "Every batch of the window has landed at least once."),
+]
+
+SESSIONS_SPEC: Final = _spec(
+    sessions, SESSIONS_AGREE, "The sessions that start on the day are those of `sessionized_events`, with all columns."
+)
 
 
 @dg.multi_asset_check(specs=SPECS)
@@ -67,20 +65,14 @@ def session_checks(
 ) -> Iterator[dg.AssetCheckEvaluation | dg.Output[None]]:
     """Check all partitions of the run, a key or a range, in one pass over the table."""
     days = [date.fromisoformat(key) for key in context.partition_keys]
-    uri = lake.warehouse.sessionized_events
-    table = _load(lake.table(uri))
-    if table is None:
-        raise dg.Failure(
-            f"There is no table {uri} to check yet. Materialize {sessionized_events.key.to_user_string()}."
-        )
+    table = _load_or_fail(lake, sessionized_events)
     version = table.version()
-    events = spark.spark_session.read.format("delta").option("versionAsOf", version).load(uri)
-    findings = check_dates(events, days[0], days[-1], rules_of_table(table))
+    findings = check_dates(_at_version(spark, table), days[0], days[-1], rules_of_table(table))
     landed = _batch_days(lake, lake.warehouse.raw_events) | _batch_days(lake, lake.warehouse.rejected_events)
 
     # An evaluation of its own for every key. An AssetCheckResult would be the run's: in a run of a range it has no
     # partition, and to Dagster the checks of all keys stay planned and never done.
-    targets = {day: _latest_materialization(context.instance, day) for day in days}
+    targets = {day: _latest_materialization(context.instance, sessionized_events, day) for day in days}
     for finding in findings:
         yield _rule_evaluation(finding, version, targets[finding.day])
     for day, target in targets.items():
@@ -89,15 +81,27 @@ def session_checks(
         yield dg.Output(None, output_name=spec.get_python_identifier())
 
 
+@dg.multi_asset_check(specs=[SESSIONS_SPEC])
+def sessions_check(
+    context: dg.AssetCheckExecutionContext, spark: SparkResource, lake: LakeResource
+) -> Iterator[dg.AssetCheckEvaluation | dg.Output[None]]:
+    """Hold the sessions of all partitions of the run against the events, in one pass."""
+    days = [date.fromisoformat(key) for key in context.partition_keys]
+    events_table, table = _load_or_fail(lake, sessionized_events), _load_or_fail(lake, sessions)
+    findings = compare_sessions(
+        _at_version(spark, table),
+        _at_version(spark, events_table),
+        days[0],
+        days[-1],
+        rules_of_table(events_table),
+    )
+    for finding in findings:
+        target = _latest_materialization(context.instance, sessions, finding.day)
+        yield _sessions_evaluation(finding, table.version(), target)
+    yield dg.Output(None, output_name=SESSIONS_SPEC.get_python_identifier())
+
+
 def _rule_evaluation(finding: Finding, version: int, target: CheckedMaterialization | None) -> dg.AssetCheckEvaluation:
-    metadata: dict[str, Any] = {
-        "checked": finding.checked,
-        "offenders": finding.offenders,
-        "delta_version": version,
-    }
-    if finding.examples:
-        records = [dg.TableRecord(dataclasses.asdict(offender)) for offender in finding.examples]
-        metadata["offending_rows"] = dg.MetadataValue.table(records, _OFFENDER_COLUMNS)
     what = "sessions" if finding.rule is Rule.SESSION_END else "rows"
     return dg.AssetCheckEvaluation(
         asset_key=sessionized_events.key,
@@ -107,9 +111,38 @@ def _rule_evaluation(finding: Finding, version: int, target: CheckedMaterializat
         blocking=finding.rule is BLOCKING_RULE,
         partition=finding.day.isoformat(),
         description=f"{finding.offenders:,} of {finding.checked:,} {what} offend.",
-        metadata=metadata,
+        metadata=_finding_metadata(finding, version, Offender),
         target_materialization_data=target,
     )
+
+
+def _sessions_evaluation(
+    finding: SessionsFinding, version: int, target: CheckedMaterialization | None
+) -> dg.AssetCheckEvaluation:
+    return dg.AssetCheckEvaluation(
+        asset_key=sessions.key,
+        check_name=SESSIONS_AGREE,
+        passed=finding.offenders == 0,
+        severity=dg.AssetCheckSeverity.ERROR,
+        blocking=False,
+        partition=finding.day.isoformat(),
+        description=f"{finding.offenders:,} of {finding.checked:,} sessions offend.",
+        metadata=_finding_metadata(finding, version, WrongSession),
+        target_materialization_data=target,
+    )
+
+
+def _finding_metadata(finding: Finding | SessionsFinding, version: int, example: type) -> dict[str, Any]:
+    metadata: dict[str, Any] = {
+        "checked": finding.checked,
+        "offenders": finding.offenders,
+        "delta_version": version,
+    }
+    if finding.examples:
+        columns = [dg.TableColumn(each.name) for each in dataclasses.fields(example)]
+        records = [dg.TableRecord(dataclasses.asdict(offender)) for offender in finding.examples]
+        metadata["offending_rows"] = dg.MetadataValue.table(records, dg.TableSchema(columns=columns))
+    return metadata
 
 
 def _window_evaluation(
@@ -130,9 +163,11 @@ def _window_evaluation(
     )
 
 
-def _latest_materialization(instance: dg.DagsterInstance, day: date) -> CheckedMaterialization | None:
+def _latest_materialization(
+    instance: dg.DagsterInstance, asset: dg.AssetsDefinition, day: date
+) -> CheckedMaterialization | None:
     """What a check of the day is a check of. Without it Dagster takes the check for outdated and forgets its status."""
-    records_filter = dg.AssetRecordsFilter(sessionized_events.key, asset_partitions=[day.isoformat()])
+    records_filter = dg.AssetRecordsFilter(asset.key, asset_partitions=[day.isoformat()])
     records = instance.fetch_materializations(records_filter, limit=1).records
     if not records:
         return None
@@ -141,11 +176,25 @@ def _latest_materialization(instance: dg.DagsterInstance, day: date) -> CheckedM
     )
 
 
+def _load_or_fail(lake: LakeResource, asset: dg.AssetsDefinition) -> DeltaTable:
+    name = asset.key.to_user_string()
+    uri = f"{lake.warehouse.root}/{name}"
+    table = _load(lake.table(uri))
+    if table is None:
+        raise dg.Failure(f"There is no table {uri} to check yet. Materialize {name}.")
+    return table
+
+
 def _load(table: DeltaTableResource) -> DeltaTable | None:
     try:
         return table.load()
     except TableNotFoundError:
         return None
+
+
+def _at_version(spark: SparkResource, table: DeltaTable) -> DataFrame:
+    rows = spark.spark_session.read.format("delta").option("versionAsOf", table.version())
+    return rows.load(table.table_uri)
 
 
 def _batch_days(lake: LakeResource, uri: str) -> set[date]:

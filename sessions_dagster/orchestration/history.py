@@ -17,7 +17,7 @@ from dagster._core.storage.tags import (
     RUN_KEY_TAG,
 )
 
-from sessions_dagster.orchestration.arrival_plan import days_between
+from sessions_dagster.core.days import days_between
 from sessions_dagster.orchestration.metadata import INPUT_FINGERPRINT
 
 _PAGE: Final = 1000

@@ -15,6 +15,7 @@ from sessions_dagster.core.batch import BatchError
 from sessions_dagster.core.contract import RejectReason
 from sessions_dagster.core.correction import SessionChange
 from sessions_dagster.core.landing import LandingReport
+from sessions_dagster.core.sessions import SessionsReport
 from sessions_dagster.core.summary import DaySummary
 from sessions_dagster.lake.log import table_facts
 from sessions_dagster.orchestration.preview import day_preview
@@ -133,6 +134,28 @@ def day_metadata(summary: DaySummary, report: ApplyReport) -> Metadata:
         "rows_deleted": deleted,
         "rows_corrected": updated + deleted,
     }
+
+
+def following_metadata(report: SessionsReport) -> Metadata:
+    """What every partition of a run of `sessions` shows: what the run brought in step."""
+    return {
+        "committed": report.committed,
+        "delta_version": report.version,
+        "sessionized_events_version": report.events_version,
+        "sessions_made_anew": report.made,
+        "changed_dates": _days(report.changed_dates),
+        "seconds": round(report.seconds, 2),
+    }
+
+
+def following_told(report: SessionsReport) -> str:
+    """What the log says of what a run of `sessions` brought in step."""
+    if not report.committed:
+        return f"in step with version {report.events_version} of sessionized_events already"
+    return (
+        f"in step with version {report.events_version} of sessionized_events: {report.made:,} sessions made anew over "
+        f"{len(report.changed_dates)} changed dates, {report.seconds:.1f} s"
+    )
 
 
 def table_metadata(table: DeltaTableResource) -> Metadata:

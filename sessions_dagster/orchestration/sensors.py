@@ -38,7 +38,7 @@ from sessions_dagster.orchestration.arrival_plan import (
     tell,
     tell_days,
 )
-from sessions_dagster.orchestration.assets import raw_events, sessionized_events
+from sessions_dagster.orchestration.assets import raw_events, sessionized_events, sessions
 from sessions_dagster.orchestration.history import (
     days_of,
     is_under_way,
@@ -78,7 +78,7 @@ class Tick:
 
 @dg.sensor(
     name=SENSOR_NAME,
-    asset_selection=dg.AssetSelection.assets(raw_events, sessionized_events),
+    asset_selection=dg.AssetSelection.assets(raw_events, sessionized_events, sessions),
     minimum_interval_seconds=30,
     default_status=dg.DefaultSensorStatus.STOPPED,
 )

@@ -1,0 +1,55 @@
+"""Keys with so many rows that one task should not have them all: finding them, and cutting them into pieces of time.
+
+Nothing here decides what a session is. Which keys are cut, and whether any are, changes no row of the outcome.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+from pyspark.sql import DataFrame, Row
+from pyspark.sql import functions as F
+
+from sessions_dagster.core.contract import SESSION_KEY, TIMESTAMP, SessionRules
+from sessions_dagster.core.sessionize import PIECE, is_user_action, piece_of
+
+LARGE_KEY_ROWS: Final = 250_000
+"""A key with more rows than this is cut. A task takes so many in about a second."""
+
+_SAMPLE: Final = 0.01
+_SEED: Final = 1
+_IS_LARGE: Final = "is_large"
+
+
+def find_large_keys(rows: DataFrame) -> Sequence[Row]:
+    """The keys with more than about `LARGE_KEY_ROWS` rows.
+
+    A sample tells: it is a good deal quicker than to count, and a key near the limit is as well off either way.
+
+    Args:
+        rows: `user_id, product_code` (string), and any other columns.
+
+    Returns:
+        Rows of `user_id, product_code`.
+    """
+    sampled = rows.select(*SESSION_KEY).sample(_SAMPLE, _SEED).groupBy(*SESSION_KEY).count()
+    return sampled.where(F.col("count") > LARGE_KEY_ROWS * _SAMPLE).select(*SESSION_KEY).collect()
+
+
+def cut_into_pieces(events: DataFrame, large_keys: Sequence[Row], rules: SessionRules) -> DataFrame:
+    """Cut some keys into pieces, as `assign_sessions_in_pieces` takes them.
+
+    Args:
+        events: `user_id, product_code, event_id` (string), `timestamp` (timestamp), and any other columns.
+        large_keys: Rows of `user_id, product_code`.
+        rules: The session rules.
+
+    Returns:
+        The events with `piece` (timestamp) added. A user action of these keys is also in later pieces if its timeout
+        reaches into them.
+    """
+    keys = events.sparkSession.createDataFrame(large_keys, events.select(*SESSION_KEY).schema)
+    marked = events.join(F.broadcast(keys.withColumn(_IS_LARGE, F.lit(True))), [*SESSION_KEY], "left")
+    at = F.col(TIMESTAMP)
+    reach = F.when(is_user_action(rules), at + F.lit(rules.timeout)).otherwise(at)
+    pieces = F.sequence(piece_of(at), piece_of(reach), F.expr("INTERVAL 1 HOUR"))
+    return marked.withColumn(PIECE, F.explode_outer(F.when(F.col(_IS_LARGE), pieces))).drop(_IS_LARGE)
