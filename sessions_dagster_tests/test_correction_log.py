@@ -13,7 +13,7 @@ from sessions_dagster.core.maintenance import compact
 from sessions_dagster_tests.builders import CorrectionRow, World
 from sessions_dagster_tests.oracle import Event
 
-D19, D20, D21, D22 = (date(2025, 9, day) for day in (19, 20, 21, 22))
+D20, D21, D22 = (date(2025, 9, day) for day in (20, 21, 22))
 
 
 def u(time: str, event: str = "a", user: str = "ada") -> Event:
@@ -24,14 +24,37 @@ def at(time: str) -> datetime:
     return datetime.fromisoformat(f"2025-09-20 {time}")
 
 
-TWO_SESSIONS = [u("09:00"), u("09:08"), u("12:00", "x")]
+FIRST = [
+    *[u("09:00", user="touched"), u("09:00", user="extended"), u("09:00", user="split"), u("09:08", user="split")],
+    *[u("09:00", user="merged"), u("09:08", user="merged"), u("09:00", user="shrunk"), u("09:00", user="two batches")],
+    *[u("09:08", user="two batches")],
+]
+"""What the first batch brings, by the fate of the user."""
+
+LATE = [
+    *[u("09:02", "x", "touched"), u("09:02", user="extended"), u("09:04", user="merged"), u("15:00", user="new")],
+    *[u("09:04", user="split"), u("09:02", user="shrunk"), u("15:00", user="removed"), u("09:02", user="two batches")],
+]
+
+GONE = [u("09:04", user="split"), u("09:02", user="shrunk"), u("15:00", user="removed")]
+"""What the late batch does not bring any more when it lands again."""
+
+LATER = [u("09:11", user="two batches")]
 
 
-@pytest.fixture
-def world(spark: SparkSession, tmp_path: Path) -> World:
-    world = World(spark, tmp_path)
-    apply(world, D20, TWO_SESSIONS)
-    return world
+@pytest.fixture(scope="module")
+def entries(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> list[CorrectionRow]:
+    """What is kept of a late batch that is applied together with a later one, and is then corrected."""
+    world = World(spark, tmp_path_factory.mktemp("corrections"))
+    apply(world, D20, FIRST)
+    world.land(D21, LATE)
+    world.land(D22, LATER)
+    world.materialize(D21, D22)
+    apply(world, D21, [event for event in LATE if event not in GONE])
+    for uri in (world.warehouse.sessionized_events, world.warehouse.session_corrections):
+        compact(world.spark, world.warehouse, uri)
+    assert not world.materialize(D20, D22).committed
+    return world.corrections()
 
 
 def apply(world: World, day: date, events: Sequence[Event]) -> None:
@@ -43,72 +66,47 @@ def kinds(world: World) -> list[str]:
     return sorted(row.kind for row in world.corrections())
 
 
-def test_new_sessions_are_no_corrections(world: World) -> None:
-    apply(world, D21, [u("15:00"), u("09:00", user="bob")])
-    assert world.corrections() == []
+@pytest.mark.parametrize("user", ["new", "touched"])
+def test_what_changes_the_bounds_of_no_written_session_is_no_correction(
+    entries: list[CorrectionRow], user: str
+) -> None:
+    assert [row for row in entries if row.user == user] == []
 
 
-def test_a_session_that_is_touched_and_stays_as_it_was_is_no_correction(world: World) -> None:
-    apply(world, D21, [u("09:02", "x"), u("09:01", "x")])
-    assert world.corrections() == []
-
-
-def test_an_extended_session_is_kept_with_its_bounds_and_its_batch(world: World) -> None:
-    apply(world, D21, [u("09:02")])
-    assert world.corrections() == [
-        CorrectionRow(
-            2,
-            "ada",
-            "idea",
-            "extended",
-            at("09:00"),
-            at("09:05"),
-            at("09:00"),
-            at("09:07"),
-            frozenset({D21}),
-        )
+def test_an_extended_session_is_kept_with_its_bounds_and_its_batch(entries: list[CorrectionRow]) -> None:
+    before, now = (at("09:00"), at("09:05")), (at("09:00"), at("09:07"))
+    assert [row for row in entries if row.user == "extended"] == [
+        CorrectionRow(2, "extended", "idea", "extended", *before, *now, frozenset({D21}))
     ]
 
 
-def test_of_merged_sessions_each_is_kept(world: World) -> None:
-    apply(world, D21, [u("09:04")])
-    merged = [(row.kind, row.old_start, row.old_end, row.new_start, row.new_end) for row in world.corrections()]
-    assert sorted(merged, key=str) == [
-        ("merged", at("09:00"), at("09:05"), at("09:00"), at("09:13")),
-        ("merged", at("09:08"), at("09:13"), at("09:00"), at("09:13")),
+def test_of_merged_sessions_each_is_kept(entries: list[CorrectionRow]) -> None:
+    merged = {(row.kind, row.old_start, row.new_start, row.new_end) for row in entries if row.user == "merged"}
+    assert merged == {("merged", at(start), at("09:00"), at("09:13")) for start in ("09:00", "09:08")}
+
+
+def test_a_split_session_is_kept_with_each_of_its_parts(entries: list[CorrectionRow]) -> None:
+    parts = {(row.old_start, row.new_start) for row in entries if row.user == "split" and row.kind == "split"}
+    assert parts == {(at("09:00"), at("09:00")), (at("09:00"), at("09:08"))}
+
+
+def test_a_shrunk_session_is_kept(entries: list[CorrectionRow]) -> None:
+    assert [(row.version, row.kind) for row in sorted(entries) if row.user == "shrunk"] == [
+        (2, "extended"),
+        (3, "shrunk"),
     ]
 
 
-def test_a_split_session_is_kept_with_each_of_its_parts(world: World) -> None:
-    apply(world, D21, [u("09:04")])
-    apply(world, D21, [u("15:00")])
-    split = [(row.old_start, row.new_start) for row in world.corrections() if row.kind == "split"]
-    assert sorted(split, key=str) == [(at("09:00"), at("09:00")), (at("09:00"), at("09:08"))]
+def test_a_removed_session_is_kept_without_a_new_one(entries: list[CorrectionRow]) -> None:
+    removed = [(row.kind, row.old_start, row.new_start, row.new_end) for row in entries if row.user == "removed"]
+    assert removed == [("removed", at("15:00"), None, None)]
 
 
-def test_a_shrunk_and_a_removed_session_are_kept(world: World) -> None:
-    apply(world, D21, [u("09:02"), u("15:00")])
-    apply(world, D21, [u("12:00", "y")])
-    assert kinds(world) == ["extended", "removed", "shrunk"]
-    (removed,) = (row for row in world.corrections() if row.kind == "removed")
-    assert (removed.old_start, removed.new_start, removed.new_end) == (at("15:00"), None, None)
-
-
-def test_of_batches_applied_at_once_those_are_named_that_did_it(world: World) -> None:
-    world.land(D21, [u("09:02")])
-    world.land(D22, [u("09:11"), u("18:00")])
-    world.materialize(D21, D22)
-    assert {(row.old_start, row.batches) for row in world.corrections()} == {
+def test_of_batches_applied_at_once_those_are_named_that_did_it(entries: list[CorrectionRow]) -> None:
+    assert {(row.old_start, row.batches) for row in entries if row.user == "two batches"} == {
         (at("09:00"), frozenset({D21})),
         (at("09:08"), frozenset({D22})),
     }
-
-
-def test_entries_name_the_version_that_holds_the_new_bounds_first(world: World) -> None:
-    apply(world, D21, [u("09:02")])
-    apply(world, D22, [u("09:11")])
-    assert sorted(row.version for row in world.corrections()) == [2, 3]
-    assert DeltaTable(world.warehouse.sessionized_events).version() == 3
 
 
 class Killed(BaseException):
@@ -116,8 +114,10 @@ class Killed(BaseException):
 
 
 @pytest.fixture
-def killed_before_its_commit(world: World) -> World:
+def killed_before_its_commit(spark: SparkSession, tmp_path: Path) -> World:
     """A run has died when its entries were written, and its correction was not."""
+    world = World(spark, tmp_path)
+    apply(world, D20, [u("09:00"), u("12:00", "x")])
 
     def die(*_: object) -> None:
         raise Killed
@@ -152,12 +152,3 @@ def test_entries_of_a_run_that_died_go_though_a_compaction_has_taken_their_versi
     assert [(row.kind, row.version) for row in world.corrections()] == [
         ("extended", DeltaTable(world.warehouse.sessionized_events).version())
     ]
-
-
-def test_compaction_and_further_runs_keep_all_entries(world: World) -> None:
-    apply(world, D21, [u("09:02")])
-    for uri in (world.warehouse.sessionized_events, world.warehouse.session_corrections):
-        compact(world.spark, world.warehouse, uri)
-    apply(world, D22, [u("09:11")])
-    world.materialize(D19)
-    assert kinds(world) == ["extended", "extended"]

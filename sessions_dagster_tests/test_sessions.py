@@ -1,6 +1,6 @@
 """The table `sessions` follows `sessionized_events`: the same sessions, whatever was committed there meanwhile."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import date, datetime, timedelta
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from pyspark.sql import DataFrame, SparkSession
 from sessions_dagster.core.contract import SessionRules
 from sessions_dagster.core.maintenance import compact
 from sessions_dagster.core.session_quality import SessionsFinding, compare_sessions
-from sessions_dagster_tests.builders import World, sessions_of
+from sessions_dagster_tests.builders import SessionRow, World, sessions_of
 from sessions_dagster_tests.oracle import Event, sessionize
 
 D18, D19, D20, D21 = (date(2025, 9, day) for day in (18, 19, 20, 21))
@@ -21,172 +21,173 @@ def u(time: str, event: str = "a", day: int = 20, user: str = "ada") -> Event:
     return Event(user, event, "idea", datetime.fromisoformat(f"2025-09-{day} {time}"))
 
 
+MARATHON = [Event("long", "a", "idea", datetime(2025, 9, 18, 23, 58) + n * timedelta(minutes=4)) for n in range(400)]
+
+FIRST = [
+    *[u("09:00"), u("09:04"), u("09:09", "x"), u("12:00", "x"), u("23:58")],
+    *[u("23:58", user="grows over midnight"), u("23:58", user="only its timeout is on a changed day")],
+    *[u("09:00", user="two join"), u("09:08", user="two join")],
+    *[u("09:00", user="an IDE event goes"), u("09:01", "x", user="an IDE event goes")],
+    *[u("09:00", user="goes"), u("10:00", user="comes and goes")],
+    *[u("09:00", user="its last event changes sides"), u("09:05", "x", user="its last event changes sides")],
+    *MARATHON,
+]
+"""What the first batch brings, by the fate of the user."""
+
+GONE = [u("09:01", "x", user="an IDE event goes"), u("09:00", user="goes"), u("10:00", user="comes and goes")]
+"""What it does not bring any more when it lands again."""
+
+SECOND = [
+    u("00:01", day=21, user="grows over midnight"),
+    u("12:00", day=21, user="only its timeout is on a changed day"),
+    u("09:04", user="two join"),
+    u("10:01", user="comes and goes"),
+    u("09:05", user="its last event changes sides"),
+    u("23:54", day=18, user="long"),
+]
+FATES = sorted({event.user for event in FIRST})
+
+
 class Followed(World):
     """A world whose `sessions` are kept in step."""
 
     def apply(self, day: date, events: Iterable[Event]) -> None:
         self.land(day, list(events))
         self.materialize(day)
-        self.follow()
-
-    def check(self) -> None:
-        found = self.sessions()
-        assert set(found) == sessions_of(sessionize(self.all_events()))
-        assert len(found) == len(set(found)), "a session is there twice"
 
     def compared(self, first: date, last: date) -> list[SessionsFinding]:
         """What the check of `sessions` finds."""
-        return compare_sessions(
-            self.read(self.warehouse.sessions),
-            self.read(self.warehouse.sessionized_events),
-            first,
-            last,
-            SessionRules(),
-        )
+        sessions, events = self.read(self.warehouse.sessions), self.read(self.warehouse.sessionized_events)
+        return compare_sessions(sessions, events, first, last, SessionRules())
 
     def read(self, uri: str) -> DataFrame:
         return self.spark.read.format("delta").load(uri)
 
 
-@pytest.fixture
-def world(spark: SparkSession, tmp_path: Path) -> Followed:
-    world = Followed(spark, tmp_path)
-    world.apply(D20, [u("09:00"), u("09:04"), u("09:09", "x"), u("23:58"), u("12:00", "x"), u("10:00", user="bob")])
+@pytest.fixture(scope="module")
+def world(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Followed:
+    world = Followed(spark, tmp_path_factory.mktemp("sessions"))
+    world.apply(D20, FIRST)
+    world.follow()
     return world
 
 
-def test_sessions_are_there_with_their_numbers(world: Followed) -> None:
-    world.check()
-    (session,) = (each for each in world.sessions() if each.start == datetime(2025, 9, 20, 9))
-    assert (session.events, session.user_actions) == (3, 2)
+@pytest.fixture(scope="module")
+def before(world: Followed) -> list[SessionRow]:
+    """The sessions of the first batch."""
+    return world.sessions()
 
 
-def test_what_follows_from_the_bounds(world: Followed) -> None:
-    (session,) = world.read(world.warehouse.sessions).where("hour(session_start_ts) = 23").collect()
+@pytest.fixture(scope="module")
+def now(world: Followed, before: list[SessionRow]) -> list[SessionRow]:
+    """The sessions after two runs that were followed at once."""
+    world.apply(D21, SECOND)
+    world.apply(D20, [event for event in FIRST if event not in GONE])
+    world.follow()
+    return world.sessions()
+
+
+def test_sessions_are_there_with_their_numbers(before: list[SessionRow]) -> None:
+    assert set(before) == sessions_of(sessionize(FIRST))
+    of_ada = [(each.start, each.events, each.user_actions) for each in before if each.user == "ada"]
+    assert sorted(of_ada) == [(datetime(2025, 9, 20, 9), 3, 2), (datetime(2025, 9, 20, 23, 58), 1, 1)]
+
+
+def test_what_follows_from_the_bounds(world: Followed, before: list[SessionRow]) -> None:
+    (session,) = world.read(world.warehouse.sessions).where("user_id = 'ada' AND dates = 2").collect()
     assert session["session_id"] == "ada#idea#2025-09-20T23:58:00.000Z"
-    assert (session["minutes"], session["dates"]) == (5.0, 2)
-    assert (session["session_date"], session["last_date"]) == (D20, D21)
+    assert (session["minutes"], session["session_date"], session["last_date"]) == (5.0, D20, D21)
 
 
-def test_following_what_has_not_changed_commits_nothing(world: Followed) -> None:
+@pytest.mark.parametrize("fate", FATES)
+def test_sessions_are_followed(now: list[SessionRow], fate: str) -> None:
+    left = [event for event in FIRST if event not in GONE]
+    found = [session for session in now if session.user == fate]
+    assert set(found) == sessions_of(row for row in sessionize([*left, *SECOND]) if row.user == fate)
+    assert len(found) == len(set(found)), "a session is there twice"
+
+
+def test_following_what_has_not_changed_commits_nothing(world: Followed, now: list[SessionRow]) -> None:
     assert not world.follow().committed
 
 
-def test_a_session_grows_over_midnight(world: Followed) -> None:
-    world.apply(D21, [u("00:01", day=21)])
-    world.check()
-
-
-def test_a_session_that_only_its_timeout_brings_to_a_changed_day_stays(world: Followed) -> None:
-    world.apply(D21, [u("12:00", day=21)])
-    world.check()
-
-
-def test_two_sessions_join(world: Followed) -> None:
-    world.apply(D21, [u("09:12"), u("09:08")])
-    world.check()
-
-
-def test_an_ide_event_that_is_gone_is_not_counted_any_more(world: Followed) -> None:
-    world.apply(D20, [event for event in world.landed[D20] if event != u("09:09", "x")])
-    world.check()
-
-
-def test_a_session_that_is_gone_is_not_there_any_more(world: Followed) -> None:
-    world.apply(D20, [event for event in world.landed[D20] if event.user != "bob"])
-    world.check()
-
-
-def test_an_event_at_the_end_of_a_session_goes_to_a_late_one_that_starts_there(world: Followed) -> None:
-    world.apply(D21, [u("09:09")])
-    world.check()
-
-
-def test_a_long_session_is_followed_from_days_that_did_not_change(world: Followed) -> None:
-    marathon = [
-        u("23:58", day=18),
-        *(u("23:58", day=18)._replace(at=u("23:58", day=18).at + n * timedelta(minutes=4)) for n in range(400)),
-    ]
-    world.apply(D21, marathon)
-    world.check()
-
-
-def test_nothing_is_lost_when_runs_are_followed_late_and_out_of_order(world: Followed) -> None:
-    for day in (D21, D18, D19):
-        world.land(day, [u("12:00", day=day.day), u("12:03", day=max(day.day - 2, 15))])
-        world.materialize(day)
-    world.follow()
-    world.check()
-
-
-def test_compaction_asks_for_nothing(world: Followed) -> None:
+def test_compaction_asks_for_nothing(world: Followed, now: list[SessionRow]) -> None:
     compact(world.spark, world.warehouse, world.warehouse.sessionized_events)
     assert not world.follow().committed
 
 
-def test_an_earlier_version_that_is_restored_is_followed(world: Followed) -> None:
-    version = DeltaTable(world.warehouse.sessionized_events).version()
-    before = set(world.sessions())
-    world.apply(D21, [u("09:08"), u("12:00", day=21)])
-    assert set(world.sessions()) != before
-    world.spark.sql(f"RESTORE delta.`{world.warehouse.sessionized_events}` TO VERSION AS OF {version}")
+def test_an_earlier_version_that_is_restored_is_followed(
+    world: Followed, before: list[SessionRow], now: list[SessionRow]
+) -> None:
+    world.spark.sql(f"RESTORE delta.`{world.warehouse.sessionized_events}` TO VERSION AS OF 1")
     world.follow()
-    assert set(world.sessions()) == before
-
-
-def test_sessions_that_are_restored_catch_up(world: Followed) -> None:
-    version = DeltaTable(world.warehouse.sessions).version()
-    world.apply(D21, [u("09:08"), u("12:00", day=21)])
-    world.spark.sql(f"RESTORE delta.`{world.warehouse.sessions}` TO VERSION AS OF {version}")
+    assert sorted(world.sessions()) == sorted(before)
+    world.materialize(D20, D21)
     world.follow()
-    world.check()
+    assert sorted(world.sessions()) == sorted(now)
 
 
-def test_where_the_log_does_not_reach_back_all_is_made_anew(world: Followed) -> None:
-    world.land(D21, [u("09:08"), u("12:00", day=21)])
-    world.materialize(D21)
-    world.materialize(D20)
-    table = DeltaTable(world.warehouse.sessionized_events)
-    table.create_checkpoint()
-    for commit in Path(world.warehouse.sessionized_events, "_delta_log").glob("*.json"):
+def test_sessions_that_are_restored_catch_up(world: Followed, now: list[SessionRow]) -> None:
+    world.spark.sql(f"RESTORE delta.`{world.warehouse.sessions}` TO VERSION AS OF 1")
+    world.follow()
+    assert sorted(world.sessions()) == sorted(now)
+
+
+def test_where_the_log_does_not_reach_back_all_is_made_anew(world: Followed, now: list[SessionRow]) -> None:
+    world.spark.sql(f"RESTORE delta.`{world.warehouse.sessions}` TO VERSION AS OF 1")
+    DeltaTable(world.warehouse.sessionized_events).create_checkpoint()
+    commits = sorted(Path(world.warehouse.sessionized_events, "_delta_log").glob("*.json"))
+    for commit in commits[:-1]:
         commit.unlink()
     assert world.follow().committed
-    world.check()
+    assert sorted(world.sessions()) == sorted(now)
 
 
 # --- the check -------------------------------------------------------------------------------------------------------
 
 
-def test_sessions_in_step_pass(world: Followed) -> None:
-    world.apply(D21, [u("09:08"), u("00:01", day=21), u("12:00", day=21)])
-    found = {finding.day: (finding.checked, finding.offenders) for finding in world.compared(D19, D21)}
-    assert found == {D19: (0, 0), D20: (3, 0), D21: (1, 0)}
+@pytest.fixture
+def undamaged(world: Followed, now: list[SessionRow]) -> Iterator[Followed]:
+    """Tables in step, and again so after the test."""
+    world.follow()
+    version = DeltaTable(world.warehouse.sessions).version()
+    yield world
+    world.spark.sql(f"RESTORE delta.`{world.warehouse.sessions}` TO VERSION AS OF {version}")
+
+
+def test_sessions_in_step_pass(undamaged: Followed) -> None:
+    found = {finding.day: (finding.checked, finding.offenders) for finding in undamaged.compared(D18, D21)}
+    assert found == {D18: (1, 0), D19: (0, 0), D20: (9, 0), D21: (1, 0)}
 
 
 @pytest.mark.parametrize(
     ("damage", "problem"),
     [
-        ("DELETE FROM SESSIONS WHERE user_id = 'bob'", "missing"),
-        ("INSERT INTO SESSIONS SELECT * FROM SESSIONS WHERE user_id = 'bob'", "there more than once"),
-        ("UPDATE SESSIONS SET events = 7 WHERE user_id = 'bob'", "events is 7, but should be 1"),
-        ("UPDATE SESSIONS SET user_actions = 0 WHERE user_id = 'bob'", "user_actions is 0, but should be 1"),
-        ("UPDATE SESSIONS SET minutes = 1 WHERE user_id = 'bob'", "minutes is 1.0, but should be 5.0"),
+        ("DELETE FROM SESSIONS WHERE user_id = 'two join'", "missing"),
+        ("INSERT INTO SESSIONS SELECT * FROM SESSIONS WHERE user_id = 'two join'", "there more than once"),
+        ("UPDATE SESSIONS SET events = 7 WHERE user_id = 'two join'", "events is 7, but should be 3"),
+        ("UPDATE SESSIONS SET user_actions = 0 WHERE user_id = 'two join'", "user_actions is 0, but should be 3"),
+        ("UPDATE SESSIONS SET minutes = 1 WHERE user_id = 'two join'", "minutes is 1.0, but should be 13.0"),
         (
-            "UPDATE SESSIONS SET session_end_ts = session_end_ts + INTERVAL 1 SECOND WHERE user_id = 'bob'",
-            "session_end_ts is 2025-09-20 10:05:01, but should be 2025-09-20 10:05:00",
+            "UPDATE SESSIONS SET session_end_ts = session_end_ts + INTERVAL 1 SECOND WHERE user_id = 'two join'",
+            "session_end_ts is 2025-09-20 09:13:01, but should be 2025-09-20 09:13:00",
         ),
-        ("UPDATE SESSIONS SET user_id = 'eve' WHERE user_id = 'bob'", "no event is in such a session"),
+        ("UPDATE SESSIONS SET user_id = 'eve' WHERE user_id = 'two join'", "no event is in such a session"),
     ],
 )
-def test_a_damaged_table_does_not(world: Followed, damage: str, problem: str) -> None:
-    world.spark.sql(damage.replace("SESSIONS", f"delta.`{world.warehouse.sessions}`"))
-    (finding,) = world.compared(D20, D20)
+def test_a_damaged_table_does_not(undamaged: Followed, damage: str, problem: str) -> None:
+    undamaged.spark.sql(damage.replace("SESSIONS", f"delta.`{undamaged.warehouse.sessions}`"))
+    (finding,) = undamaged.compared(D20, D20)
     assert finding.offenders > 0
     assert problem in [example.problem for example in finding.examples]
 
 
-def test_a_wrong_session_is_shown(world: Followed) -> None:
-    world.spark.sql(f"DELETE FROM delta.`{world.warehouse.sessions}` WHERE user_id = 'bob'")
-    (finding,) = world.compared(D20, D20)
+def test_a_wrong_session_is_shown(undamaged: Followed) -> None:
+    undamaged.spark.sql(f"DELETE FROM delta.`{undamaged.warehouse.sessions}` WHERE user_id = 'two join'")
+    (finding,) = undamaged.compared(D20, D20)
     (example,) = finding.examples
-    assert (example.user_id, example.product_code, example.session_start_ts) == ("bob", "idea", "2025-09-20 10:00:00")
+    assert (example.user_id, example.product_code, example.session_start_ts) == (
+        "two join",
+        "idea",
+        "2025-09-20 09:00:00",
+    )
