@@ -1,7 +1,7 @@
 """All contenders on the same batches, day by day, each judged by what the others found."""
 
 import gc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any, TypeVar
@@ -31,18 +31,26 @@ class Race:
         self._duckdb = DuckRecompute(spark, input_root, folder / "duckdb")
         self._judge = DuckRecompute(spark, input_root, folder / "judge")
 
+    def build(self, day: date) -> dict[str, float]:
+        """A day of ours alone, for the history; seconds by contender."""
+        return self._run({"landing": lambda: self._ours.land(day), "ours": lambda: self._ours.sessionize(day)})
+
     def run(self, day: date) -> dict[str, float]:
         """A day of every contender, one right after the other; seconds by contender."""
         self._floor.prepare()
         self._duckdb.prepare()
-        works: dict[str, Callable[[], Any]] = {
-            "landing floor": lambda: self._landing_floor.land(day),
-            "landing": lambda: self._ours.land(day),
-            "floor": lambda: self._floor.sessionize(day),
-            "ours": lambda: self._ours.sessionize(day),
-            "recompute": lambda: self._recompute.sessionize(day),
-            "DuckDB": lambda: self._duckdb.sessionize(day),
-        }
+        return self._run(
+            {
+                "landing floor": lambda: self._landing_floor.land(day),
+                "landing": lambda: self._ours.land(day),
+                "floor": lambda: self._floor.sessionize(day),
+                "ours": lambda: self._ours.sessionize(day),
+                "recompute": lambda: self._recompute.sessionize(day),
+                "DuckDB": lambda: self._duckdb.sessionize(day),
+            }
+        )
+
+    def _run(self, works: Mapping[str, Callable[[], Any]]) -> dict[str, float]:
         took = {}
         for name, work in works.items():
             took[name], made = timed_alone(self._spark, work)
