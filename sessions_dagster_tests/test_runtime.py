@@ -1,9 +1,11 @@
 """The runtime: which Java is used, what Spark is told, and what is said where it cannot start."""
 
 import os
+import signal
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -27,6 +29,8 @@ from sessions_dagster.runtime.spark import (
     spark_session,
     start_spark,
 )
+
+PATIENCE_SECONDS = 240
 
 C1_ONLY = {"spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1"}
 
@@ -67,15 +71,21 @@ def jvm(spark: SparkSession) -> Any:
 
 def run_python(code: str, env: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
     """Another Python process with this one's modules: the JVM of this one cannot be started again."""
-    python_path = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    return subprocess.run(
-        [sys.executable, "-c", code],
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=240,
-        env={**env, **python_path},
-    )
+    environment = {**env, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True
+    ) as process:
+        try:
+            stdout, stderr = process.communicate(timeout=PATIENCE_SECONDS)
+        except subprocess.TimeoutExpired:
+            # A JVM then says where each of its threads is.
+            os.killpg(process.pid, signal.SIGQUIT)
+            time.sleep(2)
+            os.killpg(process.pid, signal.SIGKILL)
+            stdout, stderr = process.communicate()
+            pytest.fail(f"still running after {PATIENCE_SECONDS} s:\n{stdout}\n{stderr}")
+    return subprocess.CompletedProcess(command, process.returncode, stdout, stderr)
 
 
 def ivy_home(*paths: Path) -> Path:
