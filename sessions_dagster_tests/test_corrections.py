@@ -7,11 +7,14 @@ Every case is a user of its own, so all of them go through the same three runs: 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from pathlib import Path
 
 import pytest
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, Row, SparkSession
 
+from sessions_dagster.core import apply, skew
 from sessions_dagster.core.apply import ApplyReport
+from sessions_dagster.core.contract import USER
 from sessions_dagster.core.correction import SessionChange
 from sessions_dagster_tests.builders import World
 from sessions_dagster_tests.oracle import Event, sessionize
@@ -192,3 +195,27 @@ def test_the_report_counts_what_became_of_sessions(outcome: Outcome) -> None:
     assert again.session_changes[SessionChange.SPLIT] == 2
     assert again.session_changes[SessionChange.SHRUNK] == 2
     assert again.session_changes[SessionChange.REMOVED] == 2
+
+
+def test_a_run_cuts_large_keys_and_ends_in_the_same_table(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(spark, tmp_path)
+    midnight = datetime(2025, 9, 20)
+    busy = [Event("busy", "a", "idea", midnight + count * timedelta(minutes=4)) for count in range(100)]
+    late = [Event("busy", "a", "idea", midnight + timedelta(hours=hours)) for hours in (1, 23)]
+    cut: list[list[str]] = []
+
+    def find(rows: DataFrame, count: int) -> Sequence[Row]:
+        found = skew.find_large_keys(rows, count)
+        cut.append([key[USER] for key in found])
+        return found
+
+    monkeypatch.setattr(skew, "LARGE_KEY_ROWS", 50)
+    monkeypatch.setattr(skew, "_SAMPLE", 1.0)
+    monkeypatch.setattr(apply, "find_large_keys", find)
+    for day, events in ((FIRST, busy), (SECOND, [*late, Event("calm", "a", "idea", midnight)])):
+        world.land(day, events)
+        world.materialize(day)
+    assert set(world.table()) == sessionize(world.all_events())
+    assert cut == [["busy"], ["busy"]]

@@ -186,6 +186,7 @@ def test_a_cluster_keeps_its_own_sizes() -> None:
     conf = spark_conf(SparkSettings(master="spark://host:7077"))
     assert "spark.sql.shuffle.partitions" not in conf
     assert "spark.databricks.delta.snapshotPartitions" not in conf
+    assert "spark.sql.sources.parallelPartitionDiscovery.parallelism" not in conf
 
 
 def test_extra_conf_wins() -> None:

@@ -323,7 +323,7 @@ def test_a_large_key_is_found_and_no_other_one(spark: SparkSession, monkeypatch:
     monkeypatch.setattr(skew, "LARGE_KEY_ROWS", 10_000)
     large = spark.range(20_000).select(F.lit("large").alias(USER), F.lit("idea").alias(PRODUCT))
     small = spark.range(20_000).select(F.concat(F.lit("u"), F.col("id") % 4).alias(USER), F.lit("idea").alias(PRODUCT))
-    assert [row[USER] for row in skew.find_large_keys(large.unionByName(small))] == ["large"]
+    assert [row[USER] for row in skew.find_large_keys(large.unionByName(small), 40_000)] == ["large"]
 
 
 # --- corrections -----------------------------------------------------------------------------------------------------
@@ -341,7 +341,8 @@ def resolved_facts(spark: SparkSession, story: Story, *, in_pieces: bool) -> Dat
     is_near = F.col(EVENT_DATE).isin(only_row(extent_of_neighbourhoods(near))["dates"])
     touched = touched_rows(held.where(is_near), near).localCheckpoint()
     is_beyond = ~is_near & F.col(EVENT_DATE).isin(only_row(extent_of_sessions(touched))["dates"])
-    beyond = rows_of_same_sessions(held.where(is_beyond), touched)
+    sessions = touched.select(USER, PRODUCT, SESSION_START).distinct()
+    beyond = rows_of_same_sessions(held.where(is_beyond), sessions)
     facts = reduce(DataFrame.unionByName, [delivered, withdrawn, held_facts(touched), held_facts(beyond)])
     return resolve(facts, RULES, keys_of(facts) if in_pieces else ()).localCheckpoint()
 

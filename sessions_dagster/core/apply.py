@@ -38,13 +38,14 @@ from sessions_dagster.core.correction import (
     resolve,
     rows_of_same_sessions,
     session_changes,
+    sessions_over,
     touched_rows,
     with_batches,
     withdrawn_facts,
 )
 from sessions_dagster.core.session_table import ensure_sessionized_events
 from sessions_dagster.core.sessionize import BEGINS_SESSION
-from sessions_dagster.core.skew import LARGE_KEY_ROWS, find_large_keys
+from sessions_dagster.core.skew import find_large_keys
 from sessions_dagster.lake.log import AppliedBatches, applied_batches, event_dates, landed_rows, landings
 from sessions_dagster.lake.places import Warehouse
 
@@ -196,7 +197,8 @@ def apply_batches(
         ensure_sessionized_events(spark, warehouse.sessionized_events, rules)
         correction_log.drop_uncommitted(spark, warehouse)
         table = DeltaTable(warehouse.sessionized_events)
-        landed = landings(DeltaTable(warehouse.raw_events)) if DeltaTable.is_deltatable(warehouse.raw_events) else {}
+        raw_table = DeltaTable(warehouse.raw_events) if DeltaTable.is_deltatable(warehouse.raw_events) else None
+        landed = landings(raw_table) if raw_table else {}
         applied = applied_batches(table)
         pending = pending_batches(window, landed, applied)
         present = tuple(day for day in window if day in landed)
@@ -206,11 +208,12 @@ def apply_batches(
 
         held = _Held(spark, warehouse.sessionized_events, table.version(), tuple(event_dates(table)))
         facts = _facts(held, warehouse, pending, rules)
-        large_keys = find_large_keys(facts.rows) if facts.count > LARGE_KEY_ROWS else ()
-        resolved = _cut(resolve(facts.rows, rules, large_keys))
+        resolved = _cut(resolve(facts.rows, rules, find_large_keys(facts.rows, facts.count)))
         summary = _summarize(resolved)
 
-        _check_unchanged(held)
+        _check_unchanged(table)
+        if raw_table:
+            _check_unchanged(raw_table)
         session_counts = _log_corrections(held, warehouse, resolved, pending, rules)
         committed = _commit(held, resolved, summary, _applied_after(applied, pending))
         return ApplyReport(
@@ -263,8 +266,10 @@ def _touched(held: _Held, moving: Sequence[DataFrame], rules: SessionRules) -> l
     facts = [_Facts(held_facts(touched), extent["rows"])]
     beyond = {*extent["dates"]} & {*held.dates} - {*near_extent["dates"]}
     if beyond:
-        # Of these few only the number is not known yet.
-        facts.append(_Facts(held_facts(rows_of_same_sessions(held.rows(sorted(beyond)), touched)), 0))
+        sessions = sessions_over(touched, sorted(beyond))
+        elsewhere = rows_of_same_sessions(held.rows(sorted(beyond)), _hinted(sessions, extent["rows"]))
+        # They are not counted: mostly there are few.
+        facts.append(_Facts(held_facts(elsewhere), 0))
     return facts
 
 
@@ -313,11 +318,11 @@ def _applied_after(applied: AppliedBatches, pending: Sequence[PendingBatch]) -> 
     return AppliedBatches(landings_after, applied.complete).as_commit_metadata()
 
 
-def _check_unchanged(held: _Held) -> None:
-    now = DeltaTable(held.table_uri).version()
-    if now != held.version:
+def _check_unchanged(table: DeltaTable) -> None:
+    now = DeltaTable(table.table_uri).version()
+    if now != table.version():
         raise ConcurrentWriteError(
-            f"{held.table_uri} went from version {held.version} to {now} while a correction of it was computed: "
+            f"{table.table_uri} went from version {table.version()} to {now} while a correction was computed from it: "
             "another run wrote to it. Nothing was written; run this partition again, and let one run at a time write."
         )
 

@@ -169,10 +169,21 @@ def extent_of_sessions(rows: DataFrame) -> DataFrame:
     return rows.agg(F.count("*").alias("rows"), _all_days(F.col(SESSION_START), F.col(SESSION_END)).alias("dates"))
 
 
-def rows_of_same_sessions(held: DataFrame, rows: DataFrame) -> DataFrame:
-    """The held rows that are in a session with one of some other held rows."""
-    sessions = rows.select(*SESSION_KEY, SESSION_START).distinct()
-    return held.join(F.broadcast(sessions), [*SESSION_KEY, SESSION_START], "left_semi")
+def sessions_over(rows: DataFrame, dates: Sequence[date]) -> DataFrame:
+    """The sessions (`user_id, product_code, session_start_ts`) of some held rows that lie over any of some dates."""
+    first, last = F.to_date(SESSION_START), F.to_date(SESSION_END)
+    return rows.where(overlaps_dates(dates, first, last)).select(*SESSION_KEY, SESSION_START).distinct()
+
+
+def overlaps_dates(dates: Sequence[date], first: Column, last: Column) -> Column:
+    """Whether any of some dates is among those from a first to a last one (both date)."""
+    stretches = [(first <= F.lit(end)) & (last >= F.lit(begin)) for begin, end in spans(dates)]
+    return reduce(Column.__or__, stretches, F.lit(False))
+
+
+def rows_of_same_sessions(held: DataFrame, sessions: DataFrame) -> DataFrame:
+    """The held rows of some sessions."""
+    return held.join(sessions, [*SESSION_KEY, SESSION_START], "left_semi")
 
 
 def resolve(facts: DataFrame, rules: SessionRules, large_keys: Sequence[Row] = ()) -> DataFrame:

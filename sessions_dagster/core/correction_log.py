@@ -53,8 +53,8 @@ def drop_uncommitted(spark: SparkSession, warehouse: Warehouse) -> None:
         return
     newest = greatest(DeltaTable(warehouse.session_corrections), EVENTS_VERSION)
     events = DeltaTable(warehouse.sessionized_events)
-    if newest is None or is_correction(events, newest):
-        return
-    # Maintenance may have committed since, and so have taken the version that the correction was to be.
-    entries = SparkDeltaTable.forPath(spark, warehouse.session_corrections)
-    entries.delete(F.col(EVENTS_VERSION) >= min(newest, events.version() + 1))
+    # Maintenance may have committed since, and so have taken the version that the correction was to be. What is further
+    # ahead is of a table that is not there any more.
+    if newest is not None and newest <= events.version() + 1 and not is_correction(events, newest):
+        entries = SparkDeltaTable.forPath(spark, warehouse.session_corrections)
+        entries.delete(F.col(EVENTS_VERSION) == newest)

@@ -30,7 +30,7 @@ from sessions_dagster.core.days import days_between
 from sessions_dagster.core.quality import MAX_EXAMPLES
 
 _SESSION: Final = (USER, PRODUCT, SESSION_START)
-_COMPARED: Final = (SESSION_END, SESSION_ID, MINUTES, EVENTS, USER_ACTIONS, LAST_DATE, DATES)
+_COMPARED: Final = (SESSION_END, SESSION_ID, MINUTES, EVENTS, USER_ACTIONS, SESSION_DATE, LAST_DATE, DATES)
 _DAY: Final = "day"
 _TIMES: Final = "times"
 _PROBLEM: Final = "problem"
@@ -111,6 +111,7 @@ def _sessions_of(events: DataFrame, rules: SessionRules) -> DataFrame:
         (micros / 60_000_000).alias(MINUTES),
         F.count("*").alias(EVENTS),
         F.sum(is_action.cast("int")).alias(USER_ACTIONS),
+        F.to_date(F.max(SESSION_START)).alias(SESSION_DATE),
         F.to_date(F.max(SESSION_END)).alias(LAST_DATE),
         (days + 1).alias(DATES),
     )

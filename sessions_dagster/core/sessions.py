@@ -8,7 +8,6 @@ import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import date
-from functools import reduce
 from typing import Final
 
 from deltalake import DeltaTable
@@ -30,8 +29,8 @@ from sessions_dagster.core.contract import (
     USER_ACTIONS,
     SessionRules,
 )
-from sessions_dagster.core.correction import extent_of_sessions
-from sessions_dagster.core.days import ONE_DAY, spans
+from sessions_dagster.core.correction import extent_of_sessions, overlaps_dates
+from sessions_dagster.core.days import ONE_DAY
 from sessions_dagster.core.session_table import rules_of_table
 from sessions_dagster.core.sessionize import is_user_action, session_id
 from sessions_dagster.core.tables import ensure_table
@@ -72,13 +71,15 @@ def follow_events(spark: SparkSession, warehouse: Warehouse) -> SessionsReport:
         warehouse: Where the tables are; `sessionized_events` must be there.
 
     Raises:
-        RulesMismatchError: If `sessionized_events` was not created by this project.
+        TableNotFoundError: If there is no `sessionized_events` yet.
+        RulesMismatchError: If it was not created by this project.
     """
     began = time.monotonic()
     with warehouse.writing():
-        ensure_table(spark, warehouse.sessions, SESSIONS_SCHEMA, partition_by=SESSION_DATE, properties={})
-        events_table, table = DeltaTable(warehouse.sessionized_events), DeltaTable(warehouse.sessions)
+        events_table = DeltaTable(warehouse.sessionized_events)
         rules, events_version = rules_of_table(events_table), events_table.version()
+        ensure_table(spark, warehouse.sessions, SESSIONS_SCHEMA, partition_by=SESSION_DATE, properties={})
+        table = DeltaTable(warehouse.sessions)
         changed = _changed_dates(events_table, table)
         made = 0
         if changed:
@@ -140,14 +141,14 @@ def _events_over(events: DataFrame, days: Sequence[date], held: Collection[date]
     # Where its last user action is on the day before, a session lies over a day by its timeout alone.
     days_before = -(-rules.timeout // ONE_DAY)
     near = {day - back * ONE_DAY for day in days for back in range(days_before + 1)}
-    over_days = _lies_over(days, F.to_date(SESSION_START), F.to_date(SESSION_END))
+    over_days = overlaps_dates(days, F.to_date(SESSION_START), F.to_date(SESSION_END))
     (extent,) = extent_of_sessions(events.where(_is_on(near & {*held}) & over_days)).collect()
     return events.where(_is_on({*extent["dates"]} & {*held}) & over_days)
 
 
 def _replace(held: DataFrame, anew: DataFrame, days: Sequence[date], events_table: DeltaTable, table_uri: str) -> None:
     """Put sessions in the place of those that lie over some days."""
-    over_days = _lies_over(days, F.col(SESSION_DATE), F.col(LAST_DATE))
+    over_days = overlaps_dates(days, F.col(SESSION_DATE), F.col(LAST_DATE))
     begun = anew.select(SESSION_DATE).union(held.where(over_days).select(SESSION_DATE)).distinct().collect()
     rewritten = sorted({*days, *(row[SESSION_DATE] for row in begun)})
     # A date before the changed ones has sessions that do not reach them, too.
@@ -162,12 +163,6 @@ def _replace(held: DataFrame, anew: DataFrame, days: Sequence[date], events_tabl
         .option("userMetadata", following_metadata(events_table))
         .save(table_uri)
     )
-
-
-def _lies_over(days: Sequence[date], first: Column, last: Column) -> Column:
-    """Whether any of some days is among those from a first to a last date."""
-    stretches = [(first <= F.lit(end)) & (last >= F.lit(begin)) for begin, end in spans(days)]
-    return reduce(Column.__or__, stretches)
 
 
 def _is_on(days: Collection[date]) -> Column:

@@ -20,17 +20,20 @@ _SEED: Final = 1
 _IS_LARGE: Final = "is_large"
 
 
-def find_large_keys(rows: DataFrame) -> Sequence[Row]:
+def find_large_keys(rows: DataFrame, count: int) -> Sequence[Row]:
     """The keys with more than about `LARGE_KEY_ROWS` rows.
 
     A sample tells: it is a good deal quicker than to count, and a key near the limit is as well off either way.
 
     Args:
         rows: `user_id, product_code` (string), and any other columns.
+        count: About how many rows these are. Where they are no more than a key may have, none is looked at.
 
     Returns:
         Rows of `user_id, product_code`.
     """
+    if count <= LARGE_KEY_ROWS:
+        return ()
     sampled = rows.select(*SESSION_KEY).sample(_SAMPLE, _SEED).groupBy(*SESSION_KEY).count()
     return sampled.where(F.col("count") > LARGE_KEY_ROWS * _SAMPLE).select(*SESSION_KEY).collect()
 

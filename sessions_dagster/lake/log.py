@@ -127,7 +127,7 @@ def partitions_touched(table: DeltaTable, after_version: int) -> set[date | None
     touched: set[date | None] = set()
     for version in range(after_version + 1, table.version() + 1):
         try:
-            commit = read_text(f"{table.table_uri}/_delta_log/{version:020}.json")
+            commit = read_text(f"{table.table_uri.rstrip('/')}/_delta_log/{version:020}.json")
         except FileNotFoundError:
             return None
         touched |= _partitions_changed_by([json.loads(line) for line in commit.splitlines()])

@@ -116,8 +116,8 @@ def correction_told(report: ApplyReport) -> str:
 def day_metadata(summary: DaySummary, report: ApplyReport) -> Metadata:
     """What a partition of `sessionized_events` shows of its own event date.
 
-    Minutes are those of the sessions that start on it. Corrected rows are those that were there before the run and have
-    another session now, or are gone.
+    Minutes are those of the sessions that start on it. Corrected rows are those that were there before the run and were
+    written again, for another session or another batch that delivers them, or are gone.
     """
     updated, deleted = report.updated.get(summary.day, 0), report.deleted.get(summary.day, 0)
     return {

@@ -1,4 +1,4 @@
-"""The daily partitions that both assets share, and the window of batches a day of sessions is made from."""
+"""The daily partitions that the assets share, and the window of batches a day of sessions is made from."""
 
 import os
 from typing import Final

@@ -6,7 +6,6 @@ from typing import Any, Final, Literal, cast
 
 import dagster as dg
 from dagster_deltalake import DeltaTableResource, LocalConfig
-from dagster_deltalake.config import AzureConfig, GcsConfig, S3Config
 from dagster_pyspark import LazyPySparkResource
 from pydantic import Field, PrivateAttr
 from pyspark.sql import SparkSession
@@ -93,9 +92,6 @@ class LakeResource(dg.ConfigurableResource[Any]):
     )
     input_format: Literal["parquet", "csv", "json"] = Field(default="parquet", description="Format of the input files.")
     warehouse_root: str = Field(default=DEFAULT_WAREHOUSE_ROOT, description="Folder or URI that holds the tables.")
-    storage_options: AzureConfig | S3Config | LocalConfig | GcsConfig = Field(
-        default=LocalConfig(), discriminator="provider", description="How delta-rs reaches the warehouse."
-    )
 
     @property
     def input(self) -> InputRoot:
@@ -109,7 +105,8 @@ class LakeResource(dg.ConfigurableResource[Any]):
 
     def table(self, uri: str) -> DeltaTableResource:
         """A table of the warehouse as delta-rs sees it: facts from its log, without a JVM."""
-        return DeltaTableResource(url=uri, storage_options=self.storage_options)
+        # How to reach an object store is in the environment (AWS_...): delta-rs and pyarrow look there, too.
+        return DeltaTableResource(url=uri, storage_options=LocalConfig())
 
 
 class LandingResource(dg.ConfigurableResource[Any]):

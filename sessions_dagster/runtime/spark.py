@@ -113,6 +113,8 @@ def spark_conf(settings: SparkSettings) -> dict[str, str]:
         # No table is kept there, and every working directory would get an empty folder otherwise.
         conf["spark.sql.warehouse.dir"] = str(Path(tempfile.gettempdir(), "spark-warehouse"))
         conf["spark.sql.shuffle.partitions"] = str(default_shuffle_partitions(cores))
+        # Delta lists folders in as many tasks: with Spark's 10,000 a vacuum of an empty table takes minutes.
+        conf["spark.sql.sources.parallelPartitionDiscovery.parallelism"] = str(default_shuffle_partitions(cores))
         conf["spark.databricks.delta.snapshotPartitions"] = str(min(8, max(2, cores)))
     if settings.shuffle_partitions is not None:
         conf["spark.sql.shuffle.partitions"] = str(settings.shuffle_partitions)
