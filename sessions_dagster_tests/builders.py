@@ -1,11 +1,12 @@
 """A small real warehouse for tests: batches go in as Parquet files, tables come back as plain rows."""
 
 import os
+import shutil
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -73,6 +74,13 @@ class World:
         self.warehouse = Warehouse(str(folder / "warehouse"))
         self.landed: dict[date, Sequence[Event]] = {}
 
+    def copy_to(self, folder: Path) -> Self:
+        """The same world once more, in an empty folder: for tests that go on from where others do."""
+        shutil.copytree(Path(self.warehouse.root).parent, folder, dirs_exist_ok=True)
+        copy = type(self)(self.spark, folder)
+        copy.landed = dict(self.landed)
+        return copy
+
     def land(self, day: date, events: Sequence[Event], bot_limit: int | None = None) -> LandingReport:
         """A batch arrives, in place of the one that did before, and is landed."""
         write_batch(events, Path(self.input.batch_folder(day)))
@@ -96,7 +104,9 @@ class World:
         return [event for batch in self.landed.values() for event in batch]
 
     def table(self) -> list[SessionizedEvent]:
-        """The rows of `sessionized_events`."""
+        """The rows of `sessionized_events`; none where there is no such table."""
+        if not DeltaTable.is_deltatable(self.warehouse.sessionized_events):
+            return []
         rows = self.spark.read.format("delta").load(self.warehouse.sessionized_events)
         # As numbers: Python would read timestamps in the time zone of the machine.
         times = [F.unix_micros(name).alias(name) for name in (TIMESTAMP, SESSION_START, SESSION_END)]

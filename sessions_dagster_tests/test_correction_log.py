@@ -113,10 +113,10 @@ class Killed(BaseException):
     """The end of a process."""
 
 
-@pytest.fixture
-def killed_before_its_commit(spark: SparkSession, tmp_path: Path) -> World:
+@pytest.fixture(scope="module")
+def killed(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> World:
     """A run has died when its entries were written, and its correction was not."""
-    world = World(spark, tmp_path)
+    world = World(spark, tmp_path_factory.mktemp("killed"))
     apply(world, D20, [u("09:00"), u("12:00", "x")])
 
     def die(*_: object) -> None:
@@ -130,6 +130,11 @@ def killed_before_its_commit(spark: SparkSession, tmp_path: Path) -> World:
             world.materialize(D21)
     assert kinds(world) == ["extended"]
     return world
+
+
+@pytest.fixture
+def killed_before_its_commit(killed: World, tmp_path: Path) -> World:
+    return killed.copy_to(tmp_path)
 
 
 def test_entries_of_a_run_that_died_are_not_there_twice_after_the_next(killed_before_its_commit: World) -> None:

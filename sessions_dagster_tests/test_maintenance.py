@@ -77,14 +77,19 @@ class Kept(World):
         return orphan
 
 
-@pytest.fixture
-def world(spark: SparkSession, tmp_path: Path) -> Kept:
+@pytest.fixture(scope="module")
+def three_batches(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Kept:
     """Three batches; the last one corrects sessions of the first one's date."""
-    world = Kept(spark, tmp_path)
+    world = Kept(spark, tmp_path_factory.mktemp("three_batches"))
     world.apply(D18, _of_day(D18))
     world.apply(D19, _of_day(D19))
     world.apply(D20, [*_of_day(D20), _action(D18, 4), _action(D18, 34)])
     return world
+
+
+@pytest.fixture
+def world(three_batches: Kept, tmp_path: Path) -> Kept:
+    return three_batches.copy_to(tmp_path)
 
 
 def test_compaction_leaves_every_row_as_it_is(world: Kept) -> None:

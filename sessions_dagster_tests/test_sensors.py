@@ -29,8 +29,8 @@ from sessions_dagster.definitions import build_defs
 from sessions_dagster.lake.arrivals import SUCCESS_MARKER, Completeness, batch_content
 from sessions_dagster.lake.places import InputRoot
 from sessions_dagster.orchestration.arrival_plan import MAX_OPEN_RUNS, OLDER_DAYS_PER_TICK, Memory
-from sessions_dagster.orchestration.assets import raw_events, sessionized_events
-from sessions_dagster.orchestration.checks import SPECS
+from sessions_dagster.orchestration.assets import raw_events, sessionized_events, sessions
+from sessions_dagster.orchestration.checks import SESSIONS_SPEC, SPECS
 from sessions_dagster.orchestration.metadata import INPUT_FINGERPRINT
 from sessions_dagster.orchestration.partitions import daily_partitions
 from sessions_dagster.orchestration.resources import (
@@ -154,11 +154,11 @@ def test_a_new_folder_is_a_run_of_its_day(world: World) -> None:
     assert request.partition_key == str(DAY)
 
 
-def test_a_run_holds_both_assets_and_their_checks(world: World) -> None:
+def test_a_run_holds_all_assets_and_their_checks(world: World) -> None:
     deliver(world.root, DAY)
     (request,) = world.requests()
-    assert set(request.asset_selection or ()) == {raw_events.key, sessionized_events.key}
-    assert set(request.asset_check_keys or ()) == {spec.key for spec in SPECS}
+    assert set(request.asset_selection or ()) == {raw_events.key, sessionized_events.key, sessions.key}
+    assert set(request.asset_check_keys or ()) == {spec.key for spec in (*SPECS, SESSIONS_SPEC)}
 
 
 def test_neighbouring_days_are_one_run_of_a_range(world: World) -> None:
@@ -604,7 +604,7 @@ def test_a_run_of_a_range_has_all_its_partitions(of_daemon: Mapping[str, dg.Dags
 
 
 @pytest.mark.parametrize("name", ["range", str(DAY)])
-def test_a_run_has_both_assets_and_their_checks(of_daemon: Mapping[str, dg.DagsterRun], name: str) -> None:
+def test_a_run_has_all_assets_and_their_checks(of_daemon: Mapping[str, dg.DagsterRun], name: str) -> None:
     run = of_daemon[name]
-    assert run.asset_selection == {raw_events.key, sessionized_events.key}
-    assert run.asset_check_selection == {spec.key for spec in SPECS}
+    assert run.asset_selection == {raw_events.key, sessionized_events.key, sessions.key}
+    assert run.asset_check_selection == {spec.key for spec in (*SPECS, SESSIONS_SPEC)}
