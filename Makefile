@@ -1,7 +1,9 @@
-# make demo   a week of late batches, from an empty folder to corrected sessions, told step by step
-# make test   everything that CI runs
-# make dev    Dagster's UI on the data of the demo
-# make bench  how fast: every row of docs/performance.md, in some hours; a part of it: make bench ONLY=corrections-1m
+# make demo      a week of late batches, from an empty folder to corrected sessions, told step by step
+# make test      style, types and all tests but those of make test-ui
+# make test-ui   Dagster's UI used as a person uses it, in a Chromium that the machine must have
+# make dev       Dagster's UI on the data of the demo
+# make bench     how fast: every row of docs/performance.md, in some hours; a part of it: make bench ONLY=corrections-1m
+# make pictures  takes the pictures of the UI in docs/pictures again
 
 PYTHON ?= python3
 VENV := .venv
@@ -10,7 +12,7 @@ INSTALLED := $(VENV)/.installed
 
 INSTANCE := .dagster_home/dagster.yaml
 
-.PHONY: demo dev test bench format clean
+.PHONY: demo dev test test-ui bench pictures format clean
 .DEFAULT_GOAL := demo
 
 demo: $(INSTALLED) $(INSTANCE)
@@ -33,8 +35,15 @@ test: $(INSTALLED)
 	@echo "==> Tests (pytest, on a local Spark: some minutes)"
 	@$(BIN)/pytest
 
+test-ui: $(INSTALLED)
+	@echo "==> Tests in a browser (pytest, on a dagster dev of their own: some minutes)"
+	@$(BIN)/pytest sessions_dagster_tests/ui
+
 bench: $(INSTALLED)
 	@$(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY))
+
+pictures: $(INSTALLED)
+	@$(BIN)/python -m sessions_dagster_tests.ui.pictures
 
 format: $(INSTALLED)
 	@$(BIN)/ruff check --fix

@@ -1,0 +1,151 @@
+"""What a person does in the UI and looks at there, by the roles and texts that the pages have."""
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from playwright.sync_api import Locator, Page, expect
+
+from sessions_dagster.orchestration.assets import raw_events, sessionized_events, sessions
+from sessions_dagster.orchestration.sensors import SENSOR_NAME
+
+SESSIONIZED_EVENTS: Final = sessionized_events.key.to_user_string()
+ASSETS: Final = (raw_events.key.to_user_string(), SESSIONIZED_EVENTS, sessions.key.to_user_string())
+"""Those that are materialized."""
+
+TICK_SECONDS: Final = 120
+RUN_SECONDS: Final = 300
+BACKFILL_SECONDS: Final = 2 * RUN_SECONDS
+"""For how long a tick of the sensor, a run and a backfill are waited for: several times what they take."""
+
+_FINISHED: Final = re.compile("^(Success|Failure|Canceled)$")
+_CODE_LOCATION: Final = "sessions_dagster.definitions"
+
+
+@dataclass(frozen=True)
+class Ui:
+    """The UI in a browser.
+
+    Attributes:
+        url: Where it is.
+        page: The page that shows it.
+    """
+
+    url: str
+    page: Page
+
+    def open(self, path: str) -> None:
+        """Show another part of it."""
+        self.page.goto(f"{self.url}/{path}")
+
+
+def milliseconds(seconds: float) -> float:
+    """A time as Playwright takes it."""
+    return seconds * 1000
+
+
+def materialize_all(ui: Ui, partitions: str) -> None:
+    """Launch all assets from their graph.
+
+    Args:
+        ui: The UI to click in.
+        partitions: A key, or a range as the UI has it: `[first...last]`.
+    """
+    ui.open("asset-groups")
+    ui.page.get_by_role("button", name="Materialize all").click()
+    _launch(ui.page.get_by_role("dialog"), partitions)
+
+
+def materialize_events(ui: Ui, partitions: str) -> None:
+    """Launch `sessionized_events` alone from its asset page; see `materialize_all`."""
+    ui.open(f"assets/{SESSIONIZED_EVENTS}")
+    ui.page.get_by_role("button", name="Materialize…").click()
+    _launch(ui.page.get_by_role("dialog"), partitions)
+
+
+def open_launched(ui: Ui) -> None:
+    """Follow the link in the message that something is launched, to the page of the run or the backfill."""
+    ui.page.get_by_role("region", name="Notifications").get_by_role("link", name="View").click()
+    ui.page.wait_for_url(re.compile(r"/runs/"))
+
+
+def expect_finished(page: Page, status: str = "Success") -> None:
+    """Wait on the page of a run until it is finished, and see how."""
+    told = page.get_by_text(_FINISHED)
+    expect(told, f"the run is not finished after {RUN_SECONDS} s").to_be_visible(timeout=milliseconds(RUN_SECONDS))
+    expect(told, "the run ended otherwise").to_have_text(status)
+
+
+def expect_backfill_completed(ui: Ui) -> None:
+    """Wait on the page of a backfill until all assets are completed."""
+    completed = ui.page.get_by_text("100% completed")
+    expect(completed, f"the backfill is not completed after {BACKFILL_SECONDS} s").to_have_count(
+        len(ASSETS), timeout=milliseconds(BACKFILL_SECONDS)
+    )
+
+
+def show_partitions(ui: Ui, asset: str, partitions: str) -> None:
+    """Show the states of an asset's partitions."""
+    ui.open(f"assets/{asset}?view=partitions")
+    _select_partitions(ui.page, partitions)
+
+
+def show_check(ui: Ui, asset: str, check: str, partitions: str) -> None:
+    """Show the results of an asset's check for partitions."""
+    ui.open(f"assets/{asset}?view=checks&checkDetail={check}")
+    of_check = ui.page.get_by_role("tablist").filter(has=ui.page.get_by_role("tab", name="Execution history"))
+    of_check.get_by_role("tab", name="Partitions").click()
+    _select_partitions(ui.page, partitions)
+
+
+def open_partition(ui: Ui, partition: str) -> None:
+    """Show the details of one of the partitions that are shown."""
+    ui.page.get_by_title(partition, exact=True).click()
+
+
+def number_of(ui: Ui, state: str, count: int) -> Locator:
+    """Where it says that so many of the selected partitions are in a state."""
+    return ui.page.get_by_text(f"{state} ({count})", exact=True)
+
+
+def show_sensor(ui: Ui) -> None:
+    """Show the page of the sensor."""
+    ui.open(f"locations/{_CODE_LOCATION}/sensors/{SENSOR_NAME}")
+
+
+def switch_sensor(ui: Ui, *, on: bool) -> None:
+    """Turn the sensor on or off, on its page."""
+    running = ui.page.get_by_role("row", name="Running")
+    running.locator("label").click()
+    expect(running.get_by_role("checkbox"), "the sensor's switch does not stay").to_be_checked(checked=on)
+
+
+def ticks(ui: Ui, result: str) -> Locator:
+    """The ticks on the sensor's page with a result, the newest first."""
+    rows = ui.page.get_by_role("row")
+    return rows.filter(has=ui.page.get_by_role("button", name="View logs")).filter(has_text=result)
+
+
+def open_requested(ui: Ui, tick: Locator) -> Page:
+    """Follow the link of a tick to the page of the run that it asked for, which is a new one."""
+    with ui.page.expect_popup() as opened:
+        tick.get_by_role("link").click()
+    return opened.value
+
+
+def _launch(dialog: Locator, partitions: str) -> None:
+    selection = dialog.get_by_role("textbox")
+    expect(selection, "the dialog has no partitions to choose from").to_be_visible()
+    # Of many partitions the dialog has the newest ones only, and says so.
+    every = dialog.get_by_role("button", name="Show all partitions")
+    if every.is_visible():
+        every.click()
+    selection.fill(partitions)
+    selection.press("Enter")
+    dialog.get_by_role("button", name=re.compile("^Launch (1 run|backfill)$")).click()
+
+
+def _select_partitions(page: Page, partitions: str) -> None:
+    selection = page.get_by_role("textbox", name="ex: ")
+    selection.fill(partitions)
+    selection.press("Enter")

@@ -1,0 +1,155 @@
+"""A `dagster dev` of its own: what `make dev` starts, but on a free port and with everything in a folder of its own."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import date
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+from typing import Final
+
+from sessions_dagster.lake.places import Warehouse
+from sessions_dagster.orchestration.partitions import START_DATE_VARIABLE
+from sessions_dagster.orchestration.resources import (
+    INPUT_ROOT_VARIABLE,
+    SETTLE_SECONDS_VARIABLE,
+    WAREHOUSE_ROOT_VARIABLE,
+)
+from sessions_dagster.orchestration.writing import WAREHOUSE_POOL
+
+REPOSITORY: Final = Path(__file__).parents[2]
+
+SETTLE_SECONDS: Final = 2
+
+_INPUT: Final = Path("data", "input")
+_WAREHOUSE: Final = Path("data", "warehouse")
+"""Relative, as the pages show them and the pictures of the pages are published."""
+
+_START_SECONDS: Final = 120
+_STOP_SECONDS: Final = 20
+_LOG_LINES_TOLD: Final = 40
+
+
+@dataclass(frozen=True)
+class DagsterDev:
+    """A running `dagster dev`.
+
+    Attributes:
+        url: Where its UI is.
+        folder: The folder with everything it reads and writes.
+    """
+
+    url: str
+    folder: Path
+
+    @property
+    def input_root(self) -> Path:
+        """The folder that batches arrive in."""
+        return self.folder / _INPUT
+
+    @property
+    def warehouse(self) -> Warehouse:
+        """The tables."""
+        return Warehouse(str(self.folder / _WAREHOUSE))
+
+    @property
+    def log(self) -> Path:
+        """What it says, its runs included."""
+        return _log(self.folder)
+
+
+@contextmanager
+def dagster_dev(folder: Path, first_day: date) -> Iterator[DagsterDev]:
+    """Start `dagster dev`, and end it and its runs afterwards.
+
+    Args:
+        folder: An empty folder for everything it reads and writes.
+        first_day: The day of the first partition.
+
+    Yields:
+        It, ready to be used.
+
+    Raises:
+        RuntimeError: If it does not start.
+    """
+    home = folder / "home"
+    home.mkdir()
+    shutil.copy(REPOSITORY / "dagster.yaml", home)
+    (folder / _INPUT).mkdir(parents=True)
+    environment = os.environ | {
+        "DAGSTER_HOME": str(home),
+        START_DATE_VARIABLE: first_day.isoformat(),
+        INPUT_ROOT_VARIABLE: str(_INPUT),
+        WAREHOUSE_ROOT_VARIABLE: str(_WAREHOUSE),
+        SETTLE_SECONDS_VARIABLE: str(SETTLE_SECONDS),
+        # Every run starts a JVM for a few rows: compiling well costs more than it gains.
+        "JAVA_TOOL_OPTIONS": "-XX:TieredStopAtLevel=1",
+    }
+    dagster = [sys.executable, "-m", "dagster"]
+    limit = [*dagster, "instance", "concurrency", "set", WAREHOUSE_POOL, "1"]
+    subprocess.run(limit, cwd=folder, env=environment, check=True, capture_output=True)
+    port = _free_port()
+    workspace = str(REPOSITORY / "workspace.yaml")
+    command = [*dagster, "dev", "--workspace", workspace, "--host", "127.0.0.1", "--port", str(port)]
+    with _log(folder).open("wb") as log:
+        # A session of its own, so that at the end there is a group to end: a run outlives the server that started it.
+        server = subprocess.Popen(
+            command, cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+        )
+    try:
+        _wait_until_ready(server, port, folder)
+        yield DagsterDev(f"http://127.0.0.1:{port}", folder)
+    finally:
+        _stop(server)
+
+
+def log_tail(folder: Path) -> str:
+    """The last lines of what a `dagster dev` in this folder said."""
+    return "\n".join(_log(folder).read_text(errors="replace").splitlines()[-_LOG_LINES_TOLD:])
+
+
+def _log(folder: Path) -> Path:
+    return folder / "dagster-dev.log"
+
+
+def _free_port() -> int:
+    with socket.socket() as asked:
+        asked.bind(("127.0.0.1", 0))
+        port: int = asked.getsockname()[1]
+        return port
+
+
+def _wait_until_ready(server: subprocess.Popen[bytes], port: int, folder: Path) -> None:
+    deadline = time.monotonic() + _START_SECONDS
+    while not _answers(port):
+        if server.poll() is not None or time.monotonic() > deadline:
+            raise RuntimeError(f"dagster dev does not start:\n{log_tail(folder)}")
+        time.sleep(0.5)
+
+
+def _answers(port: int) -> bool:
+    # Not urllib, which would ask a proxy that the environment names.
+    connection = HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        connection.request("GET", "/server_info")
+        return connection.getresponse().status == 200
+    except (OSError, HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _stop(server: subprocess.Popen[bytes]) -> None:
+    server.send_signal(signal.SIGINT)
+    with suppress(subprocess.TimeoutExpired):
+        server.wait(_STOP_SECONDS)
+    with suppress(ProcessLookupError):
+        os.killpg(server.pid, signal.SIGKILL)
+    server.wait()

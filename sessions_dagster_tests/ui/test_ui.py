@@ -1,0 +1,127 @@
+"""What a person does with the project in Dagster's UI: materialize, look at checks, backfill, leave it to the sensor.
+
+Every test has days of its own, so none needs what another one does.
+"""
+
+import re
+from collections.abc import Iterator
+from datetime import date
+
+import dagster as dg
+import pyarrow as pa
+import pytest
+from deltalake import DeltaTable, QueryBuilder
+from playwright.sync_api import expect
+
+from sessions_dagster.demo import story
+from sessions_dagster.orchestration.checks import SESSIONS_SPEC, SPECS
+from sessions_dagster_tests.ui.clicks import (
+    ASSETS,
+    TICK_SECONDS,
+    Ui,
+    expect_backfill_completed,
+    expect_finished,
+    materialize_all,
+    milliseconds,
+    number_of,
+    open_launched,
+    open_partition,
+    open_requested,
+    show_check,
+    show_partitions,
+    show_sensor,
+    switch_sensor,
+    ticks,
+)
+from sessions_dagster_tests.ui.server import DagsterDev
+
+BACKFILLED = story.DAYS[1:6]
+GOOD_RESULT = re.compile(r"^(0 of \d+ (rows|sessions) offend|All batches of the window have landed)\.$")
+FIVE_DAYS = f"[{BACKFILLED[0]}...{BACKFILLED[-1]}]"
+
+
+def deliver(dagster: DagsterDev, day: date) -> None:
+    """Let a batch of the demo arrive."""
+    story.write_batch(dagster.input_root, day, story.batches()[day])
+
+
+def rows_of_batch(table_uri: str, day: date) -> int:
+    """Read by delta-rs: it needs no Spark beside that of the runs."""
+    query = f"SELECT count(*) AS rows FROM t WHERE batch_date = DATE '{day}'"
+    found = QueryBuilder().register("t", DeltaTable(table_uri)).execute(query).read_all()
+    rows: int = pa.table(found)["rows"][0].as_py()
+    return rows
+
+
+@pytest.fixture(scope="module")
+def monday(dagster: DagsterDev, ui: Ui) -> str:
+    """The partition of a day whose assets were materialized by clicking."""
+    deliver(dagster, story.MONDAY)
+    key = story.MONDAY.isoformat()
+    materialize_all(ui, key)
+    open_launched(ui)
+    expect_finished(ui.page)
+    return key
+
+
+@pytest.fixture(scope="module")
+def backfill(dagster: DagsterDev, ui: Ui) -> str:
+    """The address of a backfill of five days of all assets that was launched by clicking, and is completed."""
+    for day in BACKFILLED:
+        deliver(dagster, day)
+    materialize_all(ui, FIVE_DAYS)
+    open_launched(ui)
+    expect_backfill_completed(ui)
+    return ui.page.url
+
+
+@pytest.fixture
+def running_sensor(ui: Ui) -> Iterator[None]:
+    """The sensor, turned on by clicking; it is off before and after."""
+    show_sensor(ui)
+    switch_sensor(ui, on=True)
+    yield
+    show_sensor(ui)
+    switch_sensor(ui, on=False)
+
+
+@pytest.mark.parametrize("asset", ASSETS)
+def test_a_partition_materialized_by_clicking_is_green(ui: Ui, monday: str, asset: str) -> None:
+    show_partitions(ui, asset, monday)
+    expect(number_of(ui, "Materialized", 1)).to_be_visible()
+    open_partition(ui, monday)
+    expect(ui.page.get_by_text("Materialized", exact=True)).to_be_visible()
+
+
+@pytest.mark.parametrize("check", [*SPECS, SESSIONS_SPEC], ids=lambda check: check.name)
+def test_the_results_of_its_checks_are_shown(ui: Ui, monday: str, check: dg.AssetCheckSpec) -> None:
+    show_check(ui, check.asset_key.to_user_string(), check.name, monday)
+    expect(number_of(ui, "Passed", 1)).to_be_visible()
+    open_partition(ui, monday)
+    expect(ui.page.get_by_text("Passed", exact=True)).to_be_visible()
+    expect(ui.page.get_by_text(GOOD_RESULT)).to_be_visible()
+
+
+@pytest.mark.parametrize("asset", ASSETS)
+def test_after_a_backfill_all_its_partitions_are_green(ui: Ui, backfill: str, asset: str) -> None:
+    show_partitions(ui, asset, FIVE_DAYS)
+    expect(number_of(ui, "Materialized", len(BACKFILLED))).to_be_visible()
+
+
+def test_a_backfill_of_five_days_is_a_run_that_lands_and_a_run_that_applies(ui: Ui, backfill: str) -> None:
+    ui.page.goto(f"{backfill}?tab=runs")
+    # Not a single one: what is applied are also the five days after, which depend on batches that land.
+    expect(ui.page.get_by_role("link", name="View", exact=True)).to_have_count(2)
+
+
+def test_the_sensor_lands_a_folder_that_arrives(dagster: DagsterDev, ui: Ui, running_sensor: None) -> None:
+    deliver(dagster, story.SUNDAY)
+    tick = ticks(ui, "1 run requested")
+    expect(tick, "the sensor asks for no run").to_be_visible(timeout=milliseconds(TICK_SECONDS))
+    run = open_requested(ui, tick)
+    expect_finished(run)
+    run.close()
+
+    tables = (dagster.warehouse.raw_events, dagster.warehouse.rejected_events)
+    # An action of ada's comes six days late, and is rejected.
+    assert [rows_of_batch(uri, story.SUNDAY) for uri in tables] == [len(story.batches()[story.SUNDAY]) - 1, 1]
