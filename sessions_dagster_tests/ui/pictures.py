@@ -4,7 +4,6 @@ It shows the week of the demo, twice in a row and as if it ended two days ago: o
 partition bar would be empty.
 """
 
-import re
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -185,8 +184,7 @@ def _take_sensor_tick(studio: _Studio) -> None:
     expect(reason).to_be_visible()
     # It is a temporary one, and says nothing to a reader.
     page.evaluate(_LEAVE_OUT, f"{studio.dagster.folder}/")
-    when = dialog.get_by_text(re.compile(r"^\w+ \d+, \d+:\d\d:\d\d [AP]M$"))
-    _take(page, "sensor-tick", when, dialog.get_by_text("Status"), reason)
+    _take(page, "sensor-tick", dialog.get_by_text("Tick for"), reason, inside=dialog)
 
 
 def _take_failed_check(studio: _Studio) -> None:
@@ -208,16 +206,27 @@ def _expect_run(ui: Ui, number: int, status: str) -> None:
     run.close()
 
 
-def _take(page: Page, name: str, *shown: Locator) -> None:
-    """Take a picture of what is to be shown, and of nothing around it."""
+def _take(page: Page, name: str, *shown: Locator, inside: Locator | None = None) -> None:
+    """Take a picture of what is to be shown, with a margin that stays inside of something, or else of the page."""
     page.wait_for_timeout(milliseconds(_STILL_SECONDS))
-    boxes = [box for locator in shown for each in locator.all() if (box := each.bounding_box()) is not None]
-    left, top = (min(box[edge] for box in boxes) - _MARGIN for edge in ("x", "y"))
-    right = max(box["x"] + box["width"] for box in boxes) + _MARGIN
-    bottom = max(box["y"] + box["height"] for box in boxes) + _MARGIN
+    left, top, right, bottom = _edges(*shown)
+    first_x, first_y, last_x, last_y = _edges(inside or page.locator("body"))
+    x, y = max(left - _MARGIN, first_x), max(top - _MARGIN, first_y)
+    width, height = min(right + _MARGIN, last_x) - x, min(bottom + _MARGIN, last_y) - y
     path = PICTURES / f"{name}.png"
-    page.screenshot(path=path, clip={"x": left, "y": top, "width": right - left, "height": bottom - top})
+    page.screenshot(path=path, clip={"x": x, "y": y, "width": width, "height": height})
     print(path.relative_to(REPOSITORY))
+
+
+def _edges(*shown: Locator) -> tuple[float, float, float, float]:
+    """Left, top, right and bottom of all of it."""
+    boxes = [box for locator in shown for each in locator.all() if (box := each.bounding_box()) is not None]
+    return (
+        min(box["x"] for box in boxes),
+        min(box["y"] for box in boxes),
+        max(box["x"] + box["width"] for box in boxes),
+        max(box["y"] + box["height"] for box in boxes),
+    )
 
 
 def _moved(row: Delivery, by: timedelta) -> Delivery:
