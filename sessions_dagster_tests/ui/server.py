@@ -26,7 +26,7 @@ from sessions_dagster.orchestration.writing import WAREHOUSE_POOL
 
 REPOSITORY: Final = Path(__file__).parents[2]
 
-SETTLE_SECONDS: Final = 2
+SETTLE_SECONDS: Final = 1
 
 _INPUT: Final = Path("data", "input")
 _WAREHOUSE: Final = Path("data", "warehouse")
