@@ -5,6 +5,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Final
 
 import dagster as dg
+from pyspark.sql.types import StructType
 
 from sessions_dagster.core.apply import apply_batches
 from sessions_dagster.core.batch import BatchError
@@ -159,28 +160,33 @@ def sessions(context: dg.AssetExecutionContext, spark: SparkResource, lake: Lake
         context.add_asset_metadata({"dagster/row_count": rows.get(day, 0)}, partition_key=day.isoformat())
 
 
-rejected_events = dg.AssetSpec(
+def _written_beside(asset: dg.AssetsDefinition, name: str, schema: StructType, description: str) -> dg.AssetSpec:
+    """A table that the step of an asset writes as well: to be seen in the graph, not to be materialized."""
+    return dg.AssetSpec(
+        name,
+        deps=[asset],
+        description=f"{description} `{asset.key.to_user_string()}` writes it.",
+        metadata={"dagster/column_schema": column_schema(schema)},
+        group_name=GROUP,
+        owners=OWNERS,
+        tags=TAGS,
+        kinds={"spark", "deltalake"},
+    )
+
+
+rejected_events = _written_beside(
+    raw_events,
     "rejected_events",
-    deps=[raw_events],
-    description="The quarantine: every row that landing did not accept, as it was delivered and with the reason. "
-    "`raw_events` writes it.",
-    metadata={"dagster/column_schema": column_schema(REJECTED_EVENTS_SCHEMA)},
-    group_name=GROUP,
-    owners=OWNERS,
-    tags=TAGS,
-    kinds={"spark", "deltalake"},
+    REJECTED_EVENTS_SCHEMA,
+    "The quarantine: every row that landing did not accept, as it was delivered and with the reason.",
 )
 
-session_corrections = dg.AssetSpec(
+session_corrections = _written_beside(
+    sessionized_events,
     "session_corrections",
-    deps=[sessionized_events],
-    description="Why a session changed: every session that was written before and then extended, merged, split, "
-    "shrunk or removed, with the batches that did it. `sessionized_events` writes it.",
-    metadata={"dagster/column_schema": column_schema(SESSION_CORRECTIONS_SCHEMA)},
-    group_name=GROUP,
-    owners=OWNERS,
-    tags=TAGS,
-    kinds={"spark", "deltalake"},
+    SESSION_CORRECTIONS_SCHEMA,
+    "Why a session changed: every session that was written before and then extended, merged, split, shrunk or removed, "
+    "with the batches that did it.",
 )
 
 
