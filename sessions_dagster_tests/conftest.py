@@ -8,8 +8,7 @@ from pyspark.sql import SparkSession
 from sessions_dagster.runtime.spark import SparkSettings, spark_session
 
 _FOR_MANY_SMALL_QUERIES = {
-    # Compiling costs more than it gains: both Java's second compiler and the code that Spark generates.
-    "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1",
+    # Compiling the code that Spark generates costs more than it gains.
     "spark.sql.codegen.wholeStage": "false",
     "spark.sql.codegen.factoryMode": "NO_CODEGEN",
     "spark.sql.adaptive.enabled": "false",

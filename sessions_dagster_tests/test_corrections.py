@@ -203,7 +203,7 @@ def test_a_run_cuts_large_keys_and_ends_in_the_same_table(
     world = World(spark, tmp_path)
     midnight = datetime(2025, 9, 20)
     busy = [Event("busy", "a", "idea", midnight + count * timedelta(minutes=4)) for count in range(100)]
-    late = [Event("busy", "a", "idea", midnight + timedelta(hours=hours)) for hours in (1, 23)]
+    late = [event._replace(at=event.at + timedelta(minutes=minutes)) for event in busy for minutes in (1, 600)]
     cut: list[list[str]] = []
 
     def find(rows: DataFrame, count: int) -> Sequence[Row]:

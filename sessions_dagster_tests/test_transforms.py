@@ -38,15 +38,22 @@ from sessions_dagster.core.contract import (
 from sessions_dagster.core.correction import (
     CHANGE,
     Change,
+    Extent,
+    but_opened,
     delivered_facts,
+    extent_of_moved,
     extent_of_neighbourhoods,
-    extent_of_sessions,
+    extent_of_opened,
+    following_rows,
     held_facts,
+    moved_sessions,
     near_dates,
     neighbourhoods,
+    of_change,
+    opened_sessions,
     resolve,
-    rows_of_same_sessions,
-    touched_rows,
+    rows_of_sessions,
+    touched_facts,
     withdrawn_facts,
 )
 from sessions_dagster.core.sessionize import (
@@ -305,14 +312,14 @@ def keys_of(rows: DataFrame, share: float = 1.0) -> list[Row]:
 def test_keys_cut_into_pieces_have_the_sessions_of_the_oracle(spark: SparkSession, seed: int, share: float) -> None:
     events = {delivery.event for history in histories_from(seed) for delivery in history}
     rows = events_frame(spark, list(events))
-    pieces = with_reach(cut_into_pieces(rows, keys_of(rows, share), RULES))
+    pieces = cut_into_pieces(with_reach(rows), keys_of(rows, share))
     assigned = assign_sessions_in_pieces(pieces)
     check_assigned(assigned.where(F.coalesce(is_in_own_piece(), F.lit(True))), events)
 
 
 def test_a_session_over_many_pieces_is_one_session(spark: SparkSession) -> None:
     rows = events_frame(spark, MARATHON)
-    pieces = with_reach(cut_into_pieces(rows, keys_of(rows), RULES))
+    pieces = cut_into_pieces(with_reach(rows), keys_of(rows))
     found = collected(assign_sessions_in_pieces(pieces))
     bounds = {(row[SESSION_START], row[SESSION_END]) for row in found}
     assert bounds == {(MARATHON[0].at, MARATHON[-1].at + TIMEOUT)}
@@ -336,20 +343,25 @@ def resolved_facts(spark: SparkSession, story: Story, *, in_pieces: bool) -> Dat
     raw = raw_frame(spark, {day: story.now.get(day, ()) for day in story.days(Role.LANDED_AGAIN, Role.NEW)})
     delivered = delivered_facts(raw)
     withdrawn = withdrawn_facts(held, raw.where(F.col(BATCH_DATE).isin(again)), again).localCheckpoint()
-    probes = near_dates(delivered, sorted({event.at.date() for event in story.held}), RULES)
-    near = neighbourhoods(probes.unionByName(withdrawn), RULES).localCheckpoint()
-    is_near = F.col(EVENT_DATE).isin(only_row(extent_of_neighbourhoods(near))["dates"])
-    touched = touched_rows(held.where(is_near), near).localCheckpoint()
-    is_beyond = ~is_near & F.col(EVENT_DATE).isin(only_row(extent_of_sessions(touched))["dates"])
-    sessions = touched.select(USER, PRODUCT, SESSION_START).distinct()
-    beyond = rows_of_same_sessions(held.where(is_beyond), sessions)
-    facts = reduce(DataFrame.unionByName, [delivered, withdrawn, held_facts(touched), held_facts(beyond)])
-    return resolve(facts, RULES, keys_of(facts) if in_pieces else ()).localCheckpoint()
+    moving = delivered.unionByName(withdrawn)
+    near = neighbourhoods(near_dates(moving, sorted({event.at.date() for event in story.held}), RULES), RULES)
+    opened = opened_sessions(withdrawn, RULES).localCheckpoint()
+    touched = touched_facts(on_dates(held, near, extent_of_neighbourhoods()), near, RULES)
+    rows = rows_of_sessions(on_dates(held, opened, extent_of_opened()), opened)
+    facts = reduce(DataFrame.unionByName, [moving, but_opened(touched, opened), held_facts(rows)])
+    resolved = resolve(facts, RULES, keys_of(facts) if in_pieces else ()).localCheckpoint()
+    following = following_rows(
+        on_dates(held, resolved, extent_of_moved()),
+        moved_sessions(resolved),
+        of_change(resolved, Change.UPDATE, Change.REMOVE),
+    )
+    return resolved.where(F.col(EVENT).isNotNull()).unionByName(following).localCheckpoint()
 
 
-def only_row(aggregate: DataFrame) -> Row:
-    (row,) = aggregate.collect()
-    return row
+def on_dates(held: DataFrame, rows: DataFrame, extent: Extent) -> DataFrame:
+    """The held rows of those dates only that a run reads."""
+    (told,) = rows.agg(*extent).collect()
+    return held.where(F.col(EVENT_DATE).isin(told["dates"]))
 
 
 def check_correction(spark: SparkSession, story: Story, *, in_pieces: bool = False) -> None:

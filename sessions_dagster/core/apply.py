@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from functools import reduce
-from typing import Final
+from typing import Any, Final, Self
 
 from deltalake import DeltaTable
-from pyspark.sql import DataFrame, Row, SparkSession
+from pyspark.sql import Column, DataFrame, Observation, SparkSession
 from pyspark.sql import functions as F
 
 from sessions_dagster.core import commit, correction_log
@@ -28,18 +28,22 @@ from sessions_dagster.core.correction import (
     Change,
     SessionChange,
     as_table_rows,
+    but_opened,
     delivered_facts,
+    extent_of_moved,
     extent_of_neighbourhoods,
-    extent_of_sessions,
+    extent_of_opened,
+    following_rows,
     held_facts,
+    moved_sessions,
     near_dates,
     neighbourhoods,
     of_change,
+    opened_sessions,
     resolve,
-    rows_of_same_sessions,
+    rows_of_sessions,
     session_changes,
-    sessions_over,
-    touched_rows,
+    touched_facts,
     with_batches,
     withdrawn_facts,
 )
@@ -126,11 +130,25 @@ class _Held:
 
 
 @dataclass(frozen=True)
-class _Facts:
-    """What a correction follows from, and about how many rows these are."""
+class _Extent:
+    """How many stretches of time there are, and on which dates they lie."""
+
+    count: int
+    dates: tuple[date, ...]
+
+    @classmethod
+    def of(cls, told: Mapping[str, Any]) -> Self:
+        return cls(told["count"], tuple(told["dates"]))
+
+
+@dataclass(frozen=True)
+class _Resolved:
+    """The resolved facts: how many sessions begin there, how many rows are updated or removed, what sessions moved."""
 
     rows: DataFrame
-    count: int
+    begun: int
+    corrected: int
+    moved: _Extent
 
 
 @dataclass(frozen=True)
@@ -139,17 +157,6 @@ class _SessionCounts:
 
     by_change: Mapping[SessionChange, int] = field(default_factory=dict)
     continued: int = 0
-
-    @property
-    def corrected(self) -> int:
-        """Those whose bounds are other ones now, or that are gone."""
-        return sum(self.by_change.values()) - self.by_change.get(SessionChange.KEPT, 0)
-
-
-@dataclass(frozen=True)
-class _Summary:
-    rows: Mapping[Change, Mapping[date, int]]
-    sessions_begun: int
 
 
 def pending_batches(
@@ -207,70 +214,85 @@ def apply_batches(
         logger.info("applying %d of %d landed batches: %s", len(pending), len(present), _days(pending))
 
         held = _Held(spark, warehouse.sessionized_events, table.version(), tuple(event_dates(table)))
-        facts = _facts(held, warehouse, pending, rules)
-        resolved = _cut(resolve(facts.rows, rules, find_large_keys(facts.rows, facts.count)))
-        summary = _summarize(resolved)
+        resolved = _resolved(held, warehouse, pending, rules)
+        changes = _with_following(held, resolved)
+        rows = _count_rows(changes)
 
         _check_unchanged(table)
         if raw_table:
             _check_unchanged(raw_table)
-        session_counts = _log_corrections(held, warehouse, resolved, pending, rules)
-        committed = _commit(held, resolved, summary, _applied_after(applied, pending))
+        session_counts = _log_corrections(held, warehouse, resolved.rows, pending, rules)
+        committed = _commit(held, changes, rows, _applied_after(applied, pending))
         return ApplyReport(
             version=held.version + 1 if committed else held.version,
             committed=committed,
             applied=tuple(batch.day for batch in pending),
             present=present,
-            inserted=summary.rows.get(Change.INSERT, {}),
-            updated=summary.rows.get(Change.UPDATE, {}),
-            deleted=summary.rows.get(Change.REMOVE, {}),
-            sessions_new=summary.sessions_begun - session_counts.continued,
+            inserted=rows.get(Change.INSERT, {}),
+            updated=rows.get(Change.UPDATE, {}),
+            deleted=rows.get(Change.REMOVE, {}),
+            sessions_new=resolved.begun - session_counts.continued,
             session_changes=session_counts.by_change,
             seconds=time.monotonic() - began,
         )
 
 
-def _facts(held: _Held, warehouse: Warehouse, pending: Sequence[PendingBatch], rules: SessionRules) -> _Facts:
-    """All facts that the correction follows from: deliveries, withdrawals, and the held rows they touch."""
+def _resolved(held: _Held, warehouse: Warehouse, pending: Sequence[PendingBatch], rules: SessionRules) -> _Resolved:
+    """Everything that the correction follows from, with every session found."""
     days = [batch.day for batch in pending]
     count = landed_rows(DeltaTable(warehouse.raw_events), days)
     raw = held.spark.read.format("delta").load(warehouse.raw_events)
     delivered = delivered_facts(raw.where(F.col(BATCH_DATE).isin(*days)))
-    if not held.dates:
-        return _Facts(delivered, count)
     withdrawn = _withdrawn(held, raw, pending)
-    touched = _touched(held, [near_dates(delivered, held.dates, rules), *withdrawn], rules)
-    known = [each.rows for each in touched]
-    return _Facts(
-        reduce(DataFrame.unionByName, [delivered, *withdrawn, *known]), count + sum(each.count for each in touched)
+    moving = delivered if withdrawn is None else delivered.unionByName(withdrawn)
+    known = _known(held, near_dates(moving, held.dates, rules), withdrawn, rules) if held.dates else []
+    facts = reduce(DataFrame.unionByName, [moving, *known])
+    corrected = F.count_if(F.col(CHANGE).isin(Change.UPDATE.value, Change.REMOVE.value)).alias("corrected")
+    rows, told = _cut(
+        resolve(facts, rules, find_large_keys(moving, count)),
+        *extent_of_moved(),
+        F.count_if(BEGINS_SESSION).alias("begun"),
+        corrected,
     )
+    return _Resolved(rows, told["begun"], told["corrected"], _Extent.of(told))
 
 
-def _withdrawn(held: _Held, raw: DataFrame, pending: Sequence[PendingBatch]) -> list[DataFrame]:
-    """Facts of the events that batches landed again no longer bring; none where no batch can have brought any."""
-    days = [batch.day for batch in pending if batch.may_be_held]
-    if not days:
+def _withdrawn(held: _Held, raw: DataFrame, pending: Sequence[PendingBatch]) -> DataFrame | None:
+    """Facts of the events that batches landed again no longer bring; None where no batch can have brought any."""
+    batches = [batch for batch in pending if batch.may_be_held]
+    dates = [day for day in held.dates if any(_can_deliver(batch.day, day) for batch in batches)]
+    if not dates:
+        return None
+    days = [batch.day for batch in batches]
+    rows, _ = _cut(withdrawn_facts(held.rows(dates), raw.where(F.col(BATCH_DATE).isin(*days)), days))
+    return rows
+
+
+def _known(held: _Held, moving: DataFrame, withdrawn: DataFrame | None, rules: SessionRules) -> list[DataFrame]:
+    """Facts of what the table holds that may be touched by others."""
+    near, told = _cut(neighbourhoods(moving, rules), *extent_of_neighbourhoods())
+    extent = _Extent.of(told)
+    if not extent.count:
         return []
-    held_rows = held.rows([day for day in held.dates if any(_can_deliver(batch, day) for batch in days)])
-    return [_cut(withdrawn_facts(held_rows, raw.where(F.col(BATCH_DATE).isin(*days)), days))]
+    touched = touched_facts(held.rows(extent.dates), _hinted(near, extent.count), rules)
+    if withdrawn is None:
+        return [touched]
+    opened, told = _cut(opened_sessions(withdrawn, rules), *extent_of_opened())
+    extent = _Extent.of(told)
+    if not extent.count:
+        return [touched]
+    rows = rows_of_sessions(held.rows(extent.dates), _hinted(opened, extent.count))
+    return [but_opened(touched, _hinted(opened, extent.count)), held_facts(rows)]
 
 
-def _touched(held: _Held, moving: Sequence[DataFrame], rules: SessionRules) -> list[_Facts]:
-    """Facts of the held rows that may be touched by others: whole sessions, wherever they reach."""
-    near = _cut(neighbourhoods(reduce(DataFrame.unionByName, moving), rules))
-    near_extent = _only_row(extent_of_neighbourhoods(near))
-    if not near_extent["spans"]:
-        return []
-    touched = _cut(touched_rows(held.rows(near_extent["dates"]), _hinted(near, near_extent["spans"])))
-    extent = _only_row(extent_of_sessions(touched))
-    facts = [_Facts(held_facts(touched), extent["rows"])]
-    beyond = {*extent["dates"]} & {*held.dates} - {*near_extent["dates"]}
-    if beyond:
-        sessions = sessions_over(touched, sorted(beyond))
-        elsewhere = rows_of_same_sessions(held.rows(sorted(beyond)), _hinted(sessions, extent["rows"]))
-        # They are not counted: mostly there are few.
-        facts.append(_Facts(held_facts(elsewhere), 0))
-    return facts
+def _with_following(held: _Held, resolved: _Resolved) -> DataFrame:
+    """What is resolved, and the rows that follow the sessions that moved."""
+    if not resolved.moved.count:
+        return resolved.rows
+    moved = _hinted(moved_sessions(resolved.rows), resolved.moved.count)
+    corrected = _hinted(of_change(resolved.rows, Change.UPDATE, Change.REMOVE), resolved.corrected)
+    following, _ = _cut(following_rows(held.rows(resolved.moved.dates), moved, corrected))
+    return resolved.rows.unionByName(following)
 
 
 def _log_corrections(
@@ -279,25 +301,31 @@ def _log_corrections(
     """Keep what becomes of sessions written before, ahead of the commit that does it; and count it."""
     if not held.dates:
         return _SessionCounts()
-    changes = _cut(session_changes(resolved, rules))
-    counts = _count_sessions(changes)
-    if counts.corrected:
+    changes, told = _cut(session_changes(resolved, rules), *_session_counts())
+    by_change = {change: told[change.value] for change in SessionChange if told[change.value]}
+    if by_change.keys() - {SessionChange.KEPT}:
         corrected = changes.where(F.col(KIND) != SessionChange.KEPT.value)
         entries = with_batches(corrected, resolved, rules, [batch.day for batch in pending])
         correction_log.write_ahead(warehouse, entries, held.version + 1)
-    return counts
+    return _SessionCounts(by_change, told["continued"])
+
+
+def _session_counts() -> list[Column]:
+    by_change = [
+        F.count_if((F.col(KIND) == change.value) & F.col(IS_FIRST_OF_OLD)).alias(change.value)
+        for change in SessionChange
+    ]
+    return [*by_change, F.count_if(IS_FIRST_OF_NEW).alias("continued")]
 
 
 def _commit(
     held: _Held,
     resolved: DataFrame,
-    summary: _Summary,
+    counts: Mapping[Change, Mapping[date, int]],
     metadata: str,
 ) -> bool:
     """Write the correction; False if there is nothing to write."""
-    inserted, updated, removed = (
-        summary.rows.get(change, {}) for change in (Change.INSERT, Change.UPDATE, Change.REMOVE)
-    )
+    inserted, updated, removed = (counts.get(change, {}) for change in (Change.INSERT, Change.UPDATE, Change.REMOVE))
     if not (inserted or updated or removed):
         return False
     rows = as_table_rows(of_change(resolved, Change.INSERT, Change.UPDATE))
@@ -327,26 +355,12 @@ def _check_unchanged(table: DeltaTable) -> None:
         )
 
 
-def _summarize(resolved: DataFrame) -> _Summary:
-    """Count what is resolved, in one pass."""
-    counted = (
-        resolved.groupBy(CHANGE, F.to_date(TIMESTAMP).alias(EVENT_DATE))
-        .agg(
-            F.count("*").alias("rows"),
-            F.count_if(BEGINS_SESSION).alias("begun"),
-        )
-        .collect()
-    )
+def _count_rows(resolved: DataFrame) -> dict[Change, dict[date, int]]:
+    counted = resolved.groupBy(CHANGE, F.to_date(TIMESTAMP).alias(EVENT_DATE)).agg(F.count("*").alias("rows"))
     rows: dict[Change, dict[date, int]] = {}
-    for row in counted:
+    for row in counted.collect():
         rows.setdefault(Change(row[CHANGE]), {})[row[EVENT_DATE]] = row["rows"]
-    return _Summary(rows, sum(row["begun"] for row in counted))
-
-
-def _count_sessions(changes: DataFrame) -> _SessionCounts:
-    counted = changes.groupBy(KIND)
-    rows = counted.agg(F.count_if(IS_FIRST_OF_OLD).alias("old"), F.count_if(IS_FIRST_OF_NEW).alias("new")).collect()
-    return _SessionCounts({SessionChange(row[KIND]): row["old"] for row in rows}, sum(row["new"] for row in rows))
+    return rows
 
 
 def _can_deliver(batch_day: date, event_date: date) -> bool:
@@ -358,15 +372,14 @@ def _hinted(rows: DataFrame, joined_rows: int) -> DataFrame:
     return F.broadcast(rows) if joined_rows <= BROADCAST_ROWS else rows
 
 
-def _only_row(aggregate: DataFrame) -> Row:
-    (row,) = aggregate.collect()
-    return row
-
-
-def _cut(rows: DataFrame) -> DataFrame:
-    # Computed once and cut from what it was computed of: it is read several times, also by Delta's own commands, and
-    # a cache would be thrown away, and computed again, as soon as Delta commits to the table that it was read from.
-    return rows.localCheckpoint(eager=True)
+def _cut(rows: DataFrame, *measures: Column) -> tuple[DataFrame, Mapping[str, Any]]:
+    """Compute rows once, and some aggregates of them on the way."""
+    # Cut from what they were computed of: they are read several times, also by Delta's own commands, and a cache would
+    # be thrown away, and computed again, as soon as Delta commits to the table that it was read from.
+    if not measures:
+        return rows.localCheckpoint(eager=True), {}
+    told = Observation()
+    return rows.observe(told, *measures).localCheckpoint(eager=True), told.get
 
 
 def _days(batches: Sequence[PendingBatch]) -> str:

@@ -12,6 +12,7 @@ from pyspark.sql import functions as F
 from sessions_dagster.core.contract import EVENT_DATE, EVENT_IDENTITY, SESSIONIZED_EVENTS_SCHEMA
 
 _COMMIT_METADATA: Final = "spark.databricks.delta.commitInfo.userMetadata"
+_COPY_SOURCE: Final = "spark.databricks.delta.insertReplaceOnOrUsing.materializeSource"
 _IS_REMOVED: Final = "is_removed"
 
 
@@ -23,7 +24,7 @@ def append(table_uri: str, rows: DataFrame, metadata: str) -> None:
         rows: Complete table rows.
         metadata: User metadata of the commit.
     """
-    with _commit_metadata(rows.sparkSession, metadata):
+    with _setting(rows.sparkSession, _COMMIT_METADATA, metadata):
         rows.write.format("delta").mode("append").save(table_uri)
 
 
@@ -35,11 +36,12 @@ def upsert(table_uri: str, rows: DataFrame, replaced_dates: Sequence[date], meta
 
     Args:
         table_uri: `sessionized_events`.
-        rows: Complete table rows, one per event.
+        rows: Complete table rows, one per event, from a checkpoint: they are computed more than once.
         replaced_dates: The event dates of all rows that replace one.
         metadata: User metadata of the commit.
     """
-    with _commit_metadata(rows.sparkSession, metadata):
+    # Delta would make a copy of the rows first, as it cannot know that they are the same each time.
+    with _setting(rows.sparkSession, _COPY_SOURCE, "none"), _setting(rows.sparkSession, _COMMIT_METADATA, metadata):
         (
             rows.alias("new")
             .write.format("delta")
@@ -73,7 +75,7 @@ def upsert_and_remove(
         .whenMatchedUpdate(set=values)
         .whenNotMatchedInsert(f"NOT new.{_IS_REMOVED}", values=values)
     )
-    with _commit_metadata(spark, metadata):
+    with _setting(spark, _COMMIT_METADATA, metadata):
         merge.execute()
 
 
@@ -85,10 +87,10 @@ def _same_event(held: str, new: str, dates: Sequence[date]) -> str:
 
 
 @contextmanager
-def _commit_metadata(spark: SparkSession, metadata: str) -> Iterator[None]:
-    # A session setting because MERGE takes no options; it must not stick, or other commits would say it too.
-    spark.conf.set(_COMMIT_METADATA, metadata)
+def _setting(spark: SparkSession, name: str, value: str) -> Iterator[None]:
+    # Of the session because MERGE takes no options; it must not stick, or other commits would have it too.
+    spark.conf.set(name, value)
     try:
         yield
     finally:
-        spark.conf.unset(_COMMIT_METADATA)
+        spark.conf.unset(name)

@@ -2,10 +2,15 @@
 
 "Held" is what the table holds now, "delivered" what the batches being applied bring, "withdrawn" what a batch that
 landed again brings no longer. Everything that matters enters one pass as *facts*: delivered and withdrawn events, and
-all held events of every session that one of them can touch.
+what the table holds around them.
+
+A held session that loses no user action can only grow, so its bounds say all of it, in one fact without an event: a
+*known session*. Its rows follow it (`following_rows`) when it has other bounds afterwards. One that loses a user action
+is *opened*: all its events are facts, as it may fall apart.
 
 Facts: `user_id, product_code, timestamp, event_id`, `given`, `taken`, `held` (byte), `old_start_ts`,
-`old_end_ts` (timestamp): the session of a held row in the table, NULL outside sessions.
+`old_end_ts` (timestamp): the session of a held row in the table, NULL outside sessions. A known session has its start
+as its `timestamp`, and NULL as `event_id`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,6 +31,8 @@ from sessions_dagster.core.contract import (
     EVENT_IDENTITY,
     KIND,
     LATENESS_DAYS,
+    NEW_END,
+    NEW_START,
     OLD_END,
     OLD_START,
     PRODUCT,
@@ -62,18 +69,28 @@ IS_FIRST_OF_NEW = "is_first_of_new"
 CHANGE = "change"
 """What is to be done about a row: see `Change`."""
 
+Extent = tuple[Column, Column]
+"""Two aggregates of stretches of time: `count` (long), and `dates` (array of date), those they lie on."""
+
 _FROM = "near_from"
 _UNTIL = "near_until"
-_SPAN = "span"
+_SLOT = "slot"
+_INSTANTS = "instants"
+_IS_COVERED = "is_covered"
+_IS_KNOWN = "is_known"
 
 
 class Change(StrEnum):
-    """What a resolved fact means for the table."""
+    """What a resolved fact means for the table.
+
+    `MOVE` is of a known session: its rows follow it.
+    """
 
     INSERT = "insert"
     UPDATE = "update"
     REMOVE = "remove"
     KEEP = "keep"
+    MOVE = "move"
 
 
 class SessionChange(StrEnum):
@@ -130,38 +147,126 @@ def near_dates(facts: DataFrame, held_dates: Sequence[date], rules: SessionRules
 
 
 def neighbourhoods(facts: DataFrame, rules: SessionRules) -> DataFrame:
-    """Where held sessions may be touched by facts: the spans of time within the timeout of one, joined where they meet.
+    """Where held sessions may be touched by facts: the time within the timeout of one, by slots of twice the timeout.
+
+    In a slot it is one span from the earliest to the latest fact, though in a longer pause between facts nothing is
+    touched: what is looked at for no reason stays as it is.
 
     Returns:
-        `user_id, product_code`, `near_from`, `near_until` (timestamp, both inclusive); the spans of a key are disjoint.
+        `user_id, product_code`, `slot` (long), `near_from`, `near_until` (timestamp, both inclusive), `instants` (array
+        of timestamp: those of the facts in the slot itself); one row per key and slot.
     """
     at, reach = F.col(TIMESTAMP), F.lit(rules.timeout)
-    in_time = Window.partitionBy(*SESSION_KEY).orderBy(TIMESTAMP)
-    begins = F.coalesce(at - reach > F.lag(TIMESTAMP).over(in_time) + reach, F.lit(True))
-    spans = facts.select(*SESSION_KEY, TIMESTAMP).withColumn("begins_span", begins)
-    counted = spans.withColumn(_SPAN, F.count_if("begins_span").over(in_time))
-    bounds = counted.groupBy(*SESSION_KEY, _SPAN).agg(
-        (F.min(TIMESTAMP) - reach).alias(_FROM), (F.max(TIMESTAMP) + reach).alias(_UNTIL)
+    reached = F.sequence(_slot(at - reach, rules), _slot(at + reach, rules))
+    near = facts.select(*SESSION_KEY, TIMESTAMP, F.explode(reached).alias(_SLOT))
+    return near.groupBy(*SESSION_KEY, _SLOT).agg(
+        (F.min(TIMESTAMP) - reach).alias(_FROM),
+        (F.max(TIMESTAMP) + reach).alias(_UNTIL),
+        F.collect_set(F.when(_slot(at, rules) == F.col(_SLOT), at)).alias(_INSTANTS),
     )
-    return bounds.drop(_SPAN)
 
 
-def extent_of_neighbourhoods(neighbourhoods: DataFrame) -> DataFrame:
-    """One row: how many `spans` there are (long), and the `dates` (array of date) they lie on."""
-    return neighbourhoods.agg(F.count("*").alias("spans"), _all_days(F.col(_FROM), F.col(_UNTIL)).alias("dates"))
+def extent_of_neighbourhoods() -> Extent:
+    """Of `neighbourhoods`."""
+    return _extent(F.col(_FROM), F.col(_UNTIL))
 
 
-def touched_rows(held: DataFrame, neighbourhoods: DataFrame) -> DataFrame:
-    """The held rows of sessions that overlap a neighbourhood, and the rows in no session inside of one.
+def opened_sessions(withdrawn: DataFrame, rules: SessionRules) -> DataFrame:
+    """The held sessions that lose a user action.
 
-    A session that an event at `t` touches has a user action within the timeout of `t`, before or after. So a row of
-    each touched session lies on the dates of the neighbourhoods, and each of its rows there says how far it reaches.
+    Returns:
+        `user_id, product_code`, `old_start_ts, old_end_ts` (timestamp), one row per session.
     """
-    first, last = F.coalesce(SESSION_START, TIMESTAMP), F.coalesce(SESSION_END, TIMESTAMP)
-    span = neighbourhoods.alias("near")
-    same_key = [held[name] == neighbourhoods[name] for name in SESSION_KEY]
-    overlaps = (first <= F.col(_UNTIL)) & (last >= F.col(_FROM))
-    return held.join(span, reduce(Column.__and__, same_key, overlaps), "left_semi")
+    actions = withdrawn.where(is_user_action(rules) & F.col(OLD_START).isNotNull())
+    return actions.select(*SESSION_KEY, OLD_START, OLD_END).distinct()
+
+
+def extent_of_opened() -> Extent:
+    """Of `opened_sessions`."""
+    return _extent(F.col(OLD_START), F.col(OLD_END))
+
+
+def rows_of_sessions(held: DataFrame, sessions: DataFrame) -> DataFrame:
+    """The held rows of some sessions (`user_id, product_code, old_start_ts`)."""
+    return held.join(_other(sessions), _is_of_other_session(SESSION_START), "left_semi")
+
+
+def touched_facts(held: DataFrame, neighbourhoods: DataFrame, rules: SessionRules) -> DataFrame:
+    """Facts of what the table holds in neighbourhoods: the sessions there, and the events not covered by those.
+
+    An event is a fact of its own where it is in no session, where it is at the end of its session, which it leaves
+    if another one starts there, and where a fact has its instant, as that may be the same event.
+
+    A session that an event at `t` touches has a user action within the timeout of `t`, before or after. So a user
+    action of each touched session lies in a neighbourhood, and says how far the session reaches.
+
+    Args:
+        held: Rows of `sessionized_events` on all dates of the neighbourhoods.
+        neighbourhoods: As `neighbourhoods` gives them.
+        rules: The session rules.
+    """
+    in_slot = (_slot(F.col(TIMESTAMP), rules) == F.col(_SLOT)) & F.col(TIMESTAMP).between(F.col(_FROM), F.col(_UNTIL))
+    is_covered = (
+        F.col(SESSION_START).isNotNull()
+        & (F.col(TIMESTAMP) != F.col(SESSION_END))
+        & ~F.array_contains(_INSTANTS, F.col(TIMESTAMP))
+    )
+    near = held.join(_other(neighbourhoods), _is_of_other_key() & in_slot).withColumn(_IS_COVERED, is_covered)
+    # What becomes no fact goes first: it is most of what is near. A row that is a fact brings its session along.
+    as_row = ~F.col(_IS_COVERED)
+    as_session = F.col(SESSION_START).isNotNull() & (as_row | is_user_action(rules))
+    kinds = F.array_compact(F.array(F.when(as_row, F.lit(False)), F.when(as_session, F.lit(True))))
+    told = near.where(as_row | as_session).withColumn(_IS_KNOWN, F.explode(kinds))
+    of_row = [F.when(~F.col(_IS_KNOWN), F.col(name)).alias(name) for name in (EVENT, DELIVERED_BY)]
+    at = F.when(F.col(_IS_KNOWN), F.col(SESSION_START)).otherwise(F.col(TIMESTAMP)).alias(TIMESTAMP)
+    return held_facts(told.select(USER, PRODUCT, at, *of_row, SESSION_START, SESSION_END).distinct())
+
+
+def but_opened(facts: DataFrame, opened: DataFrame) -> DataFrame:
+    """The facts without the known sessions among those that are opened."""
+    is_opened = F.col(EVENT).isNull() & _is_of_other_session(OLD_START)
+    return facts.join(_other(opened), is_opened, "left_anti")
+
+
+def moved_sessions(resolved: DataFrame) -> DataFrame:
+    """The known sessions among resolved facts that have other bounds now.
+
+    Returns:
+        `user_id, product_code`, `old_start_ts, old_end_ts, new_start_ts, new_end_ts` (timestamp), one row per session.
+    """
+    new_bounds = F.col(SESSION_START).alias(NEW_START), F.col(SESSION_END).alias(NEW_END)
+    return of_change(resolved, Change.MOVE).select(*SESSION_KEY, OLD_START, OLD_END, *new_bounds)
+
+
+def extent_of_moved() -> Extent:
+    """Of `moved_sessions`, among all resolved facts."""
+    is_moved = F.col(CHANGE) == Change.MOVE.value
+    return _extent(F.when(is_moved, F.col(OLD_START)), F.when(is_moved, F.col(OLD_END)))
+
+
+def following_rows(held: DataFrame, moved: DataFrame, resolved: DataFrame) -> DataFrame:
+    """The held rows that get other bounds because their session did, but for those that are resolved themselves.
+
+    Args:
+        held: Rows of `sessionized_events` on all dates of these sessions.
+        moved: The sessions, as `moved_sessions` gives them.
+        resolved: The resolved facts that are to be updated or removed.
+
+    Returns:
+        Resolved facts that are to be updated.
+    """
+    members = held.join(_other(moved), _is_of_other_session(SESSION_START)).select(
+        *EVENT_IDENTITY,
+        DELIVERED_BY,
+        F.col(DELIVERED_BY).alias(HELD),
+        F.col(NEW_START).alias(SESSION_START),
+        F.col(NEW_END).alias(SESSION_END),
+        F.col(SESSION_START).alias(OLD_START),
+        F.col(SESSION_END).alias(OLD_END),
+        F.lit(False).alias(BEGINS_SESSION),
+        F.lit(Change.UPDATE.value).alias(CHANGE),
+    )
+    return members.join(resolved, [*EVENT_IDENTITY], "left_anti").select(*_RESOLVED)
 
 
 def extent_of_sessions(rows: DataFrame) -> DataFrame:
@@ -169,21 +274,10 @@ def extent_of_sessions(rows: DataFrame) -> DataFrame:
     return rows.agg(F.count("*").alias("rows"), _all_days(F.col(SESSION_START), F.col(SESSION_END)).alias("dates"))
 
 
-def sessions_over(rows: DataFrame, dates: Sequence[date]) -> DataFrame:
-    """The sessions (`user_id, product_code, session_start_ts`) of some held rows that lie over any of some dates."""
-    first, last = F.to_date(SESSION_START), F.to_date(SESSION_END)
-    return rows.where(overlaps_dates(dates, first, last)).select(*SESSION_KEY, SESSION_START).distinct()
-
-
 def overlaps_dates(dates: Sequence[date], first: Column, last: Column) -> Column:
     """Whether any of some dates is among those from a first to a last one (both date)."""
     stretches = [(first <= F.lit(end)) & (last >= F.lit(begin)) for begin, end in spans(dates)]
     return reduce(Column.__or__, stretches, F.lit(False))
-
-
-def rows_of_same_sessions(held: DataFrame, sessions: DataFrame) -> DataFrame:
-    """The held rows of some sessions."""
-    return held.join(sessions, [*SESSION_KEY, SESSION_START], "left_semi")
 
 
 def resolve(facts: DataFrame, rules: SessionRules, large_keys: Sequence[Row] = ()) -> DataFrame:
@@ -195,26 +289,17 @@ def resolve(facts: DataFrame, rules: SessionRules, large_keys: Sequence[Row] = (
         large_keys: Rows of `user_id, product_code`: the keys that one task should not have all of.
 
     Returns:
-        One row per event: `user_id, event_id, product_code, timestamp`, `delivered_by`, `held` (byte),
+        One row per event or known session: `user_id, event_id, product_code, timestamp`, `delivered_by`, `held` (byte),
         `session_start_ts, session_end_ts, old_start_ts, old_end_ts` (timestamp), `begins_session` (boolean), `change`
         (string, see `Change`).
     """
     if large_keys:
-        pieces = _combined(cut_into_pieces(facts, large_keys, rules), rules, [*SESSION_KEY, PIECE])
-        placed = assign_sessions_in_pieces(pieces).where(F.coalesce(is_in_own_piece(), F.lit(True)))
+        in_pieces = cut_into_pieces(facts.withColumn(REACH, _reach(rules)), large_keys)
+        combined = _combined(in_pieces, rules, [*SESSION_KEY, PIECE])
+        placed = assign_sessions_in_pieces(combined).where(F.coalesce(is_in_own_piece(), F.lit(True)))
     else:
         placed = assign_sessions(_combined(facts, rules, SESSION_KEY))
-    return placed.withColumn(CHANGE, _change()).select(
-        *EVENT_IDENTITY,
-        DELIVERED_BY,
-        HELD,
-        SESSION_START,
-        SESSION_END,
-        OLD_START,
-        OLD_END,
-        BEGINS_SESSION,
-        CHANGE,
-    )
+    return placed.withColumn(CHANGE, _change()).select(*_RESOLVED)
 
 
 def of_change(resolved: DataFrame, *changes: Change) -> DataFrame:
@@ -230,10 +315,12 @@ def session_changes(resolved: DataFrame, rules: SessionRules) -> DataFrame:
         `session_start_ts, session_end_ts` (timestamp; NULL when the session is gone), `kind` (string, see
         `SessionChange`), `is_first_of_old`, `is_first_of_new` (boolean: true on one row of each old, each new session).
     """
-    # Only user actions say where a session went: an IDE event at its very end may move to another one on its own.
+    # Known sessions and user actions say where one went: an IDE event at its very end may move on by itself.
     is_left = F.col(CHANGE) != Change.REMOVE.value
     pairs = (
-        resolved.where(is_user_action(rules) & F.col(OLD_START).isNotNull())
+        resolved.where((F.col(EVENT).isNull() | is_user_action(rules)) & F.col(OLD_START).isNotNull())
+        # One shuffle serves all that follows.
+        .repartition(*SESSION_KEY)
         .select(
             *SESSION_KEY,
             OLD_START,
@@ -310,15 +397,21 @@ def _combined(facts: DataFrame, rules: SessionRules, partition: Sequence[str]) -
     none = F.lit(0).cast("tinyint")
     kept_bits = F.coalesce(HELD, none).bitwiseAND(F.bitwise_not(F.coalesce(TAKEN, none)))
     bits = kept_bits.bitwiseOR(F.coalesce(GIVEN, none)).cast("tinyint")
-    delivered = combined.withColumn(DELIVERED_BY, bits)
-    counts_as_action = is_user_action(rules) & (F.col(DELIVERED_BY) != 0)
-    return delivered.withColumn(REACH, F.when(counts_as_action, F.col(TIMESTAMP) + F.lit(rules.timeout)))
+    is_there = F.col(EVENT).isNull() | (F.col(DELIVERED_BY) != 0)
+    return combined.withColumn(DELIVERED_BY, bits).withColumn(REACH, F.when(is_there, _reach(rules)))
+
+
+def _reach(rules: SessionRules) -> Column:
+    """Where the interval of a fact ends: of a known session, or of an event if it is there."""
+    after_action = F.when(is_user_action(rules), F.col(TIMESTAMP) + F.lit(rules.timeout))
+    return F.when(F.col(EVENT).isNull(), F.col(OLD_END)).otherwise(after_action)
 
 
 def _change() -> Column:
     moved = ~(F.col(SESSION_START).eqNullSafe(F.col(OLD_START)) & F.col(SESSION_END).eqNullSafe(F.col(OLD_END)))
     return (
-        F.when(F.col(HELD).isNull(), Change.INSERT.value)
+        F.when(F.col(EVENT).isNull(), F.when(moved, Change.MOVE.value).otherwise(Change.KEEP.value))
+        .when(F.col(HELD).isNull(), Change.INSERT.value)
         .when(F.col(DELIVERED_BY) == 0, Change.REMOVE.value)
         .when(moved | (F.col(DELIVERED_BY) != F.col(HELD)), Change.UPDATE.value)
         .otherwise(Change.KEEP.value)
@@ -344,10 +437,43 @@ def _is_delivered_by(batch_date: Column) -> Column:
     return days_after.between(0, LATENESS_DAYS) & (F.col(DELIVERED_BY).cast("int").bitwiseAND(bit) != 0)
 
 
+def _slot(at: Column, rules: SessionRules) -> Column:
+    return F.floor(F.unix_micros(at) / F.lit(2 * rules.timeout_us))
+
+
+def _other(rows: DataFrame) -> DataFrame:
+    """The other side of a join, with names that its condition can tell from those of the first."""
+    return rows.withColumnsRenamed({name: f"other_{name}" for name in (*SESSION_KEY, OLD_START, OLD_END)})
+
+
+def _is_of_other_key() -> Column:
+    return reduce(Column.__and__, [F.col(name) == F.col(f"other_{name}") for name in SESSION_KEY])
+
+
+def _is_of_other_session(start: str) -> Column:
+    return _is_of_other_key() & (F.col(start) == F.col(f"other_{OLD_START}"))
+
+
+def _extent(first: Column, last: Column) -> Extent:
+    return F.count(first).alias("count"), _all_days(first, last).alias("dates")
+
+
 def _all_days(first: Column, last: Column) -> Column:
     """The distinct dates from one timestamp to another, of all rows of an aggregate."""
     return F.array_distinct(F.flatten(F.collect_set(F.sequence(F.to_date(first), F.to_date(last)))))
 
+
+_RESOLVED: Final = (
+    *EVENT_IDENTITY,
+    DELIVERED_BY,
+    HELD,
+    SESSION_START,
+    SESSION_END,
+    OLD_START,
+    OLD_END,
+    BEGINS_SESSION,
+    CHANGE,
+)
 
 _HELD_COLUMNS: Final[Mapping[str, Column | str]] = {HELD: DELIVERED_BY, OLD_START: SESSION_START, OLD_END: SESSION_END}
 _FACT_TYPES: Final = {

@@ -9,8 +9,8 @@ from typing import Final
 from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 
-from sessions_dagster.core.contract import SESSION_KEY, TIMESTAMP, SessionRules
-from sessions_dagster.core.sessionize import PIECE, is_user_action, piece_of
+from sessions_dagster.core.contract import SESSION_KEY, TIMESTAMP
+from sessions_dagster.core.sessionize import PIECE, REACH, piece_of
 
 LARGE_KEY_ROWS: Final = 250_000
 """A key with more rows than this is cut. A task takes so many in about a second."""
@@ -38,21 +38,18 @@ def find_large_keys(rows: DataFrame, count: int) -> Sequence[Row]:
     return sampled.where(F.col("count") > LARGE_KEY_ROWS * _SAMPLE).select(*SESSION_KEY).collect()
 
 
-def cut_into_pieces(events: DataFrame, large_keys: Sequence[Row], rules: SessionRules) -> DataFrame:
+def cut_into_pieces(rows: DataFrame, large_keys: Sequence[Row]) -> DataFrame:
     """Cut some keys into pieces, as `assign_sessions_in_pieces` takes them.
 
     Args:
-        events: `user_id, product_code, event_id` (string), `timestamp` (timestamp), and any other columns.
+        rows: `user_id`, `product_code` (string), `timestamp`, `reach` (timestamp), and any other columns.
         large_keys: Rows of `user_id, product_code`.
-        rules: The session rules.
 
     Returns:
-        The events with `piece` (timestamp) added. A user action of these keys is also in later pieces if its timeout
-        reaches into them.
+        The rows with `piece` (timestamp) added. An interval of these keys is also in later pieces that it reaches into.
     """
-    keys = events.sparkSession.createDataFrame(large_keys, events.select(*SESSION_KEY).schema)
-    marked = events.join(F.broadcast(keys.withColumn(_IS_LARGE, F.lit(True))), [*SESSION_KEY], "left")
-    at = F.col(TIMESTAMP)
-    reach = F.when(is_user_action(rules), at + F.lit(rules.timeout)).otherwise(at)
-    pieces = F.sequence(piece_of(at), piece_of(reach), F.expr("INTERVAL 1 HOUR"))
+    keys = rows.sparkSession.createDataFrame(large_keys, rows.select(*SESSION_KEY).schema)
+    marked = rows.join(F.broadcast(keys.withColumn(_IS_LARGE, F.lit(True))), [*SESSION_KEY], "left")
+    first, last = piece_of(F.col(TIMESTAMP)), piece_of(F.coalesce(REACH, TIMESTAMP))
+    pieces = F.sequence(first, last, F.expr("INTERVAL 1 HOUR"))
     return marked.withColumn(PIECE, F.explode_outer(F.when(F.col(_IS_LARGE), pieces))).drop(_IS_LARGE)

@@ -77,6 +77,11 @@ def default_shuffle_partitions(cores: int) -> int:
     return max(2, 2 * cores)
 
 
+def default_scan_partitions(cores: int) -> int:
+    """Four tasks a core, unless files are so large that there are more, or too small to cut."""
+    return 4 * cores
+
+
 def delta_coordinate() -> str:
     """The Maven coordinate of Delta's JAR for the installed pyspark and delta-spark, as delta-spark derives it."""
     builder = configure_spark_with_delta_pip(SparkSession.Builder())
@@ -113,6 +118,8 @@ def spark_conf(settings: SparkSettings) -> dict[str, str]:
         # No table is kept there, and every working directory would get an empty folder otherwise.
         conf["spark.sql.warehouse.dir"] = str(Path(tempfile.gettempdir(), "spark-warehouse"))
         conf["spark.sql.shuffle.partitions"] = str(default_shuffle_partitions(cores))
+        # Files and their rows differ: with one task a core, all others wait for the slowest.
+        conf["spark.sql.files.minPartitionNum"] = str(default_scan_partitions(cores))
         # Delta lists folders in as many tasks: with Spark's 10,000 a vacuum of an empty table takes minutes.
         conf["spark.sql.sources.parallelPartitionDiscovery.parallelism"] = str(default_shuffle_partitions(cores))
         conf["spark.databricks.delta.snapshotPartitions"] = str(min(8, max(2, cores)))
