@@ -11,6 +11,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 INSTANCE := .dagster_home/dagster.yaml
+BESIDE := $(VENV)/tests-beside.log
 
 .PHONY: demo dev test test-ui bench pictures format clean
 .DEFAULT_GOAL := demo
@@ -30,10 +31,12 @@ test: $(INSTALLED)
 	@echo "==> Style (ruff)"
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
-	@echo "==> Types (mypy)"
-	@$(BIN)/mypy
-	@echo "==> Tests (pytest, on a local Spark: some minutes)"
-	@$(BIN)/pytest
+	@echo "==> Tests on a local Spark (pytest: some minutes); beside them types (mypy) and all other tests, told of below"
+	@{ $(BIN)/mypy && $(BIN)/pytest -m "not spark"; } >$(BESIDE) 2>&1 & beside=$$!; \
+	$(BIN)/pytest -m spark; on_spark=$$?; \
+	wait $$beside; others=$$?; \
+	echo "==> Types and all other tests"; cat $(BESIDE); \
+	[ $$on_spark -eq 0 ] && [ $$others -eq 0 ]
 
 test-ui: $(INSTALLED)
 	@echo "==> Tests in a browser (pytest, on a dagster dev of their own: some minutes)"

@@ -1,6 +1,11 @@
 """The graph as Dagster runs it: keys and ranges, the window, metadata per partition, errors that leave tables alone."""
 
 import logging
+import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -23,6 +28,7 @@ from sessions_dagster_tests.builders import World, write_batch
 from sessions_dagster_tests.oracle import Event, sessionize
 
 DAYS = ("2025-09-18", "2025-09-19", "2025-09-20")
+PATIENCE_SECONDS = 300
 BAD_DAY = date(2025, 9, 19)
 RAW, SESSIONS = dg.AssetKey("raw_events"), dg.AssetKey("sessionized_events")
 
@@ -56,14 +62,16 @@ class Graph:
         return build_defs(lake=lake, session_rules=SessionRulesResource(**rules))
 
     def run(self, first: str, last: str, **rules: Any) -> dg.ExecuteInProcessResult:
-        """A run of both assets for a key, or a range."""
+        """A run of `raw_events` and `sessionized_events` for a key, or a range."""
         key: dict[str, Any] = (
             {"partition_key": first}
             if first == last
             else {"tags": {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last}}
         )
         job = self.defs(**rules).resolve_implicit_global_asset_job_def()
-        return job.execute_in_process(instance=self.instance, raise_on_error=False, **key)
+        return job.execute_in_process(
+            instance=self.instance, raise_on_error=False, asset_selection=[RAW, SESSIONS], **key
+        )
 
     def metadata(self, asset: dg.AssetKey, day: str) -> Mapping[str, Any]:
         """The newest metadata of a partition."""
@@ -131,6 +139,39 @@ def test_a_late_batch_shows_what_it_corrected(by_key: Graph) -> None:
 
 def test_the_tables_facts_come_from_its_log(by_key: Graph) -> None:
     assert by_key.metadata(SESSIONS, DAYS[-1])["table_version"] == 3
+
+
+def test_what_landing_and_correcting_write_beside_is_told_of_its_own_table(by_key: Graph) -> None:
+    assert by_key.instance.get_materialized_partitions(dg.AssetKey("rejected_events")) == set(DAYS)
+    corrected = by_key.instance.get_latest_materialization_event(dg.AssetKey("session_corrections"))
+    assert corrected is not None
+    assert corrected.asset_materialization is not None
+    assert corrected.asset_materialization.metadata["extended"].value == 2
+
+
+def test_a_range_that_is_killed_half_way_ends_right_when_it_is_run_again(spark: SparkSession, tmp_path: Path) -> None:
+    graph = Graph(spark, tmp_path)
+    names = {"SESSIONS_INPUT_ROOT": graph.world.input.root, "SESSIONS_WAREHOUSE_ROOT": graph.world.warehouse.root}
+    selected = ["--select", "raw_events,sessionized_events", "--partition-range", f"{DAYS[0]}...{DAYS[-1]}"]
+    killed = subprocess.Popen(
+        [sys.executable, "-m", "dagster", "asset", "materialize", "-m", "sessions_dagster.definitions", *selected],
+        env={**os.environ, **names, "SESSIONS_SPARK_MASTER": "local[1]", "DAGSTER_HOME": ""},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    second_landing = Path(graph.world.warehouse.raw_events, "_delta_log", f"{2:020}.json")
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not second_landing.exists():
+        assert killed.poll() is None, "it ended without a second landing"
+        assert time.monotonic() < deadline, "no second landing in sight"
+        time.sleep(0.01)
+    os.killpg(killed.pid, signal.SIGKILL)
+    killed.wait()
+
+    assert graph.run(DAYS[0], DAYS[-1]).success
+    assert set(graph.world.table()) == _ada()
+    assert len(graph.world.table()) == len(_ada())
 
 
 def test_a_missing_batch_fails_and_leaves_the_tables_as_they_were(by_key: Graph) -> None:

@@ -46,7 +46,7 @@ class Materialize:
 Step = Land | Materialize
 
 _days = st.sampled_from(BATCH_DAYS)
-_landings = st.builds(Land, st.lists(_days, min_size=1, max_size=4, unique=True).map(tuple), st.integers(0, 2**32 - 1))
+_landings = st.builds(Land, st.lists(_days, min_size=1, max_size=2, unique=True).map(tuple), st.integers(0, 2**32 - 1))
 _materializations = st.tuples(_days, st.integers(0, 4)).map(
     lambda chosen: Materialize(chosen[0], min(chosen[0] + timedelta(days=chosen[1]), BATCH_DAYS[-1]))
 )

@@ -105,6 +105,11 @@ class ApplyReport:
     seconds: float = 0.0
 
     @property
+    def sessions_corrected(self) -> int:
+        """Sessions written before whose bounds are other ones now, or that are gone."""
+        return sum(self.session_changes.values()) - self.session_changes.get(SessionChange.KEPT, 0)
+
+    @property
     def dates_touched(self) -> tuple[date, ...]:
         """The event dates with any row inserted, updated or deleted, in order."""
         return tuple(sorted({*self.inserted, *self.updated, *self.deleted}))

@@ -26,12 +26,14 @@ from sessions_dagster.orchestration.metadata import (
     column_schema,
     correction_metadata,
     correction_told,
+    corrections_metadata,
     day_metadata,
     following_metadata,
     following_told,
     landing_metadata,
     landing_told,
     refusal_metadata,
+    rejected_metadata,
     table_metadata,
 )
 from sessions_dagster.orchestration.partitions import daily_partitions, five_day_window
@@ -91,6 +93,8 @@ def raw_events(
             continue
         context.log.info("landed batch %s (%d of %d): %s", day, number, len(days), landing_told(report))
         landed[day] = landing_metadata(report, fingerprint)
+        rejected = rejected_metadata(report)
+        context.log_event(dg.AssetMaterialization("rejected_events", partition=day.isoformat(), metadata=rejected))
     if refused:
         # By hand: of a step that fails Dagster takes no partition for materialized.
         for day, metadata in landed.items():
@@ -126,6 +130,8 @@ def sessionized_events(
     window = _days(context.asset_partition_keys_for_input("raw_events"))
     report = apply_batches(spark.spark_session, lake.warehouse, window, session_rules.rules)
     context.log.info(correction_told(report))
+    if report.sessions_corrected:
+        context.log_event(dg.AssetMaterialization("session_corrections", metadata=corrections_metadata(report)))
     context.add_asset_metadata(
         correction_metadata(report) | table_metadata(lake.table(lake.warehouse.sessionized_events))
     )
@@ -160,10 +166,17 @@ def sessions(context: dg.AssetExecutionContext, spark: SparkResource, lake: Lake
         context.add_asset_metadata({"dagster/row_count": rows.get(day, 0)}, partition_key=day.isoformat())
 
 
-def _written_beside(asset: dg.AssetsDefinition, name: str, schema: StructType, description: str) -> dg.AssetSpec:
-    """A table that the step of an asset writes as well: to be seen in the graph, not to be materialized."""
+def _written_beside(
+    asset: dg.AssetsDefinition,
+    name: str,
+    schema: StructType,
+    description: str,
+    partitions_def: dg.PartitionsDefinition[str] | None = None,
+) -> dg.AssetSpec:
+    """A table that the step of an asset writes as well: to be seen in the graph, not to be materialized by itself."""
     return dg.AssetSpec(
         name,
+        partitions_def=partitions_def,
         deps=[asset],
         description=f"{description} `{asset.key.to_user_string()}` writes it.",
         metadata={"dagster/column_schema": column_schema(schema)},
@@ -179,6 +192,7 @@ rejected_events = _written_beside(
     "rejected_events",
     REJECTED_EVENTS_SCHEMA,
     "The quarantine: every row that landing did not accept, as it was delivered and with the reason.",
+    daily_partitions,
 )
 
 session_corrections = _written_beside(

@@ -74,6 +74,15 @@ def landing_metadata(report: LandingReport, input_fingerprint: str | None) -> Me
     }
 
 
+def rejected_metadata(report: LandingReport) -> Metadata:
+    """What a partition of `rejected_events` shows: what landing one batch did not accept."""
+    return {
+        "dagster/row_count": sum(report.rejected.values()),
+        **{reason.value: report.rejected.get(reason, 0) for reason in RejectReason},
+        "delta_version": report.rejected_events_version,
+    }
+
+
 def landing_told(report: LandingReport) -> str:
     """What the log says of the landing of one batch."""
     return f"{report.accepted:,} rows, {sum(report.rejected.values()):,} rejected, {report.seconds:.1f} s"
@@ -100,6 +109,12 @@ def correction_metadata(report: ApplyReport) -> Metadata:
         "dates_touched": _days(report.dates_touched),
         "seconds": round(report.seconds, 2),
     }
+
+
+def corrections_metadata(report: ApplyReport) -> Metadata:
+    """What `session_corrections` shows of a run that added to it: how many sessions written before became what."""
+    changes = {kind.value: count for kind, count in report.session_changes.items() if kind is not SessionChange.KEPT}
+    return {**changes, "sessionized_events_version": report.version, "batches_applied": _days(report.applied)}
 
 
 def correction_told(report: ApplyReport) -> str:

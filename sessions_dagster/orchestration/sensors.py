@@ -139,9 +139,10 @@ def evaluate(
     for plan in plans[:free_runs]:
         memory.ask(plan)
     memory.trim()
-    found = f"{len(plans)} runs to ask for" if plans else "Nothing new"
+    asked = tell_days(day for plan in plans[:free_runs] for day in plan.days)
     looked = f"{len(contents)} of {len(folders.days)} batch folders in {root.root} looked into"
-    return Tick(plans[:free_runs], memory.to_cursor(), tell({found: [looked]} | told))
+    found = {"Asked for": [*asked, looked]} if plans else {"Nothing new": [looked]}
+    return Tick(plans[:free_runs], memory.to_cursor(), tell(found | told))
 
 
 def _remember(cursor: str | None, log: logging.Logger) -> Memory:
