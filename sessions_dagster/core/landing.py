@@ -45,6 +45,7 @@ _BYTES_WORTH_A_FILE: Final = 1024 * 1024
 
 _ACCEPTED: Final = "accepted"
 _LATE: Final = "late"
+_REJECTED: Final = "rejected"
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ def land_batch(
         rows = classify(read_batch(spark, files, input_format), day)
         if bot_limit is not None:
             rows = reject_users(rows, find_bots(rows, bot_limit))
-        counts = Observation()
+        counts, reasons = Observation(), Observation()
         with warehouse.writing():
             _ensure_tables(spark, warehouse)
             raw_version = replace_slice(
@@ -121,13 +122,12 @@ def land_batch(
                     _files_for(size, _BYTES_WORTH_A_FILE, spark)
                 ),
             )
-            rejected = _rejected_in(counts)
-            rejected_rows = sum(rejected.values())
+            rejected_rows = counts.get[_REJECTED]
             rejected_version = replace_slice(
                 warehouse.rejected_events,
                 day,
                 # Gathered from all tasks of the read: there are few of them, and they need few files.
-                _slice(rejected_events(rows), day, landed_at).repartition(
+                _slice(rejected_events(rows.observe(reasons, *_by_reason())), day, landed_at).repartition(
                     _files_for(rejected_rows, _ROWS_WORTH_A_FILE, spark)
                 ),
                 row_count=rejected_rows,
@@ -138,7 +138,7 @@ def land_batch(
         bytes=size,
         accepted=counts.get[_ACCEPTED],
         late=counts.get[_LATE],
-        rejected=rejected,
+        rejected=_rejected_in(reasons) if rejected_rows else {},
         raw_events_version=raw_version,
         rejected_events_version=rejected_version,
         seconds=time.monotonic() - began,
@@ -249,12 +249,17 @@ def _tallies(day: date) -> list[Column]:
     return [
         F.count_if(is_accepted).alias(_ACCEPTED),
         F.count_if(is_accepted & (F.col(EVENT_DATE) < F.lit(day))).alias(_LATE),
-        *[F.count_if(F.col(REASON) == reason.value).alias(reason.value) for reason in RejectReason],
+        F.count(REASON).alias(_REJECTED),
     ]
 
 
-def _rejected_in(counts: Observation) -> dict[RejectReason, int]:
-    return {reason: counts.get[reason.value] for reason in RejectReason if counts.get[reason.value]}
+def _by_reason() -> list[Column]:
+    """What is counted while the rejected ones are: for all rows of a good batch it would cost more than it tells."""
+    return [F.count_if(F.col(REASON) == reason.value).alias(reason.value) for reason in RejectReason]
+
+
+def _rejected_in(reasons: Observation) -> dict[RejectReason, int]:
+    return {reason: reasons.get[reason.value] for reason in RejectReason if reasons.get[reason.value]}
 
 
 def _files_for(amount: int, worth_a_file: int, spark: SparkSession) -> int:
