@@ -1,11 +1,6 @@
 """The graph as Dagster runs it: keys and ranges, the window, metadata per partition, errors that leave tables alone."""
 
 import logging
-import os
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -28,7 +23,6 @@ from sessions_dagster_tests.builders import World, write_batch
 from sessions_dagster_tests.oracle import Event, sessionize
 
 DAYS = ("2025-09-18", "2025-09-19", "2025-09-20")
-PATIENCE_SECONDS = 300
 BAD_DAY = date(2025, 9, 19)
 RAW, SESSIONS = dg.AssetKey("raw_events"), dg.AssetKey("sessionized_events")
 
@@ -147,31 +141,6 @@ def test_what_landing_and_correcting_write_beside_is_told_of_its_own_table(by_ke
     assert corrected is not None
     assert corrected.asset_materialization is not None
     assert corrected.asset_materialization.metadata["extended"].value == 2
-
-
-def test_a_range_that_is_killed_half_way_ends_right_when_it_is_run_again(spark: SparkSession, tmp_path: Path) -> None:
-    graph = Graph(spark, tmp_path)
-    names = {"SESSIONS_INPUT_ROOT": graph.world.input.root, "SESSIONS_WAREHOUSE_ROOT": graph.world.warehouse.root}
-    selected = ["--select", "raw_events,sessionized_events", "--partition-range", f"{DAYS[0]}...{DAYS[-1]}"]
-    killed = subprocess.Popen(
-        [sys.executable, "-m", "dagster", "asset", "materialize", "-m", "sessions_dagster.definitions", *selected],
-        env={**os.environ, **names, "SESSIONS_SPARK_MASTER": "local[1]", "DAGSTER_HOME": ""},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    second_landing = Path(graph.world.warehouse.raw_events, "_delta_log", f"{2:020}.json")
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not second_landing.exists():
-        assert killed.poll() is None, "it ended without a second landing"
-        assert time.monotonic() < deadline, "no second landing in sight"
-        time.sleep(0.01)
-    os.killpg(killed.pid, signal.SIGKILL)
-    killed.wait()
-
-    assert graph.run(DAYS[0], DAYS[-1]).success
-    assert set(graph.world.table()) == _ada()
-    assert len(graph.world.table()) == len(_ada())
 
 
 def test_a_missing_batch_fails_and_leaves_the_tables_as_they_were(by_key: Graph) -> None:
