@@ -53,7 +53,7 @@ format: $(INSTALLED)
 	@$(BIN)/ruff format
 
 clean:
-	rm -rf $(VENV) .dagster_home data/demo data/bench
+	rm -rf $(VENV) .dagster_home .tmp_dagster_home_* data/demo data/bench
 
 $(INSTALLED): setup.cfg pyproject.toml constraints.txt
 	@$(PYTHON) -c "import sys; sys.version_info >= (3, 11) or sys.exit('Python 3.11 or newer is needed, but %s is %d.%d. Name another one: make PYTHON=python3.12' % ((sys.executable,) + sys.version_info[:2]))"

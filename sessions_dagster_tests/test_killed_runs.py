@@ -67,8 +67,9 @@ def test_a_range_that_is_killed_half_way_ends_right_when_it_is_run_again(tmp_pat
         "SESSIONS_INPUT_ROOT": str(tmp_path / "input"),
         "SESSIONS_WAREHOUSE_ROOT": str(tmp_path / "warehouse"),
         "SESSIONS_SPARK_MASTER": "local[1]",
-        "DAGSTER_HOME": "",
+        "DAGSTER_HOME": str(tmp_path / "home"),
     }
+    (tmp_path / "home").mkdir()
     second_landing = tmp_path / "warehouse" / "raw_events" / "_delta_log" / f"{2:020}.json"
     kill_when_there(start_range(settings), second_landing)
 
