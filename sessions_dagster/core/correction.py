@@ -194,8 +194,8 @@ def rows_of_sessions(held: DataFrame, sessions: DataFrame) -> DataFrame:
 def touched_facts(held: DataFrame, neighbourhoods: DataFrame, rules: SessionRules) -> DataFrame:
     """Facts of what the table holds in neighbourhoods: the sessions there, and the events not covered by those.
 
-    An event is a fact of its own where it is in no session, where it is at the end of its session, which it leaves
-    if another one starts there, and where a fact has its instant, as that may be the same event.
+    An event is a fact of its own where it is in no session, and where a fact has its instant: that may be the same
+    event, or start a session where the one that the event was in ends.
 
     A session that an event at `t` touches has a user action within the timeout of `t`, before or after. So a user
     action of each touched session lies in a neighbourhood, and says how far the session reaches.
@@ -206,15 +206,10 @@ def touched_facts(held: DataFrame, neighbourhoods: DataFrame, rules: SessionRule
         rules: The session rules.
     """
     in_slot = (_slot(F.col(TIMESTAMP), rules) == F.col(_SLOT)) & F.col(TIMESTAMP).between(F.col(_FROM), F.col(_UNTIL))
-    is_covered = (
-        F.col(SESSION_START).isNotNull()
-        & (F.col(TIMESTAMP) != F.col(SESSION_END))
-        & ~F.array_contains(_INSTANTS, F.col(TIMESTAMP))
-    )
+    is_covered = F.col(SESSION_START).isNotNull() & ~F.array_contains(_INSTANTS, F.col(TIMESTAMP))
     near = held.join(_other(neighbourhoods), _is_of_other_key() & in_slot).withColumn(_IS_COVERED, is_covered)
-    # What becomes no fact goes first: it is most of what is near. A row that is a fact brings its session along.
-    as_row = ~F.col(_IS_COVERED)
-    as_session = F.col(SESSION_START).isNotNull() & (as_row | is_user_action(rules))
+    # What becomes no fact goes first: it is most of what is near.
+    as_row, as_session = ~F.col(_IS_COVERED), is_user_action(rules)
     kinds = F.array_compact(F.array(F.when(as_row, F.lit(False)), F.when(as_session, F.lit(True))))
     told = near.where(as_row | as_session).withColumn(_IS_KNOWN, F.explode(kinds))
     of_row = [F.when(~F.col(_IS_KNOWN), F.col(name)).alias(name) for name in (EVENT, DELIVERED_BY)]
