@@ -162,7 +162,6 @@ def classify(delivered: DataFrame, day: date) -> DataFrame:
         RejectReason.EMPTY_USER_ID: _is_empty(USER),
         RejectReason.EMPTY_EVENT_ID: _is_empty(EVENT),
         RejectReason.EMPTY_PRODUCT_CODE: _is_empty(PRODUCT),
-        # The text only where it counts: from a timestamp of another type it has to be made.
         RejectReason.MISSING_TIMESTAMP: F.col(TIMESTAMP).isNull() & _is_empty(TIMESTAMP_TEXT),
         RejectReason.UNPARSABLE_TIMESTAMP: F.col(TIMESTAMP).isNull(),
         RejectReason.AFTER_BATCH_DAY: event_date > F.lit(day),
@@ -235,7 +234,8 @@ def _slice(rows: DataFrame, day: date, landed_at: datetime) -> DataFrame:
 
 
 def _is_empty(column: str) -> Column:
-    return F.col(column).isNull() | (F.col(column) == "")
+    # The column once only: what it is made of is not computed ahead then, but where the condition gets that far.
+    return F.coalesce(column, F.lit("")) == ""
 
 
 def _busy(rows: DataFrame, limit: int) -> list[str]:
