@@ -137,8 +137,8 @@ def phases_of_newest_run(instance: dg.DagsterInstance, began: float, ended: floa
     """
     (run,) = instance.get_runs(limit=1)
     # The first step starts Java and Spark; what it reports as its own time counts from then on.
-    landed = instance.all_logs(run.run_id, dg.DagsterEventType.ASSET_MATERIALIZATION)
-    landing = sum(_reported_seconds(entry) for entry in landed if entry.step_key == _FIRST_STEP)
+    made = instance.all_logs(run.run_id, dg.DagsterEventType.ASSET_MATERIALIZATION)
+    landing = sum(map(_reported_seconds, made))
     phases, since = {}, began
     for entry in instance.all_logs(run.run_id, {dg.DagsterEventType.RUN_START, dg.DagsterEventType.STEP_SUCCESS}):
         took, since = entry.timestamp - since, entry.timestamp
@@ -150,7 +150,10 @@ def phases_of_newest_run(instance: dg.DagsterInstance, began: float, ended: floa
 
 
 def _reported_seconds(entry: dg.EventLogEntry) -> float:
-    assert entry.asset_materialization is not None, "only materializations are asked"
-    seconds = entry.asset_materialization.metadata["seconds"].value
+    """What a landing says that it took; 0 for all other assets, also those that its step writes beside."""
+    materialization = entry.asset_materialization
+    if materialization is None or materialization.asset_key != dg.AssetKey(_FIRST_STEP):
+        return 0.0
+    seconds = materialization.metadata["seconds"].value
     assert isinstance(seconds, float), "a landing reports its seconds"
     return seconds

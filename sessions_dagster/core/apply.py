@@ -49,6 +49,7 @@ from sessions_dagster.core.correction import (
 )
 from sessions_dagster.core.session_table import ensure_sessionized_events
 from sessions_dagster.core.sessionize import BEGINS_SESSION
+from sessions_dagster.core.settings import compiled_if_worth, rows_of
 from sessions_dagster.core.skew import find_large_keys
 from sessions_dagster.lake.log import AppliedBatches, applied_batches, event_dates, landed_rows, landings
 from sessions_dagster.lake.places import Warehouse
@@ -205,7 +206,8 @@ def apply_batches(
         ConcurrentWriteError: If somebody else committed to the table meanwhile; running again is safe.
     """
     began = time.monotonic()
-    with warehouse.writing():
+    looked_at = rows_of(warehouse.raw_events, warehouse.sessionized_events)
+    with warehouse.writing(), compiled_if_worth(spark, looked_at):
         ensure_sessionized_events(spark, warehouse.sessionized_events, rules)
         correction_log.drop_uncommitted(spark, warehouse)
         table = DeltaTable(warehouse.sessionized_events)

@@ -1,15 +1,15 @@
 """Writing a correction of `sessionized_events` in one atomic Delta commit."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import date
 from typing import Final
 
 from delta.tables import DeltaTable
-from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from sessions_dagster.core.contract import EVENT_DATE, EVENT_IDENTITY, SESSIONIZED_EVENTS_SCHEMA
+from sessions_dagster.core.settings import setting
 
 _COMMIT_METADATA: Final = "spark.databricks.delta.commitInfo.userMetadata"
 _COPY_SOURCE: Final = "spark.databricks.delta.insertReplaceOnOrUsing.materializeSource"
@@ -24,7 +24,7 @@ def append(table_uri: str, rows: DataFrame, metadata: str) -> None:
         rows: Complete table rows.
         metadata: User metadata of the commit.
     """
-    with _setting(rows.sparkSession, _COMMIT_METADATA, metadata):
+    with setting(rows.sparkSession, _COMMIT_METADATA, metadata):
         rows.write.format("delta").mode("append").save(table_uri)
 
 
@@ -41,7 +41,7 @@ def upsert(table_uri: str, rows: DataFrame, replaced_dates: Sequence[date], meta
         metadata: User metadata of the commit.
     """
     # Delta would make a copy of the rows first, as it cannot know that they are the same each time.
-    with _setting(rows.sparkSession, _COPY_SOURCE, "none"), _setting(rows.sparkSession, _COMMIT_METADATA, metadata):
+    with setting(rows.sparkSession, _COPY_SOURCE, "none"), setting(rows.sparkSession, _COMMIT_METADATA, metadata):
         (
             rows.alias("new")
             .write.format("delta")
@@ -75,7 +75,8 @@ def upsert_and_remove(
         .whenMatchedUpdate(set=values)
         .whenNotMatchedInsert(f"NOT new.{_IS_REMOVED}", values=values)
     )
-    with _setting(spark, _COMMIT_METADATA, metadata):
+    # MERGE takes no options. The setting must not stick, or other commits would have it too.
+    with setting(spark, _COMMIT_METADATA, metadata):
         merge.execute()
 
 
@@ -84,13 +85,3 @@ def _same_event(held: str, new: str, dates: Sequence[date]) -> str:
     literals = ", ".join(f"DATE'{day.isoformat()}'" for day in sorted(dates))
     pairs = [f"{held}.{name} = {new}.{name}" for name in (EVENT_DATE, *EVENT_IDENTITY)]
     return " AND ".join([f"{held}.{EVENT_DATE} IN ({literals})", *pairs])
-
-
-@contextmanager
-def _setting(spark: SparkSession, name: str, value: str) -> Iterator[None]:
-    # Of the session because MERGE takes no options; it must not stick, or other commits would have it too.
-    spark.conf.set(name, value)
-    try:
-        yield
-    finally:
-        spark.conf.unset(name)

@@ -37,11 +37,14 @@ from sessions_dagster.core.contract import (
     USER,
     RejectReason,
 )
+from sessions_dagster.core.settings import compiled_if_worth
 from sessions_dagster.core.tables import ensure_table, replace_slice
 from sessions_dagster.lake.places import InputRoot, Warehouse
 
 _ROWS_WORTH_A_FILE: Final = 100_000
 _BYTES_WORTH_A_FILE: Final = 1024 * 1024
+_BYTES_A_ROW: Final = 10
+"""Of Parquet; other formats have more, so that a guess of their rows is too high rather than too low."""
 
 _ACCEPTED: Final = "accepted"
 _LATE: Final = "late"
@@ -108,7 +111,7 @@ def land_batch(
         raise ValueError(f"landed_at must have a time zone, {landed_at} has none")
     files = batch_files(input_root, day)
     size = sum(file.size for file in files)
-    with broken_files_named():
+    with broken_files_named(), compiled_if_worth(spark, size // _BYTES_A_ROW):
         rows = classify(read_batch(spark, files, input_format), day)
         if bot_limit is not None:
             rows = reject_users(rows, find_bots(rows, bot_limit))

@@ -33,6 +33,7 @@ from sessions_dagster.core.correction import extent_of_sessions, overlaps_dates
 from sessions_dagster.core.days import ONE_DAY
 from sessions_dagster.core.session_table import rules_of_table
 from sessions_dagster.core.sessionize import is_user_action, session_id
+from sessions_dagster.core.settings import compiled_if_worth, rows_of
 from sessions_dagster.core.tables import ensure_table
 from sessions_dagster.lake.log import event_dates, following_metadata, partitions, partitions_touched, version_followed
 from sessions_dagster.lake.places import Warehouse
@@ -75,7 +76,8 @@ def follow_events(spark: SparkSession, warehouse: Warehouse) -> SessionsReport:
         RulesMismatchError: If it was not created by this project.
     """
     began = time.monotonic()
-    with warehouse.writing():
+    looked_at = rows_of(warehouse.sessionized_events, warehouse.sessions)
+    with warehouse.writing(), compiled_if_worth(spark, looked_at):
         events_table = DeltaTable(warehouse.sessionized_events)
         rules, events_version = rules_of_table(events_table), events_table.version()
         ensure_table(spark, warehouse.sessions, SESSIONS_SCHEMA, partition_by=SESSION_DATE, properties={})

@@ -117,6 +117,8 @@ def spark_conf(settings: SparkSettings) -> dict[str, str]:
     cores = local_cores(settings.master)
     if cores is not None:
         conf["spark.driver.host"] = "127.0.0.1"
+        # What a pause takes is of no interest here, what all of them take is.
+        conf["spark.driver.defaultJavaOptions"] += " -XX:+UseParallelGC"
         # No table is kept there, and every working directory would get an empty folder otherwise.
         conf["spark.sql.warehouse.dir"] = str(Path(tempfile.gettempdir(), "spark-warehouse"))
         conf["spark.sql.shuffle.partitions"] = str(default_shuffle_partitions(cores))

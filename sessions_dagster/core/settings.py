@@ -1,0 +1,50 @@
+"""Settings of a Spark session that hold for one piece of work only."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Final
+
+from deltalake import DeltaTable
+from pyspark.sql import SparkSession
+
+from sessions_dagster.lake.log import table_facts
+
+ROWS_WORTH_COMPILING: Final = 100_000
+"""For fewer rows than this Spark takes longer to compile its plans than to run them as they are."""
+
+_UNCOMPILED: Final = {"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN"}
+
+
+@contextmanager
+def setting(spark: SparkSession, name: str, value: str) -> Iterator[None]:
+    """Gives a property of the session a value, and afterwards the one that it had before, if any."""
+    before = spark.conf.get(name, None)
+    spark.conf.set(name, value)
+    try:
+        yield
+    finally:
+        if before is None:
+            spark.conf.unset(name)
+        else:
+            spark.conf.set(name, before)
+
+
+@contextmanager
+def compiled_if_worth(spark: SparkSession, rows: int) -> Iterator[None]:
+    """Leaves it to the session whether it compiles its plans, except where they are about few rows: then it does not.
+
+    Args:
+        spark: The session.
+        rows: How many rows the work may have to look at.
+    """
+    with ExitStack() as few:
+        if rows < ROWS_WORTH_COMPILING:
+            for name, value in _UNCOMPILED.items():
+                few.enter_context(setting(spark, name, value))
+        yield
+
+
+def rows_of(*table_uris: str) -> int:
+    """The rows of some Delta tables, none where there is no table; a row that was replaced may count twice."""
+    there = [uri for uri in table_uris if DeltaTable.is_deltatable(uri)]
+    return sum(table_facts(DeltaTable(uri)).rows_written for uri in there)
