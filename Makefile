@@ -12,6 +12,7 @@ INSTALLED := $(VENV)/.installed
 
 INSTANCE := .dagster_home/dagster.yaml
 BESIDE := $(VENV)/tests-beside.log
+PROGRAMS := sessions_dagster_tests/test_programs.py
 
 .PHONY: demo dev test test-ui bench pictures format clean
 .DEFAULT_GOAL := demo
@@ -31,9 +32,9 @@ test: $(INSTALLED)
 	@echo "==> Style (ruff)"
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
-	@echo "==> Tests on a local Spark (pytest: some minutes); beside them types (mypy) and all other tests, told of below"
-	@{ $(BIN)/mypy && $(BIN)/pytest -m "not spark"; } >$(BESIDE) 2>&1 & beside=$$!; \
-	$(BIN)/pytest -m spark; on_spark=$$?; \
+	@echo "==> Tests on a local Spark (pytest: some minutes); beside them, told of below, types (mypy) and all other tests"
+	@{ $(BIN)/mypy && $(BIN)/pytest -m "not spark" && $(BIN)/pytest $(PROGRAMS); } >$(BESIDE) 2>&1 & beside=$$!; \
+	$(BIN)/pytest -m spark --ignore $(PROGRAMS); on_spark=$$?; \
 	wait $$beside; others=$$?; \
 	echo "==> Types and all other tests"; cat $(BESIDE); \
 	[ $$on_spark -eq 0 ] && [ $$others -eq 0 ]

@@ -85,6 +85,7 @@ class Scale:
         range_days: Its days.
         skew: Events of the batch with a hot user.
         heap: Events of the batches that have to do with the default heap.
+        heap_days: So many of them.
         late_event: Events a day of the table that one late event is for.
     """
 
@@ -100,6 +101,7 @@ class Scale:
     range_days: int
     skew: int
     heap: int
+    heap_days: int
     late_event: int
 
 
@@ -116,6 +118,7 @@ FULL: Final = Scale(
     range_days=30,
     skew=1_000_000,
     heap=10_000_000,
+    heap_days=2,
     late_event=1_000_000,
 )
 
@@ -132,6 +135,7 @@ SMALL: Final = Scale(
     range_days=2,
     skew=4_000,
     heap=4_000,
+    heap_days=2,
     late_event=2_000,
 )
 """To see that everything works; its numbers mean nothing."""
@@ -433,7 +437,7 @@ def _copied(source: Path, target: Path) -> Path:
 def heap(bench: Bench) -> Findings:
     """Large batches one after the other with the default heap, in a process of its own."""
     workload = Workload(bench.scale.heap)
-    days = workload.days(bench.scale.history_days)
+    days = workload.days(bench.scale.heap_days)
     input_root, folder = bench.input(workload, days), bench.tables("heap")
     memory = SparkSettings().driver_memory
     bench.say(f"landing and applying {len(days)} batches with a heap of {memory}")

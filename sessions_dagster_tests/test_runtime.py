@@ -247,7 +247,8 @@ def test_time_is_utc_in_the_session_and_in_the_jvm(spark: SparkSession) -> None:
 
 def test_driver_memory_is_what_the_jvm_has(spark: SparkSession) -> None:
     heap = jvm(spark).Runtime.getRuntime().maxMemory()
-    assert heap == pytest.approx(2 * 2**30, rel=0.1)
+    # Java counts one of two survivor spaces only.
+    assert heap == pytest.approx(2 * 2**30, rel=0.15)
 
 
 def test_a_running_session_is_used_and_left_running(spark: SparkSession) -> None:

@@ -1,0 +1,44 @@
+"""What holds for one piece of work in a Spark session, and for that only."""
+
+from collections.abc import Iterator
+
+import pytest
+from pyspark.sql import SparkSession
+
+from sessions_dagster.core.settings import ROWS_WORTH_COMPILING, compiled_if_worth, setting
+
+COMPILES = "spark.sql.codegen.wholeStage"
+
+
+@pytest.fixture
+def compiling(spark: SparkSession) -> Iterator[SparkSession]:
+    with setting(spark, COMPILES, "true"):
+        yield spark
+
+
+def test_plans_for_few_rows_are_not_compiled(compiling: SparkSession) -> None:
+    with compiled_if_worth(compiling, ROWS_WORTH_COMPILING - 1):
+        assert compiling.conf.get(COMPILES) == "false"
+
+
+def test_plans_for_many_rows_are_compiled(compiling: SparkSession) -> None:
+    with compiled_if_worth(compiling, ROWS_WORTH_COMPILING):
+        assert compiling.conf.get(COMPILES) == "true"
+
+
+def test_who_has_said_not_to_compile_is_followed_for_many_rows_too(spark: SparkSession) -> None:
+    with setting(spark, COMPILES, "false"), compiled_if_worth(spark, ROWS_WORTH_COMPILING):
+        assert spark.conf.get(COMPILES) == "false"
+
+
+def test_a_setting_ends_with_its_work_also_where_that_fails(compiling: SparkSession) -> None:
+    with pytest.raises(ValueError, match="fails"), setting(compiling, COMPILES, "false"):
+        raise ValueError("it fails")
+    assert compiling.conf.get(COMPILES) == "true"
+
+
+def test_a_setting_that_was_not_there_is_not_there_afterwards(spark: SparkSession) -> None:
+    name = "spark.databricks.delta.commitInfo.userMetadata"
+    with setting(spark, name, "{}"):
+        assert spark.conf.get(name) == "{}"
+    assert spark.conf.get(name, None) is None
