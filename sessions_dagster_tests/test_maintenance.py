@@ -196,7 +196,7 @@ def test_a_retention_below_seven_days_is_refused(world: Kept) -> None:
 
 
 def test_the_retention_is_kept_with_the_table(world: Kept) -> None:
-    assert retention(world.log) == timedelta(days=7)
+    assert world.log.metadata().configuration["delta.deletedFileRetentionDuration"] == "interval 7 days"
     set_retention(world.spark, world.warehouse, world.warehouse.sessionized_events, timedelta(days=9))
     assert retention(world.log) == timedelta(days=9)
     orphan = world.leave_orphan("old.parquet", timedelta(days=8))
@@ -214,7 +214,8 @@ def test_the_jobs_do_all_tables_and_tell_on_their_assets(world: Kept) -> None:
     lake = LakeResource(input_root=world.input.root, warehouse_root=world.warehouse.root)
     world.leave_orphan("old.parquet", timedelta(days=8))
     before = table_facts(world.log)
-    for job, config in (("compaction", None), ("vacuum", {"ops": {"vacuum_tables": {"config": {"dry_run": True}}}})):
+    dry_run = {"dry_run": True, "retention_days": 30}
+    for job, config in (("compaction", None), ("vacuum", {"ops": {"vacuum_tables": {"config": dry_run}}})):
         instance = dg.DagsterInstance.ephemeral()
         defs = build_defs(lake=lake)
         assert defs.resolve_job_def(job).execute_in_process(run_config=config, instance=instance).success
@@ -225,6 +226,7 @@ def test_the_jobs_do_all_tables_and_tell_on_their_assets(world: Kept) -> None:
         else:
             assert observed["sessionized_events"]["would_remove_files"] == 1
             assert observed["raw_events"]["would_remove_files"] == 0
+            assert retention(world.log) == timedelta(days=7)
 
 
 def test_the_user_turns_the_schedules_on() -> None:

@@ -169,6 +169,13 @@ def test_neighbouring_days_are_one_run_of_a_range(world: World) -> None:
     assert days_of(request) == DAYS
 
 
+def test_a_tag_says_which_batches_a_run_is_about(world: World) -> None:
+    for day in DAYS[:3] + DAYS[4:5]:
+        deliver(world.root, day)
+    tags = [request.tags["sessions/batches"] for request in world.requests()]
+    assert tags == [f"{DAYS[0]}...{DAYS[2]}", str(DAYS[4])]
+
+
 def test_a_hole_is_never_asked_for(world: World) -> None:
     for day in DAYS:
         if day != DAY:

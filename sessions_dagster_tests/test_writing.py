@@ -14,19 +14,23 @@ from sessions_dagster.orchestration import writing
 from sessions_dagster.orchestration.writing import FIRST_WAIT_SECONDS, MAX_RETRIES, retried
 
 
-def _raised_by_lost_executors() -> Exception:
+def _raised_by_lost_executors(what_spark_says: str) -> Exception:
     error = RuntimeError("the batch could not be written")
-    error.__cause__ = PySparkException(
-        "Job aborted due to stage failure: Task 3 in stage 7.0 failed 4 times, most recent failure: Lost task 3.3 in "
-        "stage 7.0 (TID 95): ExecutorLostFailure (executor 2 exited caused by one of the running tasks)"
-    )
+    error.__cause__ = PySparkException(f"Job aborted due to stage failure: {what_spark_says}")
     return error
 
 
 PASSING = [
     ConcurrentWriteError("another run"),
     ConcurrentAppendException("files were added"),
-    _raised_by_lost_executors(),
+    _raised_by_lost_executors(
+        "Task 3 in stage 7.0 failed 4 times, most recent failure: Lost task 3.3 in stage 7.0 (TID 95): "
+        "ExecutorLostFailure (executor 2 exited caused by one of the running tasks)"
+    ),
+    _raised_by_lost_executors(
+        "ShuffleMapStage 7 has failed the maximum allowable number of times: 4. Most recent failure reason: "
+        "org.apache.spark.shuffle.FetchFailedException: Connection from 10.0.0.2:7337 closed"
+    ),
 ]
 BAD_INPUT = [BatchError("date=2025-09-20 is empty"), RulesMismatchError("other rules")]
 

@@ -36,7 +36,7 @@ _CONFLICTS: Final = (
 )
 
 # Spark has no class for them either: a job that lost executors too often is aborted, and only the text says why.
-_LOST_EXECUTORS: Final = ("ExecutorLostFailure", "FetchFailed(", "executor decommission")
+_LOST_EXECUTORS: Final = ("ExecutorLostFailure", "FetchFailed", "executor decommission")
 
 
 def is_passing(error: BaseException) -> bool:

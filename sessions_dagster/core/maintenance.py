@@ -13,19 +13,16 @@ from delta.tables import DeltaTable as SparkDeltaTable
 from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 
+from sessions_dagster.core.tables import DEFAULT_RETENTION, RETENTION_PROPERTY
 from sessions_dagster.lake.log import TableFacts, partitions, partitions_touched, table_facts
 from sessions_dagster.lake.places import Warehouse
 
 COMPACTED_PROPERTY: Final = "sessions.compacted_version"
 """Table property: what was committed up to this version is compacted. It goes back with a RESTORE, as it should."""
 
-RETENTION_PROPERTY: Final = "delta.deletedFileRetentionDuration"
-"""Table property of Delta's own: how long a file is kept that the newest version does not need."""
-
 MINIMUM_RETENTION: Final = timedelta(days=7)
 """What a run writes is in no version before it commits, and a reader may be at an older version: both need time."""
 
-_DELTAS_DEFAULT: Final = "interval 7 days"
 _RETENTION: Final = re.compile(r"(?:interval\s+)?(\d+)\s+(week|day|hour|minute|second)s?", re.IGNORECASE)
 
 
@@ -116,12 +113,12 @@ def retention(table: DeltaTable) -> timedelta:
     Raises:
         RetentionError: If its property cannot be understood.
     """
-    said = table.metadata().configuration.get(RETENTION_PROPERTY) or _DELTAS_DEFAULT
+    said = table.metadata().configuration.get(RETENTION_PROPERTY) or DEFAULT_RETENTION
     parts = _RETENTION.fullmatch(said.strip())
     if parts is None:
         raise RetentionError(
             f"{table.table_uri} has the table property {RETENTION_PROPERTY} = '{said}', which is no number of days. "
-            f"Set it, for example, to '{_DELTAS_DEFAULT}'."
+            f"Set it, for example, to '{DEFAULT_RETENTION}'."
         )
     return timedelta(**{f"{parts[2].lower()}s": int(parts[1])})
 

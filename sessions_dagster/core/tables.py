@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import date
+from typing import Final
 
 import deltalake
 from delta.tables import DeltaTable
@@ -12,6 +13,11 @@ from pyspark.sql.types import StructType
 
 from sessions_dagster.core.contract import BATCH_DATE
 from sessions_dagster.lake.log import batch_days
+
+RETENTION_PROPERTY: Final = "delta.deletedFileRetentionDuration"
+"""The table property that says how long a vacuum keeps what the newest version does not need."""
+
+DEFAULT_RETENTION: Final = "interval 7 days"
 
 
 def ensure_table(
@@ -24,14 +30,14 @@ def ensure_table(
         table_uri: Where the table is.
         schema: Its columns; comments and NOT NULL are kept with the table.
         partition_by: The column it is partitioned by, if any.
-        properties: Table properties.
+        properties: Table properties beside the retention, which every table gets.
     """
     if deltalake.DeltaTable.is_deltatable(table_uri):
         return
     builder = DeltaTable.createIfNotExists(spark).location(table_uri).addColumns(schema)
     if partition_by is not None:
         builder = builder.partitionedBy(partition_by)
-    for name, value in properties.items():
+    for name, value in {RETENTION_PROPERTY: DEFAULT_RETENTION, **properties}.items():
         builder = builder.property(name, value)
     try:
         builder.execute()

@@ -16,6 +16,7 @@ from sessions_dagster.orchestration.metadata import Metadata
 from sessions_dagster.orchestration.resources import LakeResource, SparkResource
 from sessions_dagster.orchestration.writing import WAREHOUSE_POOL, retried
 
+_TAGS: Final = {"sessions/work": "maintenance"}
 _EXAMPLES: Final = 10
 
 
@@ -25,7 +26,7 @@ class VacuumConfig(dg.Config):
     dry_run: bool = Field(default=False, description="Only say what would be removed.")
     retention_days: int | None = Field(
         default=None,
-        description="Let the tables keep files for so long from now on, 7 days or more; by default as they say.",
+        description="Let the tables keep files for so long from now on, 7 days or more; by default, and in a dry run, as they say.",
     )
 
 
@@ -49,7 +50,7 @@ def vacuum_tables(
 ) -> None:
     """Remove files that no kept version needs, and those that killed runs left, table by table."""
     for uri in _tables(lake):
-        if config.retention_days is not None:
+        if config.retention_days is not None and not config.dry_run:
             set_retention(spark.spark_session, lake.warehouse, uri, timedelta(days=config.retention_days))
         report = vacuum(spark.spark_session, lake.warehouse, uri, dry_run=config.dry_run)
         verb = "would remove" if config.dry_run else "removed"
@@ -57,13 +58,13 @@ def vacuum_tables(
         context.log_event(dg.AssetObservation(_asset(uri), metadata=_vacuum_metadata(report, config)))
 
 
-@dg.job
+@dg.job(tags=_TAGS)
 def compaction() -> None:
     """Compacts what corrections have touched since the last time. Safe at any time; rows stay as they are."""
     compact_tables()
 
 
-@dg.job(name="vacuum")
+@dg.job(name="vacuum", tags=_TAGS)
 def vacuum_job() -> None:
     """Removes files older than the tables' retention. With `dry_run: true` it only says which."""
     vacuum_tables()

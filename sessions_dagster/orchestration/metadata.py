@@ -95,19 +95,19 @@ def refusal_metadata(error: BatchError, input_fingerprint: str | None) -> Metada
 
 def correction_metadata(report: ApplyReport) -> Metadata:
     """What every partition of a run of `sessionized_events` shows: the run's one correction."""
-    changes = {f"sessions_{kind.value}": report.session_changes.get(kind, 0) for kind in SessionChange}
+    changes = {f"run_sessions_{kind.value}": report.session_changes.get(kind, 0) for kind in SessionChange}
     return {
         "committed": report.committed,
         "delta_version": report.version,
         "run_rows_inserted": sum(report.inserted.values()),
         "run_rows_updated": sum(report.updated.values()),
         "run_rows_deleted": sum(report.deleted.values()),
-        "sessions_new": report.sessions_new,
+        "run_sessions_new": report.sessions_new,
         **changes,
         "batches_applied": _days(report.applied),
         "window_days_present": _days(report.present),
         "dates_touched": _days(report.dates_touched),
-        "seconds": round(report.seconds, 2),
+        "run_seconds": round(report.seconds, 2),
     }
 
 

@@ -52,6 +52,9 @@ from sessions_dagster.orchestration.resources import ArrivalsResource, LakeResou
 
 SENSOR_NAME: Final = "new_batches"
 
+BATCHES_TAG: Final = "sessions/batches"
+"""The tag by which the list of runs says which batches a run that the sensor asked for is about."""
+
 _ERROR_TOLD: Final = 200
 
 _FAILED: Final = "not asked for again until the folder changes, as the run failed"
@@ -222,7 +225,9 @@ def _wanted(
 
 
 def _request(plan: RunPlan) -> dg.RunRequest:
+    (batches,) = tell_days(plan.days)
+    told = {BATCHES_TAG: batches}
     if plan.first == plan.last:
-        return dg.RunRequest(plan.run_key, partition_key=str(plan.first))
-    tags = {ASSET_PARTITION_RANGE_START_TAG: str(plan.first), ASSET_PARTITION_RANGE_END_TAG: str(plan.last)}
-    return dg.RunRequest(plan.run_key, tags=tags)
+        return dg.RunRequest(plan.run_key, partition_key=str(plan.first), tags=told)
+    days = {ASSET_PARTITION_RANGE_START_TAG: str(plan.first), ASSET_PARTITION_RANGE_END_TAG: str(plan.last)}
+    return dg.RunRequest(plan.run_key, tags=told | days)
