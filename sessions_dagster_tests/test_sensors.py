@@ -11,6 +11,7 @@ import dagster as dg
 import pytest
 from dagster._core.definitions.sensor_definition import SensorExecutionData
 from dagster._core.events import DagsterEvent, DagsterEventType
+from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
 from dagster._core.instance_for_test import instance_for_test
 from dagster._core.storage.dagster_run import DagsterRunStatus
 from dagster._core.storage.tags import (
@@ -84,6 +85,24 @@ class World:
             status=DagsterRunStatus.STARTED,
         )
         return self.instance.add_run(run)
+
+    def start_backfill(self, days: Sequence[date]) -> PartitionBackfill:
+        """What the page of an asset makes of some days."""
+        backfill = PartitionBackfill.from_asset_partitions(
+            backfill_id=make_new_run_id(),
+            asset_graph=build_defs().get_repository_def().asset_graph,
+            partition_names=[str(day) for day in days],
+            asset_selection=[raw_events.key, sessionized_events.key],
+            backfill_timestamp=datetime.now(UTC).timestamp(),
+            tags={},
+            dynamic_partitions_store=self.instance,
+            all_partitions=False,
+            title=None,
+            description=None,
+            run_config=None,
+        )
+        self.instance.add_backfill(backfill)
+        return backfill
 
     def land(self, day: date, *, with_sessions: bool = True) -> None:
         """What a run leaves of a day that it landed."""
@@ -463,6 +482,17 @@ def test_a_run_of_other_assets_keeps_no_batch_waiting(world: World) -> None:
     world.start(other)
     deliver(world.root, DAY)
     assert asked(world.requests()) == [[DAY]]
+
+
+def test_a_backfill_is_left_to_finish_first(world: World) -> None:
+    deliver(world.root, DAY)
+    backfill = world.start_backfill([DAY])
+    world.land(DAY, with_sessions=False)
+    assert f"A backfill is to finish first: {backfill.backfill_id}" in world.skip_reason()
+    world.land(DAY)
+    done = backfill.with_status(BulkActionStatus.COMPLETED_SUCCESS)  # type: ignore[no-untyped-call]
+    world.instance.update_backfill(done)
+    assert "Nothing new" in world.skip_reason()
 
 
 def test_a_change_during_a_run_is_asked_for_after_it(world: World) -> None:

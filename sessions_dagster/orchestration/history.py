@@ -9,6 +9,7 @@ from datetime import date
 from typing import Final
 
 import dagster as dg
+from dagster._core.execution.backfill import BULK_ACTION_TERMINAL_STATUSES, BulkActionsFilter, BulkActionStatus
 from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 from dagster._core.storage.tags import (
     ASSET_PARTITION_RANGE_END_TAG,
@@ -79,6 +80,13 @@ def open_runs(instance: dg.DagsterInstance, asset: dg.AssetKey) -> list[dg.Dagst
     """The runs that are to materialize partitions of the asset and are queued or running."""
     runs = instance.get_runs(dg.RunsFilter(statuses=NOT_FINISHED_STATUSES))
     return [run for run in runs if run.asset_selection is None or asset in run.asset_selection]
+
+
+def open_backfills(instance: dg.DagsterInstance, asset: dg.AssetKey) -> list[str]:
+    """The ids of the backfills under way that are to materialize partitions of the asset, be it in several runs."""
+    statuses = [status for status in BulkActionStatus if status not in BULK_ACTION_TERMINAL_STATUSES]
+    backfills = instance.get_backfills(filters=BulkActionsFilter(statuses=statuses))
+    return [backfill.backfill_id for backfill in backfills if asset in (backfill.asset_selection or ())]
 
 
 def days_of(run: dg.DagsterRun) -> list[date]:

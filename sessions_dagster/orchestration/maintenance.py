@@ -26,7 +26,8 @@ class VacuumConfig(dg.Config):
     dry_run: bool = Field(default=False, description="Only say what would be removed.")
     retention_days: int | None = Field(
         default=None,
-        description="Let the tables keep files for so long from now on, 7 days or more; by default, and in a dry run, as they say.",
+        description="Let the tables keep files for so long from now on, 7 days or more; by default as they say, "
+        "and in a dry run.",
     )
 
 

@@ -44,6 +44,7 @@ from sessions_dagster.orchestration.history import (
     is_under_way,
     landings,
     newest_run,
+    open_backfills,
     open_runs,
     refusals,
 )
@@ -127,6 +128,10 @@ def evaluate(
     free_runs = MAX_OPEN_RUNS - sum(run.tags.get(SENSOR_NAME_TAG) == SENSOR_NAME for run in runs)
     if free_runs <= 0:
         return Tick([], memory.to_cursor(), f"{MAX_OPEN_RUNS} runs are to finish first; {tell(told)}")
+    # Between its runs a backfill has landed days without their sessions, and is not done with them.
+    backfills = open_backfills(instance, raw_events.key)
+    if backfills:
+        return Tick([], memory.to_cursor(), f"A backfill is to finish first: {', '.join(backfills)}; {tell(told)}")
     try:
         folders = batch_folders(root, daily_partitions.start.date(), now)
     except FileNotFoundError:
