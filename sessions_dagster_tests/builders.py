@@ -6,11 +6,11 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from deltalake import DeltaTable
+from deltalake import DeltaTable, QueryBuilder
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
@@ -161,6 +161,17 @@ def sessions_of(rows: Iterable[SessionizedEvent], user_actions: Collection[str] 
     }
 
 
+def landed_events(raw_events: str) -> list[Event]:
+    """The rows of `raw_events`, read by delta-rs: it needs no Spark beside that of other processes."""
+    return [Event(*row) for row in _read_without_spark(raw_events, (USER, EVENT, PRODUCT, TIMESTAMP))]
+
+
+def sessionized_events(table_uri: str) -> list[SessionizedEvent]:
+    """The rows of `sessionized_events`, read by delta-rs."""
+    columns = (USER, EVENT, PRODUCT, TIMESTAMP, SESSION_START, SESSION_END)
+    return [SessionizedEvent(*row) for row in _read_without_spark(table_uri, columns)]
+
+
 def write_batch(events: Sequence[Event], folder: Path) -> None:
     """Write the file of a batch, its columns in an order of their own."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -199,6 +210,16 @@ def nest_too_deep(folder: Path) -> None:
         os.close(parent)
         parent = child
     os.close(parent)
+
+
+def _read_without_spark(table_uri: str, columns: Sequence[str]) -> list[list[Any]]:
+    query = f"SELECT {', '.join(columns)} FROM rows"
+    reader = QueryBuilder().register("rows", DeltaTable(table_uri)).execute(query).read_all()
+    return [[_naive(value) for value in row.values()] for row in pa.table(reader).to_pylist()]
+
+
+def _naive(value: Any) -> Any:
+    return value.astimezone(UTC).replace(tzinfo=None) if isinstance(value, datetime) else value
 
 
 def _time(micros: int) -> datetime:

@@ -6,15 +6,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-import pyarrow as pa
-from deltalake import DeltaTable, QueryBuilder
-
-from sessions_dagster_tests.builders import write_batch
-from sessions_dagster_tests.oracle import Event, SessionizedEvent, sessionize
+from sessions_dagster_tests.builders import sessionized_events, write_batch
+from sessions_dagster_tests.oracle import Event, sessionize
 
 BATCHES: Final = {
     "2025-09-18": [Event("ada", "a", "idea", datetime(2025, 9, 18, 9, 0))],
@@ -50,16 +47,6 @@ def kill_when_there(run: subprocess.Popen[bytes], file: Path) -> None:
     run.wait()
 
 
-def rows_of(table_uri: str) -> list[SessionizedEvent]:
-    query = "SELECT user_id, event_id, product_code, timestamp, session_start_ts, session_end_ts FROM events"
-    reader = QueryBuilder().register("events", DeltaTable(table_uri)).execute(query).read_all()
-    return [SessionizedEvent(*map(_naive, row.values())) for row in pa.table(reader).to_pylist()]
-
-
-def _naive(value: Any) -> Any:
-    return value.astimezone(UTC).replace(tzinfo=None) if isinstance(value, datetime) else value
-
-
 def test_a_range_that_is_killed_half_way_ends_right_when_it_is_run_again(tmp_path: Path) -> None:
     for day, events in BATCHES.items():
         write_batch(events, tmp_path / "input" / f"date={date.fromisoformat(day)}")
@@ -74,7 +61,7 @@ def test_a_range_that_is_killed_half_way_ends_right_when_it_is_run_again(tmp_pat
     kill_when_there(start_range(settings), second_landing)
 
     assert start_range(settings).wait(PATIENCE_SECONDS) == 0
-    found = rows_of(str(tmp_path / "warehouse" / "sessionized_events"))
+    found = sessionized_events(str(tmp_path / "warehouse" / "sessionized_events"))
     expected = sessionize(event for batch in BATCHES.values() for event in batch)
     assert set(found) == expected
     assert len(found) == len(expected), "an event is there twice"

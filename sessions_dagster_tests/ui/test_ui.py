@@ -5,7 +5,7 @@ Every test has days of its own, so none needs what another one does.
 
 import re
 from collections.abc import Iterator
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 
 import dagster as dg
 import pyarrow as pa
@@ -15,6 +15,8 @@ from playwright.sync_api import expect
 
 from sessions_dagster.demo import story
 from sessions_dagster.orchestration.checks import SESSIONS_SPEC, SPECS
+from sessions_dagster_tests.builders import landed_events, sessionized_events, write_batch
+from sessions_dagster_tests.oracle import Event, sessionize
 from sessions_dagster_tests.ui.clicks import (
     ASSETS,
     TICK_SECONDS,
@@ -76,6 +78,22 @@ def backfilled(dagster: DagsterDev, ui: Ui) -> str:
     return FIVE_DAYS
 
 
+@pytest.fixture(scope="module")
+def backfilled_to_the_end(dagster: DagsterDev, ui: Ui) -> str:
+    """The newest five days of all assets that a backfill has materialized."""
+    today = datetime.now(UTC).date()
+    days = [today - timedelta(days=back) for back in range(5, 0, -1)]
+    for day in days:
+        at_noon = datetime(day.year, day.month, day.day, 12)
+        write_batch([Event("ada", "a", "idea", at_noon)], dagster.input_root / f"date={day}")
+    range_of_days = f"[{days[0]}...{days[-1]}]"
+    materialize_all(ui, range_of_days)
+    open_launched(ui)
+    # No day after the range depends on it, so that all assets are asked for the same days.
+    expect_backfill_succeeded(ui, runs=1)
+    return range_of_days
+
+
 @pytest.fixture
 def running_sensor(ui: Ui) -> Iterator[None]:
     """The sensor, turned on by clicking; it is off before and after."""
@@ -109,6 +127,14 @@ def test_after_a_backfill_in_two_runs_all_its_partitions_are_green(ui: Ui, backf
     expect(number_of(ui, "Materialized", len(BACKFILLED))).to_be_visible()
 
 
+@pytest.mark.parametrize("asset", ASSETS)
+def test_after_a_backfill_to_the_newest_day_in_one_run_all_is_green(
+    ui: Ui, backfilled_to_the_end: str, asset: str
+) -> None:
+    show_partitions(ui, asset, backfilled_to_the_end)
+    expect(number_of(ui, "Materialized", 5)).to_be_visible()
+
+
 def test_the_sensor_lands_a_folder_that_arrives(dagster: DagsterDev, ui: Ui, running_sensor: None) -> None:
     deliver(dagster, story.SUNDAY)
     tick = ticks(ui, "1 run requested")
@@ -120,3 +146,5 @@ def test_the_sensor_lands_a_folder_that_arrives(dagster: DagsterDev, ui: Ui, run
     tables = (dagster.warehouse.raw_events, dagster.warehouse.rejected_events)
     # An action of ada's comes six days late, and is rejected.
     assert [rows_of_batch(uri, story.SUNDAY) for uri in tables] == [len(story.batches()[story.SUNDAY]) - 1, 1]
+    found = sessionized_events(dagster.warehouse.sessionized_events)
+    assert sorted(found, key=str) == sorted(sessionize(landed_events(dagster.warehouse.raw_events)), key=str)
