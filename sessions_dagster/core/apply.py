@@ -51,6 +51,7 @@ from sessions_dagster.core.session_table import ensure_sessionized_events
 from sessions_dagster.core.sessionize import BEGINS_SESSION
 from sessions_dagster.core.settings import compiled_if_worth, rows_of
 from sessions_dagster.core.skew import find_large_keys
+from sessions_dagster.core.tables import ROWS_WORTH_A_FILE, files_for
 from sessions_dagster.lake.log import AppliedBatches, applied_batches, event_dates, landed_rows, landings
 from sessions_dagster.lake.places import Warehouse
 
@@ -298,8 +299,13 @@ def _with_following(held: _Held, resolved: _Resolved) -> DataFrame:
         return resolved.rows
     moved = _hinted(moved_sessions(resolved.rows), resolved.moved.count)
     corrected = _hinted(of_change(resolved.rows, Change.UPDATE, Change.REMOVE), resolved.corrected)
-    following, _ = _cut(following_rows(held.rows(resolved.moved.dates), moved, corrected))
-    return resolved.rows.unionByName(following)
+    following, told = _cut(
+        following_rows(held.rows(resolved.moved.dates), moved, corrected), F.count("*").alias("rows")
+    )
+    # They are few, on several dates, and come from all tasks of a scan: each would write a file on each of the dates,
+    # and every later scan would open them all.
+    files = files_for(told["rows"], ROWS_WORTH_A_FILE, held.spark)
+    return resolved.rows.unionByName(following.coalesce(files))
 
 
 def _log_corrections(

@@ -38,10 +38,9 @@ from sessions_dagster.core.contract import (
     RejectReason,
 )
 from sessions_dagster.core.settings import compiled_if_worth
-from sessions_dagster.core.tables import ensure_table, replace_slice
+from sessions_dagster.core.tables import ROWS_WORTH_A_FILE, ensure_table, files_for, replace_slice
 from sessions_dagster.lake.places import InputRoot, Warehouse
 
-_ROWS_WORTH_A_FILE: Final = 100_000
 _BYTES_WORTH_A_FILE: Final = 1024 * 1024
 _BYTES_A_ROW: Final = 10
 """Of Parquet; other formats have more, so that a guess of their rows is too high rather than too low."""
@@ -122,7 +121,7 @@ def land_batch(
                 warehouse.raw_events,
                 day,
                 _slice(accepted_events(rows.observe(counts, *_tallies(day))), day, landed_at).coalesce(
-                    _files_for(size, _BYTES_WORTH_A_FILE, spark)
+                    files_for(size, _BYTES_WORTH_A_FILE, spark)
                 ),
             )
             rejected_rows = counts.get[_REJECTED]
@@ -131,7 +130,7 @@ def land_batch(
                 day,
                 # Gathered from all tasks of the read: there are few of them, and they need few files.
                 _slice(rejected_events(rows.observe(reasons, *_by_reason())), day, landed_at).repartition(
-                    _files_for(rejected_rows, _ROWS_WORTH_A_FILE, spark)
+                    files_for(rejected_rows, ROWS_WORTH_A_FILE, spark)
                 ),
                 row_count=rejected_rows,
             )
@@ -263,7 +262,3 @@ def _by_reason() -> list[Column]:
 
 def _rejected_in(reasons: Observation) -> dict[RejectReason, int]:
     return {reason: reasons.get[reason.value] for reason in RejectReason if reasons.get[reason.value]}
-
-
-def _files_for(amount: int, worth_a_file: int, spark: SparkSession) -> int:
-    return max(1, min(spark.sparkContext.defaultParallelism, amount // worth_a_file))

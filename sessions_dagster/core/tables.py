@@ -19,6 +19,8 @@ RETENTION_PROPERTY: Final = "delta.deletedFileRetentionDuration"
 
 DEFAULT_RETENTION: Final = "interval 7 days"
 
+ROWS_WORTH_A_FILE: Final = 100_000
+
 
 def ensure_table(
     spark: SparkSession, table_uri: str, schema: StructType, *, partition_by: str | None, properties: Mapping[str, str]
@@ -70,3 +72,14 @@ def replace_slice(table_uri: str, day: date, rows: DataFrame, row_count: int | N
         # An overwrite has Spark rebuild the table's state first, which costs as much as half a million rows.
         writer.mode("append").save(table_uri)
     return deltalake.DeltaTable(table_uri).version()
+
+
+def files_for(amount: int, worth_a_file: int, spark: SparkSession) -> int:
+    """How many files, and so tasks, to write something in: one for so much of it, but no more than Spark has cores.
+
+    Args:
+        amount: How much there is to write, in rows or bytes.
+        worth_a_file: How much of it a file should have at least.
+        spark: The session that writes.
+    """
+    return max(1, min(spark.sparkContext.defaultParallelism, amount // worth_a_file))
