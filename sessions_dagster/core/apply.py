@@ -150,9 +150,13 @@ class _Extent:
 
 @dataclass(frozen=True)
 class _Resolved:
-    """The resolved facts: how many sessions begin there, how many rows are updated or removed, what sessions moved."""
+    """The resolved facts, with those of what was there before by themselves, as they are few and looked at often.
+
+    With them: how many sessions begin there, how many rows are updated or removed, what sessions moved.
+    """
 
     rows: DataFrame
+    not_new: DataFrame
     begun: int
     corrected: int
     moved: _Extent
@@ -229,7 +233,7 @@ def apply_batches(
         _check_unchanged(table)
         if raw_table:
             _check_unchanged(raw_table)
-        session_counts = _log_corrections(held, warehouse, resolved.rows, pending, rules)
+        session_counts = _log_corrections(held, warehouse, resolved, pending, rules)
         committed = _commit(held, changes, rows, _applied_after(applied, pending))
         return ApplyReport(
             version=held.version + 1 if committed else held.version,
@@ -262,7 +266,10 @@ def _resolved(held: _Held, warehouse: Warehouse, pending: Sequence[PendingBatch]
         F.count_if(BEGINS_SESSION).alias("begun"),
         corrected,
     )
-    return _Resolved(rows, told["begun"], told["corrected"], _Extent.of(told))
+    not_new = of_change(rows, *(change for change in Change if change is not Change.INSERT))
+    if held.dates:
+        not_new, _ = _cut(not_new)
+    return _Resolved(rows, not_new, told["begun"], told["corrected"], _Extent.of(told))
 
 
 def _withdrawn(held: _Held, raw: DataFrame, pending: Sequence[PendingBatch]) -> DataFrame | None:
@@ -297,8 +304,8 @@ def _with_following(held: _Held, resolved: _Resolved) -> DataFrame:
     """What is resolved, and the rows that follow the sessions that moved."""
     if not resolved.moved.count:
         return resolved.rows
-    moved = _hinted(moved_sessions(resolved.rows), resolved.moved.count)
-    corrected = _hinted(of_change(resolved.rows, Change.UPDATE, Change.REMOVE), resolved.corrected)
+    moved = _hinted(moved_sessions(resolved.not_new), resolved.moved.count)
+    corrected = _hinted(of_change(resolved.not_new, Change.UPDATE, Change.REMOVE), resolved.corrected)
     following, told = _cut(
         following_rows(held.rows(resolved.moved.dates), moved, corrected), F.count("*").alias("rows")
     )
@@ -309,16 +316,16 @@ def _with_following(held: _Held, resolved: _Resolved) -> DataFrame:
 
 
 def _log_corrections(
-    held: _Held, warehouse: Warehouse, resolved: DataFrame, pending: Sequence[PendingBatch], rules: SessionRules
+    held: _Held, warehouse: Warehouse, resolved: _Resolved, pending: Sequence[PendingBatch], rules: SessionRules
 ) -> _SessionCounts:
     """Keep what becomes of sessions written before, ahead of the commit that does it; and count it."""
     if not held.dates:
         return _SessionCounts()
-    changes, told = _cut(session_changes(resolved, rules), *_session_counts())
+    changes, told = _cut(session_changes(resolved.not_new, rules), *_session_counts())
     by_change = {change: told[change.value] for change in SessionChange if told[change.value]}
     if by_change.keys() - {SessionChange.KEPT}:
         corrected = changes.where(F.col(KIND) != SessionChange.KEPT.value)
-        entries = with_batches(corrected, resolved, rules, [batch.day for batch in pending])
+        entries = with_batches(corrected, resolved.rows, rules, [batch.day for batch in pending])
         correction_log.write_ahead(warehouse, entries, held.version + 1)
     return _SessionCounts(by_change, told["continued"])
 
