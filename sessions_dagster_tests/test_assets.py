@@ -126,7 +126,7 @@ def test_a_late_batch_shows_what_it_corrected(by_key: Graph) -> None:
     told = by_key.metadata(SESSIONS, DAYS[-1])
     assert told["run_rows_inserted"] == 2
     assert told["run_rows_updated"] == 3
-    assert told["sessions_extended"] == 2
+    assert told["run_sessions_extended"] == 2
     assert told["dates_touched"] == "2025-09-18, 2025-09-19, 2025-09-20"
     assert told["window_days_present"] == ", ".join(DAYS)
 
