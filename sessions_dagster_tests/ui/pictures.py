@@ -156,7 +156,7 @@ def _take_plot(studio: _Studio) -> None:
     studio.ui.open(f"assets/{SESSIONIZED_EVENTS}?view=overview")
     page.get_by_role("button", name="Plots").click()
     # The corners of four plots; the name of the fourth one, `sessions`, is elsewhere on the page, too.
-    names = ("session_minutes_median", "session_minutes_p95", "run_sessions_extended")
+    names = ("run_sessions_split", "session_minutes_median", "session_minutes_p95")
     labels = [page.get_by_text(name, exact=True) for name in names]
     plots = [label.locator("xpath=ancestor::*[.//canvas][1]") for label in labels]
     plots[-1].scroll_into_view_if_needed()
