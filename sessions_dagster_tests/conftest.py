@@ -5,12 +5,11 @@ from collections.abc import Iterator, Sequence
 import pytest
 from pyspark.sql import SparkSession
 
+from sessions_dagster.core.settings import UNCOMPILED
 from sessions_dagster.runtime.spark import SparkSettings, spark_session
 
 _FOR_MANY_SMALL_QUERIES = {
-    # Compiling the code that Spark generates costs more than it gains.
-    "spark.sql.codegen.wholeStage": "false",
-    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+    **UNCOMPILED,
     "spark.sql.adaptive.enabled": "false",
     "spark.databricks.delta.snapshotPartitions": "1",
 }

@@ -167,8 +167,9 @@ def test_the_median_meets_a_target_or_misses_it() -> None:
 
 def test_phases_of_a_process_add_up_to_its_time() -> None:
     @dg.asset
-    def raw_events() -> dg.MaterializeResult[None]:
+    def raw_events(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:
         time.sleep(0.2)
+        context.log_event(dg.AssetMaterialization("rejected_events", metadata={"rows": 1}))
         return dg.MaterializeResult(metadata={"seconds": 0.05})
 
     @dg.asset(deps=[raw_events])

@@ -11,6 +11,7 @@ from deltalake import DeltaTable
 from pydantic import ValidationError
 from pyspark.sql import SparkSession
 
+from sessions_dagster.core import landing
 from sessions_dagster.core.contract import BATCH_DATE, BOT_LIMIT, REASON, USER, RejectReason
 from sessions_dagster.core.landing import LandingReport
 from sessions_dagster.definitions import build_defs
@@ -92,6 +93,13 @@ def test_the_report_counts_bots_as_rejected_and_not_as_accepted(landed: Landed) 
     assert landed.report.accepted == len(landed.accepted)
     assert landed.report.rejected == {RejectReason.TOO_LATE: 2, RejectReason.BOT: len(OVER_IT_BEFORE) + 4}
     assert landed.report.late == 0
+
+
+def test_users_who_are_counted_in_one_group_are_told_apart(
+    spark: SparkSession, tmp_path: Path, landed: Landed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(landing, "_GROUPS_OF_USERS", 1)
+    assert Landed(World(spark, tmp_path), BATCH, LIMIT).users() == landed.users()
 
 
 def test_without_a_limit_nobody_is_a_bot(spark: SparkSession, tmp_path: Path) -> None:

@@ -484,15 +484,21 @@ def test_a_run_of_other_assets_keeps_no_batch_waiting(world: World) -> None:
     assert asked(world.requests()) == [[DAY]]
 
 
-def test_a_backfill_is_left_to_finish_first(world: World) -> None:
+def test_the_days_of_a_backfill_are_left_to_it(world: World) -> None:
     deliver(world.root, DAY)
     backfill = world.start_backfill([DAY])
     world.land(DAY, with_sessions=False)
-    assert f"A backfill is to finish first: {backfill.backfill_id}" in world.skip_reason()
+    assert f"in a backfill under way: {DAY}" in world.skip_reason()
     world.land(DAY)
     done = backfill.with_status(BulkActionStatus.COMPLETED_SUCCESS)  # type: ignore[no-untyped-call]
     world.instance.update_backfill(done)
     assert "Nothing new" in world.skip_reason()
+
+
+def test_a_backfill_keeps_no_other_day_waiting(world: World) -> None:
+    world.start_backfill([DAY])
+    deliver(world.root, DAYS[0])
+    assert asked(world.requests()) == [[DAYS[0]]]
 
 
 def test_a_change_during_a_run_is_asked_for_after_it(world: World) -> None:

@@ -266,7 +266,7 @@ def _resolved(held: _Held, warehouse: Warehouse, pending: Sequence[PendingBatch]
         F.count_if(BEGINS_SESSION).alias("begun"),
         corrected,
     )
-    not_new = of_change(rows, *(change for change in Change if change is not Change.INSERT))
+    not_new = rows.where(F.col(CHANGE) != Change.INSERT.value)
     if held.dates:
         not_new, _ = _cut(not_new)
     return _Resolved(rows, not_new, told["begun"], told["corrected"], _Extent.of(told))

@@ -43,7 +43,7 @@ from sessions_dagster.lake.places import InputRoot, Warehouse
 
 _BYTES_WORTH_A_FILE: Final = 1024 * 1024
 _BYTES_A_ROW: Final = 10
-"""Of Parquet; other formats have more, so that a guess of their rows is too high rather than too low."""
+"""About what Parquet takes; text takes more. A wrong guess costs time and changes nothing else."""
 
 _GROUP: Final = "group_of_users"
 _GROUPS_OF_USERS: Final = 65_536

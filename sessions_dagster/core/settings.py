@@ -12,7 +12,8 @@ from sessions_dagster.lake.log import table_facts
 ROWS_WORTH_COMPILING: Final = 100_000
 """For fewer rows than this Spark takes longer to compile its plans than to run them as they are."""
 
-_UNCOMPILED: Final = {"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN"}
+UNCOMPILED: Final = {"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN"}
+"""The properties of a session that runs its plans as they are."""
 
 
 @contextmanager
@@ -39,7 +40,7 @@ def compiled_if_worth(spark: SparkSession, rows: int) -> Iterator[None]:
     """
     with ExitStack() as few:
         if rows < ROWS_WORTH_COMPILING:
-            for name, value in _UNCOMPILED.items():
+            for name, value in UNCOMPILED.items():
                 few.enter_context(setting(spark, name, value))
         yield
 

@@ -82,11 +82,13 @@ def open_runs(instance: dg.DagsterInstance, asset: dg.AssetKey) -> list[dg.Dagst
     return [run for run in runs if run.asset_selection is None or asset in run.asset_selection]
 
 
-def open_backfills(instance: dg.DagsterInstance, asset: dg.AssetKey) -> list[str]:
-    """The ids of the backfills under way that are to materialize partitions of the asset, be it in several runs."""
+def days_of_backfills(instance: dg.DagsterInstance, asset: dg.AssetKey) -> set[date]:
+    """The days of the asset that backfills under way are to materialize, be it in several runs."""
     statuses = [status for status in BulkActionStatus if status not in BULK_ACTION_TERMINAL_STATUSES]
     backfills = instance.get_backfills(filters=BulkActionsFilter(statuses=statuses))
-    return [backfill.backfill_id for backfill in backfills if asset in (backfill.asset_selection or ())]
+    targets = [each.asset_backfill_data.target_subset for each in backfills if each.asset_backfill_data is not None]
+    subsets = [target.partitions_subsets_by_asset_key[asset] for target in targets if asset in target.asset_keys]
+    return {date.fromisoformat(key) for subset in subsets for key in subset.get_partition_keys()}
 
 
 def days_of(run: dg.DagsterRun) -> list[date]:

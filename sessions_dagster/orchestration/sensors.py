@@ -41,10 +41,10 @@ from sessions_dagster.orchestration.arrival_plan import (
 from sessions_dagster.orchestration.assets import raw_events, sessionized_events, sessions
 from sessions_dagster.orchestration.history import (
     days_of,
+    days_of_backfills,
     is_under_way,
     landings,
     newest_run,
-    open_backfills,
     open_runs,
     refusals,
 )
@@ -60,6 +60,7 @@ _ERROR_TOLD: Final = 200
 
 _FAILED: Final = "not asked for again until the folder changes, as the run failed"
 _UNDER_WAY: Final = "in a run under way"
+_IN_BACKFILL: Final = "in a backfill under way"
 _LATER: Final = "to be asked for later"
 
 _Reasons = dict[str, list[str]]
@@ -121,17 +122,16 @@ def evaluate(
         OSError: If the input root is there but cannot be listed.
     """
     memory = _remember(cursor, log)
-    told: _Reasons = {reason: [] for reason in (_FAILED, _LATER, _UNDER_WAY, *NotReady)}
+    told: _Reasons = {reason: [] for reason in (_FAILED, _LATER, _UNDER_WAY, _IN_BACKFILL, *NotReady)}
     runs = open_runs(instance, raw_events.key)
     under_way = {day for run in runs for day in days_of(run)} | _settle_asked(instance, memory)
     told[_UNDER_WAY] = tell_days(under_way)
+    # Between its runs a backfill has landed days without their sessions, and is not done with them.
+    in_backfills = days_of_backfills(instance, raw_events.key)
+    told[_IN_BACKFILL] = tell_days(in_backfills)
     free_runs = MAX_OPEN_RUNS - sum(run.tags.get(SENSOR_NAME_TAG) == SENSOR_NAME for run in runs)
     if free_runs <= 0:
         return Tick([], memory.to_cursor(), f"{MAX_OPEN_RUNS} runs are to finish first; {tell(told)}")
-    # Between its runs a backfill has landed days without their sessions, and is not done with them.
-    backfills = open_backfills(instance, raw_events.key)
-    if backfills:
-        return Tick([], memory.to_cursor(), f"A backfill is to finish first: {', '.join(backfills)}; {tell(told)}")
     try:
         folders = batch_folders(root, daily_partitions.start.date(), now)
     except FileNotFoundError:
@@ -140,7 +140,7 @@ def evaluate(
         told[reason] += names
 
     memory.forget_all_but(folders.days)
-    contents = batch_contents(root, memory.take_turns(folders.days.keys() - under_way))
+    contents = batch_contents(root, memory.take_turns(folders.days.keys() - under_way - in_backfills))
     ready = _ready(contents, folders, memory, completeness, now, told)
     plans = plan_runs(_wanted(instance, ready, memory, told))
     told[_LATER] = tell_days(day for plan in plans[free_runs:] for day in plan.days)
