@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, date, datetime, timedelta
@@ -10,6 +11,7 @@ from typing import Any, NamedTuple, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 from deltalake import DeltaTable, QueryBuilder
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
@@ -210,6 +212,15 @@ def nest_too_deep(folder: Path) -> None:
         os.close(parent)
         parent = child
     os.close(parent)
+
+
+NEEDS_A_FILE_THAT_FAILS = pytest.mark.skipif(sys.platform != "linux", reason="needs a file that Linux has")
+
+
+def fail_to_read(file: Path) -> None:
+    """Put a file where a broken disk would have one: it is listed and opens, and the system fails to read it."""
+    # The memory of this process, which has nothing at its beginning.
+    file.symlink_to("/proc/self/mem")
 
 
 def _read_without_spark(table_uri: str, columns: Sequence[str]) -> list[list[Any]]:

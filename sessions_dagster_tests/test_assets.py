@@ -1,7 +1,7 @@
 """The graph as Dagster runs it: keys and ranges, the window, metadata per partition, errors that leave tables alone."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,14 @@ from pyspark.sql import SparkSession
 from sessions_dagster.definitions import build_defs
 from sessions_dagster.lake.arrivals import Completeness, batch_fingerprint
 from sessions_dagster.lake.log import batch_days
+from sessions_dagster.orchestration import writing
 from sessions_dagster.orchestration.assets import raw_events, sessionized_events
 from sessions_dagster.orchestration.metadata import INPUT_FINGERPRINT
 from sessions_dagster.orchestration.partitions import five_day_window
 from sessions_dagster.orchestration.resources import LakeResource, SessionRulesResource
 from sessions_dagster.orchestration.sensors import evaluate
-from sessions_dagster_tests.builders import World, write_batch
+from sessions_dagster.orchestration.writing import MAX_RETRIES
+from sessions_dagster_tests.builders import NEEDS_A_FILE_THAT_FAILS, World, fail_to_read, write_batch
 from sessions_dagster_tests.oracle import Event, sessionize
 
 DAYS = ("2025-09-18", "2025-09-19", "2025-09-20")
@@ -166,6 +168,36 @@ def with_a_bad_batch(spark: SparkSession, tmp_path_factory: pytest.TempPathFacto
     result = graph.run(DAYS[0], DAYS[-1])
     assert "broken.parquet" in str(result.failure_data_for_node("raw_events"))
     return graph
+
+
+def _garble(file: Path) -> None:
+    file.write_text("no JSON")
+
+
+@NEEDS_A_FILE_THAT_FAILS
+@pytest.mark.parametrize(("spoil", "retries"), [(fail_to_read, MAX_RETRIES), (_garble, 0)])
+def test_a_batch_is_tried_again_where_its_storage_fails_and_not_where_it_is_bad(
+    spark: SparkSession,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    spoil: Callable[[Path], None],
+    retries: int,
+) -> None:
+    monkeypatch.setattr(writing, "FIRST_WAIT_SECONDS", 0)
+    world = World(spark, tmp_path)
+    lake = LakeResource(input_root=world.input.root, warehouse_root=world.warehouse.root, input_format="json")
+    folder = Path(world.input.batch_folder(BAD_DAY))
+    folder.mkdir(parents=True)
+    spoil(folder / "events.json")
+    job = build_defs(lake=lake).resolve_implicit_global_asset_job_def()
+    result = job.execute_in_process(
+        instance=dg.DagsterInstance.ephemeral(),
+        raise_on_error=False,
+        asset_selection=[RAW],
+        partition_key=str(BAD_DAY),
+    )
+    assert not result.success
+    assert len(result.filter_events(lambda event: event.is_step_restarted)) == retries
 
 
 def _asked_by_sensor(graph: Graph) -> list[list[date]]:

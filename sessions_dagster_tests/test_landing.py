@@ -19,10 +19,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable
+from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from sessions_dagster.core.batch import BatchError, InputFormat, parse_timestamp
+from sessions_dagster.core.batch import BatchError, InputFormat, broken_files_named, parse_timestamp
 from sessions_dagster.core.contract import (
     BATCH_DATE,
     EVENT,
@@ -39,7 +40,7 @@ from sessions_dagster.core.contract import (
     RejectReason,
 )
 from sessions_dagster.core.landing import LandingReport, land_batch
-from sessions_dagster.lake.places import InputRoot, Warehouse
+from sessions_dagster.lake.places import InputRoot, StorageError, Warehouse
 
 EPOCH: Final = datetime(1970, 1, 1)
 COLUMNS: Final = (USER, EVENT, PRODUCT, TIMESTAMP)
@@ -827,6 +828,43 @@ def test_what_stops_a_batch_is_named_and_leaves_both_tables_as_they_were(lake: L
         lake.land(day, stop.input_format)
     check_message(stop, str(error.value))
     assert lake.versions() == versions
+
+
+def spark_says(cause: str) -> PySparkException:
+    """What Spark raises where it fails to read a file."""
+    return PySparkException(
+        "Job aborted due to stage failure: org.apache.spark.SparkException: [FAILED_READ_FILE.NO_HINT] Encountered "
+        "error while reading file s3a://in/date=2025-09-20/a.parquet. SQLSTATE: KD001\n"
+        f"\tat org.apache.spark.sql.errors.QueryExecutionErrors$.cannotReadFilesError\nCaused by: {cause}\n\tat x.y.z\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "cause",
+    [
+        "java.net.SocketTimeoutException: Read timed out",
+        "java.net.UnknownHostException: in.s3.amazonaws.com",
+        "org.apache.hadoop.net.ConnectTimeoutException: connect timed out",
+        "org.apache.hadoop.fs.s3a.AWSClientIOException: read on s3a://in/date=2025-09-20/a.parquet: Timeout",
+        "java.io.IOException: Input/output error",
+    ],
+)
+def test_a_storage_that_fails_while_spark_reads_is_told_as_such(cause: str) -> None:
+    with pytest.raises(StorageError, match=r"s3a://in/date=2025-09-20/a\.parquet"), broken_files_named():
+        raise spark_says(cause)
+
+
+@pytest.mark.parametrize(
+    "cause",
+    [
+        "java.io.EOFException: Reached the end of stream with 12 bytes left to read",
+        "java.lang.RuntimeException: s3a://in/date=2025-09-20/a.parquet is not a Parquet file",
+        "java.net.URISyntaxException: Relative path in absolute URI",
+    ],
+)
+def test_a_file_that_spark_cannot_read_is_bad_input(cause: str) -> None:
+    with pytest.raises(BatchError, match=r"s3a://in/date=2025-09-20/a\.parquet"), broken_files_named():
+        raise spark_says(cause)
 
 
 @pytest.mark.parametrize("done", [no_folder, garbled_parquet])

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from sessions_dagster.lake.places import BatchFile, InputRoot, Warehouse
+from sessions_dagster.lake.places import BatchFile, InputRoot, StorageError, Warehouse
+from sessions_dagster_tests.builders import NEEDS_A_FILE_THAT_FAILS, deliver, fail_to_read, nest_too_deep
 
 DAY = date(2025, 9, 20)
 
@@ -224,6 +225,22 @@ def test_a_file_in_place_of_the_folder_is_an_error(tmp_path: Path) -> None:
     put(tmp_path, f"date={DAY}")
     with pytest.raises(OSError, match="date=2025-09-20"):
         InputRoot(str(tmp_path)).batch_files(DAY)
+
+
+def test_a_folder_that_is_wrong_is_no_fault_of_the_storage(tmp_path: Path) -> None:
+    root = InputRoot(str(tmp_path))
+    nest_too_deep(deliver(root, DAY))
+    with pytest.raises(OSError, match="too long") as error:
+        root.batch_files(DAY)
+    assert not isinstance(error.value, StorageError)
+
+
+@NEEDS_A_FILE_THAT_FAILS
+def test_a_storage_that_fails_while_a_file_is_read_is_told_as_such(batch: Path) -> None:
+    fail_to_read(batch / "a.csv")
+    (file,) = files_of(batch)
+    with file.open_stream() as opened, pytest.raises(StorageError, match="Input/output error"):
+        opened.read(1)
 
 
 @contextmanager

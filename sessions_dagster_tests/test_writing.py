@@ -10,6 +10,7 @@ from pyspark.errors import PySparkException
 from sessions_dagster.core.apply import ConcurrentWriteError
 from sessions_dagster.core.batch import BatchError
 from sessions_dagster.core.session_table import RulesMismatchError
+from sessions_dagster.lake.places import StorageError
 from sessions_dagster.orchestration import writing
 from sessions_dagster.orchestration.writing import FIRST_WAIT_SECONDS, MAX_RETRIES, retried
 
@@ -23,6 +24,7 @@ def _raised_by_lost_executors(what_spark_says: str) -> Exception:
 PASSING = [
     ConcurrentWriteError("another run"),
     ConcurrentAppendException("files were added"),
+    StorageError("the connection was reset"),
     _raised_by_lost_executors(
         "Task 3 in stage 7.0 failed 4 times, most recent failure: Lost task 3.3 in stage 7.0 (TID 95): "
         "ExecutorLostFailure (executor 2 exited caused by one of the running tasks)"

@@ -37,7 +37,7 @@ from pyspark.sql.types import (
 )
 
 from sessions_dagster.core.contract import EVENT_IDENTITY, KEY_COLUMNS, RECORD, SOURCE_FILE, TIMESTAMP
-from sessions_dagster.lake.places import BatchFile, InputRoot
+from sessions_dagster.lake.places import BatchFile, InputRoot, StorageError
 
 Looked = TypeVar("Looked")
 
@@ -49,6 +49,11 @@ UNREADABLE: Final = "unreadable"
 _RAW_TEXT: Final = "_unreadable_csv_record"
 _HEAD_BYTES: Final = 64 * 1024
 _NOT_UTF8: Final = "\ufffd"
+
+# Spark has no class for them: what it tells of is that a file cannot be read, and of the classes of Java that say why.
+_STORAGE_FAULTS: Final = re.compile(
+    r"java\.net\.\w*(Socket|Connect|Host)\w*Exception|ConnectTimeoutException|s3a\.AWS\w+Exception|Input/output error"
+)
 
 _DATE_AND_MINUTES: Final = r"\d{4}-\d{1,2}-\d{1,2}[ T]\d{1,2}:\d{1,2}"
 _AS_JSON: Final = {
@@ -67,7 +72,8 @@ def batch_files(input_root: InputRoot, day: date) -> list[BatchFile]:
     """The data files of a batch.
 
     Raises:
-        BatchError: If the folder is missing, cannot be listed, or has no data file.
+        BatchError: If the folder is missing, cannot be listed as it is, or has no data file.
+        StorageError: If the storage fails.
     """
     folder = input_root.batch_folder(day)
     try:
@@ -76,6 +82,8 @@ def batch_files(input_root: InputRoot, day: date) -> list[BatchFile]:
         raise BatchError(
             f"There is no batch folder {folder}. Deliver the batch, or check SESSIONS_INPUT_ROOT ({input_root.root})."
         ) from error
+    except StorageError:
+        raise
     except (OSError, pa.ArrowInvalid) as error:
         raise BatchError(f"The batch folder {folder} cannot be listed: {error}") from error
     if not files:
@@ -102,6 +110,7 @@ def read_batch(spark: SparkSession, files: Sequence[BatchFile], input_format: In
     Raises:
         BatchError: If a file is not of the format, has not the required columns, has one twice, or one of a type that
             cannot be used.
+        StorageError: If the storage fails.
     """
     return reduce(DataFrame.union, _READERS[input_format](spark, files))
 
@@ -112,6 +121,7 @@ def broken_files_named() -> Iterator[None]:
 
     Raises:
         BatchError: If Spark failed because it could not read a file.
+        StorageError: If it could not, and the storage is to blame.
     """
     try:
         yield
@@ -120,6 +130,8 @@ def broken_files_named() -> Iterator[None]:
         if named is None:
             raise
         causes = re.findall(r"Caused by: (.+)", str(error)) or ["see above"]
+        if any(map(_STORAGE_FAULTS.search, causes)):
+            raise StorageError(f"{named[1]} cannot be read now ({causes[-1]}).") from error
         raise BatchError(f"{named[1]} cannot be read to its end ({causes[-1]}). Deliver it again.") from error
 
 
@@ -148,6 +160,8 @@ def _parquet_columns(file: BatchFile) -> frozenset[tuple[object, ...]]:
         with file.open() as opened:
             schema = pq.ParquetFile(opened).schema
             _check_columns(file, schema.to_arrow_schema().names)
+    except StorageError:
+        raise
     except (OSError, pa.ArrowException) as error:
         raise BatchError(f"{file.uri} is not a Parquet file that can be read ({error}). Deliver it again.") from error
     columns = [schema.column(number) for number in range(len(schema))]
@@ -208,6 +222,8 @@ def _csv_header(file: BatchFile) -> tuple[str, ...]:
         # Decoding takes many lines at a time, and the header is not to blame for bytes in rows that are no UTF-8.
         with file.open_stream() as opened, io.TextIOWrapper(opened, "utf-8-sig", "replace", newline="") as text:
             header = next(filter(None, csv.reader(text)), [])
+    except StorageError:
+        raise
     except (OSError, csv.Error) as error:
         raise BatchError(f"{file.uri} is not a CSV file ({error}). Deliver it again.") from error
     if any(mark in name for name in header for mark in (_NOT_UTF8, "\0")):
@@ -274,6 +290,8 @@ def _check_json_lines(file: BatchFile) -> None:
     try:
         with file.open_stream() as opened:
             head = opened.read(_HEAD_BYTES)
+    except StorageError:
+        raise
     except OSError as error:
         raise BatchError(f"{file.uri} cannot be read ({error}). Deliver it again.") from error
     lines = head.splitlines()[:-1] if len(head) == _HEAD_BYTES else head.splitlines()

@@ -18,6 +18,7 @@ from sessions_dagster.core.apply import ConcurrentWriteError
 from sessions_dagster.core.batch import BatchError
 from sessions_dagster.core.maintenance import RetentionError
 from sessions_dagster.core.session_table import RulesMismatchError
+from sessions_dagster.lake.places import StorageError
 
 REFUSALS: Final = (BatchError, RetentionError, RulesMismatchError)
 """What is wrong with the input or the settings: the next attempt would end the same way."""
@@ -40,12 +41,15 @@ _LOST_EXECUTORS: Final = ("ExecutorLostFailure", "FetchFailed", "executor decomm
 
 
 def is_passing(error: BaseException) -> bool:
-    """Whether another attempt may succeed: somebody else wrote to the table meanwhile, or executors were lost."""
+    """Whether another attempt may succeed.
+
+    It may if somebody else wrote to the table meanwhile, if executors were lost, or if the storage failed.
+    """
     return any(_passes(each) for each in _with_causes(error))
 
 
 def _passes(error: BaseException) -> bool:
-    return isinstance(error, _CONFLICTS) or any(mark in str(error) for mark in _LOST_EXECUTORS)
+    return isinstance(error, (*_CONFLICTS, StorageError)) or any(mark in str(error) for mark in _LOST_EXECUTORS)
 
 
 def _with_causes(error: BaseException | None) -> Iterator[BaseException]:

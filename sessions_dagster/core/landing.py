@@ -107,6 +107,7 @@ def land_batch(
 
     Raises:
         BatchError: If the batch cannot be landed as a whole. Both tables are as before.
+        StorageError: If the storage of the batch fails. Until the batch lands again, one table may be as before.
         ValueError: If `landed_at` has no time zone.
     """
     began = time.monotonic()

@@ -12,7 +12,7 @@ from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
-from sessions_dagster.lake.places import Entry, InputRoot
+from sessions_dagster.lake.places import Entry, InputRoot, StorageError
 
 SUCCESS_MARKER: Final = "_SUCCESS"
 """The file that Spark and Hadoop write into a folder when all others are there."""
@@ -126,9 +126,15 @@ def batch_content(root: InputRoot, day: date) -> BatchContent:
 
 
 def batch_fingerprint(root: InputRoot, day: date) -> str | None:
-    """The fingerprint of what lies in the folder of a batch, None where it cannot be listed."""
+    """The fingerprint of what lies in the folder of a batch, None where it cannot be listed as it is.
+
+    Raises:
+        StorageError: If the storage fails.
+    """
     try:
         return batch_content(root, day).fingerprint
+    except StorageError:
+        raise
     except OSError:
         return None
 

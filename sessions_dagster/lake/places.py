@@ -4,19 +4,35 @@ A place is an absolute path for a local folder and a URI for anything else, spel
 delta-rs understands as well. Only pyarrow, which lists and opens the input files, wants `s3://`.
 """
 
+import errno
+import io
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Final, NoReturn
 from urllib.parse import unquote, urlsplit
 
+import pyarrow as pa
 from filelock import FileLock
 from pyarrow.fs import FileInfo, FileSelector, FileSystem, FileType, LocalFileSystem
 
 _LOCK_FILE: Final = ".writing.lock"
+
+_CODECS: Final = {".bz2": "bz2", ".gz": "gzip", ".lz4": "lz4", ".zst": "zstd"}
+
+# An object store answers in words: pyarrow has no error of its own for these.
+_ANSWERS: Final = {"AWS Error NO_SUCH_BUCKET": errno.ENOENT, "AWS Error ACCESS_DENIED": errno.EACCES}
+
+_NOT_TO_BE_READ: Final = frozenset(
+    {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP}
+)
+
+
+class StorageError(OSError):
+    """The storage, or the way to it, fails. That says nothing of what lies there, and may pass."""
 
 
 @dataclass(frozen=True)
@@ -135,12 +151,24 @@ class BatchFile:
         return re.sub(r"([\\{}\[\]*?])", r"\\\1", self.uri)
 
     def open(self) -> Any:
-        """The file's bytes, as a seekable `pyarrow.NativeFile`."""
-        return self._filesystem.open_input_file(self._path)
+        """The file's bytes, as a seekable `pyarrow.NativeFile`.
+
+        Raises:
+            OSError: If there is no such file, or none that may be read.
+            StorageError: If the storage fails, now or when the file is read.
+        """
+        with _storage_errors():
+            return pa.PythonFile(_StoredBytes(self._filesystem.open_input_file(self._path)), "r")
 
     def open_stream(self) -> Any:
-        """The file's content from its start, as a `pyarrow.NativeFile`, decompressed as its name says (`.gz`)."""
-        return self._filesystem.open_input_stream(self._path)
+        """The file's content from its start, as a `pyarrow.NativeFile`, decompressed as its name says (`.gz`).
+
+        Raises:
+            OSError: If there is no such file, or none that may be read.
+            StorageError: If the storage fails, now or when the file is read.
+        """
+        codec = _CODECS.get(PurePosixPath(self._path).suffix)
+        return pa.CompressedInputStream(self.open(), codec) if codec else self.open()
 
 
 @dataclass(frozen=True)
@@ -166,7 +194,8 @@ class InputRoot:
 
         Raises:
             FileNotFoundError: If there is no such folder.
-            OSError: If it cannot be listed.
+            OSError: If it cannot be listed as it is.
+            StorageError: If the storage fails.
         """
         filesystem, path = _filesystem(self.root)
         return _entries(filesystem, FileSelector(path), unreadable_name=repr)
@@ -176,7 +205,8 @@ class InputRoot:
 
         Raises:
             FileNotFoundError: If there is no such folder.
-            OSError: If it cannot be listed.
+            OSError: If it cannot be listed as it is.
+            StorageError: If the storage fails.
         """
         filesystem, path = _filesystem(self.batch_folder(day))
         return _entries(filesystem, FileSelector(path, recursive=True), unreadable_name=_refuse)
@@ -188,7 +218,8 @@ class InputRoot:
 
         Raises:
             FileNotFoundError: If there is no such folder.
-            OSError: If it cannot be listed.
+            OSError: If it cannot be listed as it is.
+            StorageError: If the storage fails.
         """
         folder = self.batch_folder(day)
         filesystem, path = _filesystem(folder)
@@ -204,10 +235,63 @@ def read_text(place: str) -> str:
 
     Raises:
         FileNotFoundError: If there is none.
+        StorageError: If the storage fails.
     """
     filesystem, path = _filesystem(_canonical(place))
-    with filesystem.open_input_file(path) as file:
+    with _storage_errors(), filesystem.open_input_file(path) as file:
         return bytes(file.read()).decode()
+
+
+class _StoredBytes(io.RawIOBase):
+    """A file as its storage gives it.
+
+    Whoever parses it has an `OSError` for bytes that make no sense, too. Those of the storage are named here, so that
+    the two can be told apart.
+    """
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        position: int = self._file.seek(offset, whence)
+        return position
+
+    def tell(self) -> int:
+        position: int = self._file.tell()
+        return position
+
+    def readinto(self, buffer: Any, /) -> int:
+        with _storage_errors():
+            read: int = self._file.readinto(buffer)
+            return read
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+@contextmanager
+def _storage_errors() -> Iterator[None]:
+    """Tells a storage that fails from one where there is nothing that can be read.
+
+    Raises:
+        StorageError: For the first; for the other the error as it is, or what the answer of an object store comes to.
+    """
+    try:
+        yield
+    except OSError as error:
+        answer = next((number for said, number in _ANSWERS.items() if said in str(error)), None)
+        if answer is not None:
+            raise OSError(answer, str(error)) from error
+        if error.errno in _NOT_TO_BE_READ:
+            raise
+        raise StorageError(str(error)) from error
 
 
 def _canonical(place: str) -> str:
@@ -239,7 +323,9 @@ def _entries(filesystem: FileSystem, where: FileSelector, unreadable_name: Calla
         is_file = info.type == FileType.File
         return Entry(path, is_file, info.size if is_file else 0, info.mtime_ns)
 
-    return sorted((entry(info) for info in filesystem.get_file_info(where)), key=lambda entry: entry.path)
+    with _storage_errors():
+        listed = filesystem.get_file_info(where)
+    return sorted(map(entry, listed), key=lambda entry: entry.path)
 
 
 def _refuse(name: bytes) -> NoReturn:
