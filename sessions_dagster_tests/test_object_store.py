@@ -1,0 +1,250 @@
+"""Batches on an object store: the same code as for folders, where a folder is what keys begin with and has no time."""
+
+import gzip
+from collections.abc import Callable, Iterator
+from datetime import UTC, date, datetime, timedelta
+from pathlib import PurePosixPath
+
+import dagster as dg
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from dagster._core.definitions.sensor_definition import SensorExecutionData
+from moto.core import set_initial_no_auth_action_count
+from pyspark.sql import SparkSession
+
+from sessions_dagster.core.batch import BatchError, InputFormat, batch_files, read_batch
+from sessions_dagster.core.contract import EVENT_IDENTITY
+from sessions_dagster.core.faults import is_passing
+from sessions_dagster.definitions import build_defs
+from sessions_dagster.lake.arrivals import (
+    SUCCESS_MARKER,
+    Completeness,
+    NotReady,
+    batch_content,
+    batch_contents,
+    batch_folders,
+    why_not_ready,
+)
+from sessions_dagster.lake.places import InputRoot, StorageError
+from sessions_dagster.orchestration.resources import ArrivalsResource, LakeResource
+from sessions_dagster.orchestration.sensors import new_batches
+from sessions_dagster_tests.object_store import Bucket, key_without_rights, s3_server
+
+DAY = date(2025, 9, 20)
+FIRST_DAY = date(2025, 9, 1)
+NOW = datetime(2025, 9, 25, tzinfo=UTC)
+FOLDER = f"input/date={DAY}"
+MORE_THAN_A_PAGE = 1001
+"""A listing comes in pages of a thousand keys."""
+
+SETTLED = Completeness(timedelta(minutes=1), require_success_marker=False)
+MARKED = Completeness(timedelta(minutes=1), require_success_marker=True)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[None]:
+    with s3_server():
+        yield
+
+
+@pytest.fixture
+def bucket(server: None) -> Bucket:
+    return Bucket()
+
+
+def root_in(bucket: Bucket) -> InputRoot:
+    return InputRoot(f"{bucket.uri}/input")
+
+
+def readiness(bucket: Bucket, rule: Completeness, now: datetime) -> NotReady | None:
+    folders = batch_folders(root_in(bucket), FIRST_DAY, now)
+    return why_not_ready(batch_content(root_in(bucket), DAY), folders.days[DAY], rule, now)
+
+
+def test_a_day_that_keys_begin_with_is_a_batch_without_a_time(bucket: Bucket) -> None:
+    bucket.put(f"{FOLDER}/events.parquet")
+    folders = batch_folders(root_in(bucket), FIRST_DAY, NOW)
+    assert (folders.days, folders.ignored) == ({DAY: None}, {})
+
+
+def test_other_keys_are_junk(bucket: Bucket) -> None:
+    bucket.put("input/stuff/events.parquet")
+    bucket.put(FOLDER)
+    folders = batch_folders(root_in(bucket), FIRST_DAY, NOW)
+    assert (folders.days, folders.ignored) == ({}, {NotReady.JUNK: [f"date={DAY}", "stuff"]})
+
+
+def test_a_folder_made_by_hand_is_not_ready_until_a_file_is_in_it(bucket: Bucket) -> None:
+    bucket.put(f"{FOLDER}/", b"")
+    assert readiness(bucket, SETTLED, NOW) == NotReady.EMPTY
+    bucket.put(f"{FOLDER}/events.parquet")
+    assert batch_content(root_in(bucket), DAY).data_files == 1
+
+
+@pytest.mark.parametrize("root", ["s3://no-such-bucket/input", "s3://no-such-bucket"])
+def test_no_bucket_is_no_input_root(bucket: Bucket, root: str) -> None:
+    with pytest.raises(FileNotFoundError):
+        batch_folders(InputRoot(root), FIRST_DAY, NOW)
+
+
+def test_a_bucket_without_a_key_below_the_root_is_no_input_root(bucket: Bucket) -> None:
+    with pytest.raises(FileNotFoundError):
+        batch_folders(root_in(bucket), FIRST_DAY, NOW)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda bucket: bucket.put(f"{FOLDER}/more.parquet"), id="a file more"),
+        pytest.param(lambda bucket: bucket.remove(f"{FOLDER}/b.parquet"), id="a file less"),
+        pytest.param(lambda bucket: bucket.put(f"{FOLDER}/b.parquet", b"longer than before"), id="another size"),
+        pytest.param(lambda bucket: bucket.put(f"{FOLDER}/hour=1/b.parquet"), id="a file in a sub-folder"),
+    ],
+)
+def test_a_change_of_the_data_is_another_fingerprint(bucket: Bucket, change: Callable[[Bucket], None]) -> None:
+    for name in ("a.parquet", "b.parquet"):
+        bucket.put(f"{FOLDER}/{name}")
+    before = batch_content(root_in(bucket), DAY)
+    change(bucket)
+    assert batch_content(root_in(bucket), DAY).fingerprint != before.fingerprint
+
+
+def test_a_folder_has_settled_when_its_newest_file_has(bucket: Bucket) -> None:
+    bucket.put(f"{FOLDER}/events.parquet")
+    written = batch_content(root_in(bucket), DAY).changed_at
+    assert written is not None
+    assert abs(datetime.now(UTC) - written) < timedelta(minutes=1)
+    assert readiness(bucket, SETTLED, written + timedelta(seconds=59)) == NotReady.NOT_SETTLED
+    assert readiness(bucket, SETTLED, written + timedelta(seconds=60)) is None
+
+
+def test_a_required_marker_completes_a_folder(bucket: Bucket) -> None:
+    bucket.put(f"{FOLDER}/events.parquet")
+    assert readiness(bucket, MARKED, NOW) == NotReady.NO_MARKER
+    bucket.put(f"{FOLDER}/{SUCCESS_MARKER}", b"")
+    assert readiness(bucket, MARKED, NOW) is None
+
+
+def test_a_folder_may_have_more_files_than_a_page(bucket: Bucket) -> None:
+    for number in range(MORE_THAN_A_PAGE):
+        bucket.put(f"{FOLDER}/{number}.parquet")
+    assert batch_content(root_in(bucket), DAY).data_files == MORE_THAN_A_PAGE
+
+
+def test_there_may_be_more_folders_than_a_page(bucket: Bucket) -> None:
+    days = {date(2020, 1, 1) + timedelta(days=number) for number in range(MORE_THAN_A_PAGE)}
+    for day in days:
+        bucket.put(f"input/date={day}/events.parquet")
+    assert batch_folders(root_in(bucket), date(2020, 1, 1), NOW).days.keys() == days
+
+
+def test_many_folders_are_looked_into_at_once(bucket: Bucket) -> None:
+    days = [DAY - timedelta(days=number) for number in range(20)]
+    for day in days[1:]:
+        bucket.put(f"input/date={day}/events.parquet")
+    contents = batch_contents(root_in(bucket), days)
+    assert isinstance(contents.pop(DAY), FileNotFoundError)
+    assert contents == {day: batch_content(root_in(bucket), day) for day in days[1:]}
+
+
+def test_the_files_of_a_batch_open_whatever_their_names(bucket: Bucket) -> None:
+    names = ["a b.parquet", "a#b.parquet", "a%20b.parquet", "a?b.parquet", "[1-3].parquet", "Ünïcödé-数.parquet"]
+    for name in names:
+        bucket.put(f"{FOLDER}/{name}", name.encode())
+    files = root_in(bucket).batch_files(DAY)
+    assert [file.uri.removeprefix(f"s3a://{bucket.name}/{FOLDER}/") for file in files] == sorted(names)
+    for file in files:
+        with file.open() as opened:
+            assert opened.read().decode() == PurePosixPath(file.uri).name
+
+
+def test_a_compressed_file_is_read_as_its_name_says(bucket: Bucket) -> None:
+    bucket.put(f"{FOLDER}/a.csv.gz", gzip.compress(b"12345"))
+    (file,) = root_in(bucket).batch_files(DAY)
+    with file.open_stream() as opened:
+        assert opened.read() == b"12345"
+
+
+def tick(bucket: Bucket, *, settle_seconds: int = 60, require_success_marker: bool = False) -> SensorExecutionData:
+    """The first tick of the sensor, as the daemon has it evaluated."""
+    definitions = build_defs(
+        lake=LakeResource(input_root=root_in(bucket).root),
+        arrivals=ArrivalsResource(settle_seconds=settle_seconds, require_success_marker=require_success_marker),
+    )
+    instance = dg.DagsterInstance.ephemeral()
+    with dg.build_sensor_context(instance, definitions=definitions, resources=definitions.resources) as context:
+        return new_batches.evaluate_tick(context)
+
+
+def skip_reason(data: SensorExecutionData) -> str:
+    assert not data.run_requests
+    return data.skip_message or ""
+
+
+def test_the_sensor_asks_for_a_folder(bucket: Bucket) -> None:
+    bucket.put(f"{FOLDER}/events.parquet")
+    (request,) = tick(bucket, settle_seconds=0).run_requests or []
+    assert request.partition_key == str(DAY)
+
+
+def test_the_sensor_waits_for_a_folder_that_changed_a_moment_ago(bucket: Bucket) -> None:
+    bucket.put(f"{FOLDER}/events.parquet")
+    assert f"changed a moment ago: {DAY}" in skip_reason(tick(bucket))
+
+
+def test_the_sensor_waits_for_a_required_marker(bucket: Bucket) -> None:
+    bucket.put(f"{FOLDER}/events.parquet")
+    assert f"without {SUCCESS_MARKER}: {DAY}" in skip_reason(tick(bucket, require_success_marker=True))
+    bucket.put(f"{FOLDER}/{SUCCESS_MARKER}", b"")
+    assert len(tick(bucket, require_success_marker=True).run_requests or []) == 1
+
+
+def test_the_sensor_says_where_no_input_root_is(bucket: Bucket) -> None:
+    assert f"no input folder s3a://{bucket.name}/input yet" in skip_reason(tick(bucket))
+
+
+@pytest.mark.parametrize("key", [f"{FOLDER}/_SUCCESS", "input/date=2025-09-19/events.parquet"])
+def test_a_batch_without_a_file_is_refused(bucket: Bucket, key: str) -> None:
+    bucket.put(key)
+    with pytest.raises(BatchError, match=f"date={DAY}"):
+        batch_files(root_in(bucket), DAY)
+
+
+def test_a_batch_that_may_not_be_read_is_refused(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    bucket.put(f"{FOLDER}/events.parquet")
+    name, secret = key_without_rights()
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", name)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", secret)
+    with pytest.raises(BatchError, match="ACCESS_DENIED"):
+        set_initial_no_auth_action_count(0)(batch_files)(root_in(bucket), DAY)
+
+
+def test_a_store_that_does_not_answer_may_answer_later() -> None:
+    with s3_server() as server:
+        bucket = Bucket()
+        bucket.put(f"{FOLDER}/events.parquet")
+        server.stop()
+        with pytest.raises(StorageError) as error:
+            batch_files(root_in(bucket), DAY)
+    assert is_passing(error.value)
+
+
+@pytest.mark.parametrize("input_format", ["parquet", "csv", "json"])
+def test_a_store_that_goes_away_before_a_file_is_read_may_come_back(
+    spark: SparkSession, input_format: InputFormat
+) -> None:
+    with s3_server() as server:
+        bucket = Bucket()
+        bucket.put(f"{FOLDER}/events", _parquet())
+        files = batch_files(root_in(bucket), DAY)
+        server.stop()
+        with pytest.raises(StorageError) as error:
+            read_batch(spark, files, input_format)
+    assert is_passing(error.value)
+
+
+def _parquet() -> bytes:
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table({name: ["x"] for name in EVENT_IDENTITY}), sink)
+    return bytes(sink.getvalue())
