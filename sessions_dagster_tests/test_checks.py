@@ -1,8 +1,10 @@
 """The asset checks in Dagster: what each partition of a run shows, and what stops a run."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pyarrow as pa
@@ -10,12 +12,14 @@ import pyarrow.parquet as pq
 import pytest
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionResolvedStatus as Status
 from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
+from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 from sessions_dagster.core.quality import Rule
 from sessions_dagster.definitions import build_defs
+from sessions_dagster.orchestration import checks, writing
 from sessions_dagster.orchestration.assets import sessionized_events
-from sessions_dagster.orchestration.checks import SPECS, WINDOW_IS_COMPLETE
+from sessions_dagster.orchestration.checks import SESSIONS_SPEC, SPECS, WINDOW_IS_COMPLETE
 from sessions_dagster.orchestration.partitions import daily_partitions
 from sessions_dagster.orchestration.resources import LakeResource
 
@@ -33,11 +37,13 @@ class World:
     defs: dg.Definitions
     events: str
 
-    def run(self, first: str, last: str, *, checks_only: bool) -> dg.ExecuteInProcessResult:
+    def run(
+        self, first: str, last: str, *, checks_only: bool, specs: Sequence[dg.AssetCheckSpec] = SPECS
+    ) -> dg.ExecuteInProcessResult:
         """A run of a range, or of a key if it is a range of one, as the command line has it."""
         job = self.defs.resolve_implicit_global_asset_job_def()
         if checks_only:
-            job = job.get_subset(asset_selection=set(), asset_check_selection={spec.key for spec in SPECS})
+            job = job.get_subset(asset_selection=set(), asset_check_selection={spec.key for spec in specs})
         of_range = {ASSET_PARTITION_RANGE_START_TAG: first, ASSET_PARTITION_RANGE_END_TAG: last}
         return job.execute_in_process(
             instance=self.instance,
@@ -171,6 +177,31 @@ def test_events_that_are_not_unique_fail_their_key_but_not_the_run(doubled_key_r
 
 def test_in_a_run_of_a_key_each_check_has_one_result(doubled_key_run: Seen) -> None:
     assert set(evaluations(doubled_key_run.result)) == {(spec.name, KEYS[-1]) for spec in SPECS}
+
+
+@pytest.mark.parametrize(
+    ("work", "specs"), [("check_dates", SPECS), ("compare_sessions", [SESSIONS_SPEC])], ids=["events", "sessions"]
+)
+def test_checks_that_lose_executors_are_done_again_and_have_one_result_for_each_key(
+    world: World,
+    range_run: Seen,
+    monkeypatch: pytest.MonkeyPatch,
+    work: str,
+    specs: Sequence[dg.AssetCheckSpec],
+) -> None:
+    monkeypatch.setattr(writing, "FIRST_WAIT_SECONDS", 0)
+    done = getattr(checks, work)
+    lost = iter([PySparkException("Job aborted due to stage failure: ExecutorLostFailure (executor 2 exited)")])
+
+    def work_after_a_loss(*args: Any) -> Any:
+        for error in lost:
+            raise error
+        return done(*args)
+
+    monkeypatch.setattr(checks, work, work_after_a_loss)
+    result = world.run(KEYS[0], KEYS[1], checks_only=True, specs=specs)
+    assert len(result.filter_events(lambda event: event.is_step_restarted)) == 1
+    assert evaluations(result).keys() == {(spec.name, key) for spec in specs for key in KEYS[:2]}
 
 
 def test_a_check_of_a_table_that_is_not_there_says_what_to_do(spark: SparkSession, tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from sessions_dagster.lake.log import batch_days, version_followed
 from sessions_dagster.orchestration.assets import sessionized_events, sessions
 from sessions_dagster.orchestration.partitions import daily_partitions
 from sessions_dagster.orchestration.resources import LakeResource, SparkResource
+from sessions_dagster.orchestration.writing import retried_check
 
 WINDOW_IS_COMPLETE: Final = "window_is_complete"
 SESSIONS_AGREE: Final = "sessions_agree_with_sessionized_events"
@@ -61,6 +62,7 @@ SESSIONS_SPEC: Final = _spec(
 
 
 @dg.multi_asset_check(specs=SPECS, can_subset=True)
+@retried_check
 def session_checks(
     context: dg.AssetCheckExecutionContext, spark: SparkResource, lake: LakeResource
 ) -> Iterator[dg.AssetCheckEvaluation | dg.Output[None]]:
@@ -88,6 +90,7 @@ def session_checks(
 
 
 @dg.multi_asset_check(specs=[SESSIONS_SPEC])
+@retried_check
 def sessions_check(
     context: dg.AssetCheckExecutionContext, spark: SparkResource, lake: LakeResource
 ) -> Iterator[dg.AssetCheckEvaluation | dg.Output[None]]:

@@ -1,6 +1,7 @@
-"""How the steps run that write tables: one run at a time, and again after a failure that passes."""
+"""How steps run: again after a failure that passes, and those that write tables one run at a time."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from typing import Concatenate, Final, ParamSpec, TypeVar
 
@@ -18,6 +19,7 @@ FIRST_WAIT_SECONDS: Final = 15.0
 
 _Context = TypeVar("_Context", dg.OpExecutionContext, dg.AssetExecutionContext)
 _Resources = ParamSpec("_Resources")
+_Result = TypeVar("_Result")
 
 
 def retried(
@@ -35,13 +37,43 @@ def retried(
 
     @wraps(step)
     def attempt(context: _Context, /, *args: _Resources.args, **kwargs: _Resources.kwargs) -> None:
-        try:
+        with _failures_judged(context):
             step(context, *args, **kwargs)
-        except REFUSALS as error:
-            raise dg.Failure(str(error), allow_retries=False) from error
-        except Exception as error:
-            if not is_passing(error):
-                raise
-            raise dg.RetryRequested(MAX_RETRIES, FIRST_WAIT_SECONDS * 2**context.retry_number) from error
 
     return attempt
+
+
+def retried_check(
+    step: Callable[Concatenate[dg.AssetCheckExecutionContext, _Resources], Iterator[_Result]],
+) -> Callable[Concatenate[dg.AssetCheckExecutionContext, _Resources], Iterator[_Result]]:
+    """What `retried` is to assets and ops, to checks.
+
+    Args:
+        step: The function of a check. It yields when all its work is done: a result that was yielded is not taken back.
+
+    Returns:
+        The function with the failures that `retried` has.
+    """
+
+    @wraps(step)
+    def attempt(
+        context: dg.AssetCheckExecutionContext, /, *args: _Resources.args, **kwargs: _Resources.kwargs
+    ) -> Iterator[_Result]:
+        with _failures_judged(context):
+            yield from step(context, *args, **kwargs)
+
+    return attempt
+
+
+@contextmanager
+def _failures_judged(
+    context: dg.OpExecutionContext | dg.AssetExecutionContext | dg.AssetCheckExecutionContext,
+) -> Iterator[None]:
+    try:
+        yield
+    except REFUSALS as error:
+        raise dg.Failure(str(error), allow_retries=False) from error
+    except Exception as error:
+        if not is_passing(error):
+            raise
+        raise dg.RetryRequested(MAX_RETRIES, FIRST_WAIT_SECONDS * 2**context.retry_number) from error
