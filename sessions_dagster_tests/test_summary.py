@@ -157,11 +157,19 @@ def test_a_preview_of_nothing_has_no_bars() -> None:
     assert "█" not in day_preview(DaySummary(DAY))
 
 
+MADE_BY = {
+    "raw_events": "raw_events",
+    "rejected_events": "raw_events",
+    "sessionized_events": "sessionized_events",
+    "session_corrections": "sessionized_events",
+    "sessions": "sessions",
+}
+
+
 @pytest.fixture(scope="module")
 def specs() -> Mapping[str, dg.AssetSpec]:
     graph = build_defs().resolve_asset_graph()
-    names = ("raw_events", "sessionized_events")
-    return {name: graph.get(dg.AssetKey(name)).to_asset_spec() for name in names}
+    return {name: graph.get(dg.AssetKey(name)).to_asset_spec() for name in MADE_BY}
 
 
 @pytest.mark.parametrize("name", ["raw_events", "sessionized_events"])
@@ -176,10 +184,12 @@ def test_an_asset_says_whose_it_is_what_it_is_made_of_and_when_it_is_fresh(
     assert spec.description
 
 
-@pytest.mark.parametrize("name", ["raw_events", "sessionized_events"])
-def test_an_asset_links_to_the_function_that_makes_it(specs: Mapping[str, dg.AssetSpec], name: str) -> None:
+@pytest.mark.parametrize(("name", "function"), MADE_BY.items())
+def test_an_asset_links_to_the_function_that_makes_it(
+    specs: Mapping[str, dg.AssetSpec], name: str, function: str
+) -> None:
     (reference,) = specs[name].metadata["dagster/code_references"].code_references
     assert isinstance(reference, dg.LocalFileCodeReference)
     assert assets.__file__ == reference.file_path
     lines = Path(reference.file_path).read_text().splitlines()[(reference.line_number or 0) - 1 :]
-    assert next(line for line in lines if line.startswith("def ")).startswith(f"def {name}(")
+    assert next(line for line in lines if line.startswith("def ")).startswith(f"def {function}(")

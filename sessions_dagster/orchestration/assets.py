@@ -23,6 +23,7 @@ from sessions_dagster.lake.arrivals import batch_fingerprint
 from sessions_dagster.lake.log import partition_rows
 from sessions_dagster.orchestration.metadata import (
     Metadata,
+    code_reference,
     column_schema,
     correction_metadata,
     correction_told,
@@ -179,7 +180,7 @@ def _written_beside(
         partitions_def=partitions_def,
         deps=[asset],
         description=f"{description} `{asset.key.to_user_string()}` writes it.",
-        metadata={"dagster/column_schema": column_schema(schema)},
+        metadata={"dagster/column_schema": column_schema(schema)} | code_reference(asset),
         group_name=GROUP,
         owners=OWNERS,
         tags=TAGS,

@@ -42,7 +42,13 @@ def column_schema(schema: StructType) -> dg.TableSchema:
 
 
 def with_code_reference(asset: dg.AssetsDefinition) -> dg.AssetsDefinition:
-    """The asset with a link to the function that makes it.
+    """The asset with a link to the function that makes it."""
+    reference = code_reference(asset)
+    return asset.map_asset_specs(lambda spec: spec.merge_attributes(metadata=reference))
+
+
+def code_reference(asset: dg.AssetsDefinition) -> Metadata:
+    """The link to the function that makes an asset.
 
     Dagster's own `with_source_code_references` names the file of a wrapper, where the function has one.
     """
@@ -51,8 +57,7 @@ def with_code_reference(asset: dg.AssetsDefinition) -> dg.AssetsDefinition:
     reference = dg.LocalFileCodeReference(
         file_path=inspect.getfile(step), line_number=inspect.getsourcelines(step)[1], label=step.__name__
     )
-    references = dg.CodeReferencesMetadataValue(code_references=[reference])
-    return asset.map_asset_specs(lambda spec: spec.merge_attributes(metadata={"dagster/code_references": references}))
+    return {"dagster/code_references": dg.CodeReferencesMetadataValue(code_references=[reference])}
 
 
 def landing_metadata(report: LandingReport, input_fingerprint: str | None) -> Metadata:
