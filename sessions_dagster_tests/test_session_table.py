@@ -1,0 +1,63 @@
+"""The rules a table was built with: a run with others is refused, and changes nothing."""
+
+from datetime import date, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from deltalake import DeltaTable
+from pyspark.sql import SparkSession
+
+from sessions_dagster.core.apply import apply_batches
+from sessions_dagster.core.contract import EVENT_DATE, SESSIONIZED_EVENTS_SCHEMA, SessionRules
+from sessions_dagster.core.session_table import RulesMismatchError
+from sessions_dagster.core.tables import ensure_table
+from sessions_dagster_tests.builders import World
+from sessions_dagster_tests.oracle import Event
+
+DAY = date(2025, 9, 20)
+NOON = datetime(2025, 9, 20, 12)
+OTHER_RULES = [SessionRules(timeout=timedelta(minutes=10)), SessionRules(user_action_ids=frozenset({"a", "x"}))]
+
+
+@pytest.fixture(scope="module")
+def world(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> World:
+    """A table built with the default rules, and a batch that it does not reflect yet."""
+    world = World(spark, tmp_path_factory.mktemp("rules"))
+    world.land(DAY, [Event("ada", "a", "idea", NOON)])
+    world.materialize(DAY)
+    world.land(DAY, [Event("ada", "a", "idea", NOON), Event("ada", "x", "idea", NOON)])
+    return world
+
+
+@pytest.mark.parametrize(
+    ("rules", "said"),
+    [
+        (OTHER_RULES[0], "this run has a timeout of 0:10:00 and user actions a, b, c"),
+        (OTHER_RULES[1], "this run has a timeout of 0:05:00 and user actions a, x"),
+    ],
+)
+def test_an_error_names_the_rules_of_the_table_and_of_the_run_and_says_what_to_do(
+    world: World, rules: SessionRules, said: str
+) -> None:
+    with pytest.raises(RulesMismatchError) as error:
+        apply_batches(world.spark, world.warehouse, [DAY], rules)
+    assert "was built with a timeout of 0:05:00 and user actions a, b, c" in str(error.value)
+    assert said in str(error.value)
+    assert "run with the rules it was built with, or point SESSIONS_WAREHOUSE_ROOT at a new folder" in str(error.value)
+
+
+@pytest.mark.parametrize("rules", OTHER_RULES, ids=["timeout", "user actions"])
+def test_a_run_with_other_rules_commits_nothing(world: World, rules: SessionRules) -> None:
+    version = DeltaTable(world.warehouse.sessionized_events).version()
+    with pytest.raises(RulesMismatchError):
+        apply_batches(world.spark, world.warehouse, [DAY], rules)
+    assert DeltaTable(world.warehouse.sessionized_events).version() == version
+
+
+def test_a_table_that_says_no_rules_is_not_ours(spark: SparkSession, tmp_path: Path) -> None:
+    world = World(spark, tmp_path)
+    table = world.warehouse.sessionized_events
+    ensure_table(spark, table, SESSIONIZED_EVENTS_SCHEMA, partition_by=EVENT_DATE, properties={})
+    with pytest.raises(RulesMismatchError, match=r"has no table property 'sessions\.timeout_us'") as error:
+        world.materialize(DAY)
+    assert "Point SESSIONS_WAREHOUSE_ROOT at another folder" in str(error.value)
