@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import dagster as dg
 import pytest
@@ -26,6 +26,8 @@ from sessions_dagster.orchestration.resources import LakeResource
 from sessions_dagster_tests.builders import World
 from sessions_dagster_tests.oracle import Event, sessionize
 
+TABLES = ("raw_events", "rejected_events", "sessionized_events", "session_corrections", "sessions")
+
 D18, D19, D20, D21 = (date(2025, 9, day) for day in (18, 19, 20, 21))
 
 
@@ -43,6 +45,10 @@ class Kept(World):
     def apply(self, day: date, events: Iterable[Event]) -> None:
         self.land(day, list(events))
         self.materialize(day)
+
+    def rows(self, uri: str) -> list[str]:
+        """The rows of a table, all columns, in an order."""
+        return sorted(map(str, self.spark.read.format("delta").load(uri).collect()))
 
     def compact(self) -> CompactionReport:
         return compact(self.spark, self.warehouse, self.warehouse.sessionized_events)
@@ -90,6 +96,50 @@ def three_batches(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory)
 @pytest.fixture
 def world(three_batches: Kept, tmp_path: Path) -> Kept:
     return three_batches.copy_to(tmp_path)
+
+
+class Upkeep(NamedTuple):
+    """What compaction and vacuum made of a table."""
+
+    before: list[str]
+    after: list[str]
+    report: CompactionReport
+
+
+@pytest.fixture(scope="module")
+def upkeep(three_batches: Kept, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Upkeep]:
+    """All tables compacted and vacuumed, after further batches with late and with rejected rows."""
+    world = three_batches.copy_to(tmp_path_factory.mktemp("upkeep"))
+    too_late = _action(date(2025, 9, 1), 0)
+    world.follow()
+    world.apply(D21, [*_of_day(D21), _action(D19, 4), too_late])
+    world.follow()
+    world.apply(D20, [*_of_day(D20), _action(D18, 8), too_late])
+    world.follow()
+    found = {}
+    for name in TABLES:
+        uri = f"{world.warehouse.root}/{name}"
+        before = world.rows(uri)
+        report = compact(world.spark, world.warehouse, uri)
+        vacuum(world.spark, world.warehouse, uri, dry_run=False)
+        found[name] = Upkeep(before, world.rows(uri), report)
+    return found
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_upkeep_leaves_every_row_of_a_table_as_it_is(upkeep: dict[str, Upkeep], table: str) -> None:
+    assert upkeep[table].before
+    assert upkeep[table].after == upkeep[table].before
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_every_table_is_compacted(upkeep: dict[str, Upkeep], table: str) -> None:
+    assert upkeep[table].report.days
+    assert upkeep[table].report.after.version > upkeep[table].report.before.version
+
+
+def test_the_tables_of_the_warehouse_are_these(world: Kept) -> None:
+    assert {Path(uri).name for uri in world.warehouse.tables} == set(TABLES)
 
 
 def test_compaction_leaves_every_row_as_it_is(world: Kept) -> None:
