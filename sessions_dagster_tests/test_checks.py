@@ -204,6 +204,15 @@ def test_checks_that_lose_executors_are_done_again_and_have_one_result_for_each_
     assert evaluations(result).keys() == {(spec.name, key) for spec in specs for key in KEYS[:2]}
 
 
+@pytest.mark.parametrize("spec", [SPECS[0], SESSIONS_SPEC], ids=["events", "sessions"])
+def test_a_run_of_checks_without_a_partition_says_what_to_do(spec: dg.AssetCheckSpec) -> None:
+    job = build_defs().resolve_implicit_global_asset_job_def()
+    checks_alone = job.get_subset(asset_selection=set(), asset_check_selection={spec.key})
+    result = checks_alone.execute_in_process(instance=dg.DagsterInstance.ephemeral(), raise_on_error=False)
+    (failed,) = result.get_step_failure_events()
+    assert "Materialize the partitions once more" in str(failed.step_failure_data.user_failure_data)
+
+
 def test_a_check_of_a_table_that_is_not_there_says_what_to_do(spark: SparkSession, tmp_path: Path) -> None:
     world = World(
         spark,

@@ -71,7 +71,7 @@ def session_checks(
     Whichever of the rules are asked for, the pass judges them all: on its own a rule costs nearly as much.
     """
     asked = {key.name for key in context.selected_asset_check_keys}
-    days = [date.fromisoformat(key) for key in context.partition_keys]
+    days = _days(context)
     table = _load_or_fail(lake, sessionized_events)
     version = table.version()
     with compiled_if_worth(spark.spark_session, rows_of(table.table_uri)):
@@ -95,7 +95,7 @@ def sessions_check(
     context: dg.AssetCheckExecutionContext, spark: SparkResource, lake: LakeResource
 ) -> Iterator[dg.AssetCheckEvaluation | dg.Output[None]]:
     """Hold the sessions of all partitions of the run against the events, in one pass."""
-    days = [date.fromisoformat(key) for key in context.partition_keys]
+    days = _days(context)
     events_table, table = _load_or_fail(lake, sessionized_events), _load_or_fail(lake, sessions)
     followed = version_followed(table, events_table)
     if followed is not None:
@@ -113,6 +113,21 @@ def sessions_check(
         target = _latest_materialization(context.instance, sessions, finding.day)
         yield _sessions_evaluation(finding, table.version(), target)
     yield dg.Output(None, output_name=SESSIONS_SPEC.get_python_identifier())
+
+
+def _days(context: dg.AssetCheckExecutionContext) -> list[date]:
+    """The partitions of the run.
+
+    Raises:
+        Failure: If it has none, as a run of checks that was launched in Dagster's UI.
+    """
+    if not (context.has_partition_key or context.has_partition_key_range):
+        raise dg.Failure(
+            "This run has no partition: Dagster's UI cannot yet execute the checks of partitioned assets on their own. "
+            "Materialize the partitions once more instead. Where all is applied that changes nothing, and checks them.",
+            allow_retries=False,
+        )
+    return [date.fromisoformat(key) for key in context.partition_keys]
 
 
 def _rule_evaluation(finding: Finding, version: int, target: CheckedMaterialization | None) -> dg.AssetCheckEvaluation:
