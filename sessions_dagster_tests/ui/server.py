@@ -15,6 +15,9 @@ from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Final
 
+import dagster as dg
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionResolvedStatus as Status
+
 from sessions_dagster.lake.places import Warehouse
 from sessions_dagster.orchestration.partitions import START_DATE_VARIABLE
 from sessions_dagster.orchestration.resources import (
@@ -44,10 +47,12 @@ class DagsterDev:
     Attributes:
         url: Where its UI is.
         folder: The folder with everything it reads and writes.
+        first_day: The day of the first partition.
     """
 
     url: str
     folder: Path
+    first_day: date
 
     @property
     def input_root(self) -> Path:
@@ -58,6 +63,15 @@ class DagsterDev:
     def warehouse(self) -> Warehouse:
         """The tables."""
         return Warehouse(str(self.folder / _WAREHOUSE))
+
+    def check_statuses(self, check: dg.AssetCheckKey) -> dict[str, Status]:
+        """The status of each partition that the check has a result for, as the instance knows it."""
+        partitions = dg.DailyPartitionsDefinition(self.first_day.isoformat())
+        with dg.DagsterInstance.from_config(str(_home(self.folder))) as instance:
+            state = instance.event_log_storage.get_asset_check_state([(check, partitions)])[check]
+        return {
+            key: status for status, subset in state.subsets.items() for key in subset.subset_value.get_partition_keys()
+        }
 
     @property
     def log(self) -> Path:
@@ -79,7 +93,7 @@ def dagster_dev(folder: Path, first_day: date) -> Iterator[DagsterDev]:
     Raises:
         RuntimeError: If it does not start.
     """
-    home = folder / "home"
+    home = _home(folder)
     home.mkdir()
     shutil.copy(REPOSITORY / "dagster.yaml", home)
     (folder / _INPUT).mkdir(parents=True)
@@ -105,7 +119,7 @@ def dagster_dev(folder: Path, first_day: date) -> Iterator[DagsterDev]:
         )
     try:
         _wait_until_ready(server, port, folder)
-        yield DagsterDev(f"http://127.0.0.1:{port}", folder)
+        yield DagsterDev(f"http://127.0.0.1:{port}", folder, first_day)
     finally:
         _stop(server)
 
@@ -113,6 +127,10 @@ def dagster_dev(folder: Path, first_day: date) -> Iterator[DagsterDev]:
 def log_tail(folder: Path) -> str:
     """The last lines of what a `dagster dev` in this folder said."""
     return "\n".join(_log(folder).read_text(errors="replace").splitlines()[-_LOG_LINES_TOLD:])
+
+
+def _home(folder: Path) -> Path:
+    return folder / "home"
 
 
 def _log(folder: Path) -> Path:

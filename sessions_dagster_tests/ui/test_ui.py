@@ -10,11 +10,12 @@ from datetime import UTC, date, datetime, timedelta
 import dagster as dg
 import pyarrow as pa
 import pytest
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionResolvedStatus as Status
 from deltalake import DeltaTable, QueryBuilder
 from playwright.sync_api import expect
 
 from sessions_dagster.demo import story
-from sessions_dagster.orchestration.checks import SESSIONS_SPEC, SPECS
+from sessions_dagster.orchestration.checks import SESSIONS_SPEC, SPECS, WINDOW_IS_COMPLETE
 from sessions_dagster_tests.builders import landed_events, sessionized_events, write_batch
 from sessions_dagster_tests.oracle import Event, sessionize
 from sessions_dagster_tests.ui.clicks import (
@@ -125,6 +126,16 @@ def test_the_results_of_its_checks_are_shown(ui: Ui, monday: str, check: dg.Asse
 def test_after_a_backfill_in_two_runs_all_its_partitions_are_green(ui: Ui, backfilled: str, asset: str) -> None:
     show_partitions(ui, asset, backfilled)
     expect(number_of(ui, "Materialized", len(BACKFILLED))).to_be_visible()
+
+
+@pytest.mark.parametrize("check", [*SPECS, SESSIONS_SPEC], ids=lambda check: check.name)
+def test_after_a_backfill_every_check_has_a_result_for_each_of_its_partitions(
+    dagster: DagsterDev, backfilled: str, check: dg.AssetCheckSpec
+) -> None:
+    statuses = dagster.check_statuses(check.key)
+    # The windows reach back to a day that lands in another test.
+    results = {Status.SUCCEEDED, Status.FAILED} if check.name == WINDOW_IS_COMPLETE else {Status.SUCCEEDED}
+    assert {statuses.get(day.isoformat()) for day in BACKFILLED} <= results
 
 
 @pytest.mark.parametrize("asset", ASSETS)
