@@ -172,8 +172,10 @@ def tick(bucket: Bucket, *, settle_seconds: int = 60, require_success_marker: bo
         lake=LakeResource(input_root=root_in(bucket).root),
         arrivals=ArrivalsResource(settle_seconds=settle_seconds, require_success_marker=require_success_marker),
     )
-    instance = dg.DagsterInstance.ephemeral()
-    with dg.build_sensor_context(instance, definitions=definitions, resources=definitions.resources) as context:
+    with (
+        dg.DagsterInstance.ephemeral() as instance,
+        dg.build_sensor_context(instance, definitions=definitions, resources=definitions.resources) as context,
+    ):
         return new_batches.evaluate_tick(context)
 
 
