@@ -56,6 +56,13 @@ def test_all_contenders_agree_and_every_target_is_held_against_a_ratio(run: Run)
     assert all(measure.value > 0 and len(measure.values) == 1 for measure in run.findings.measures)
 
 
+@pytest.mark.parametrize("scenario", ["compaction", "late-event"])
+def test_scenarios_of_one_process_find_something(spark: SparkSession, tmp_path: Path, scenario: str) -> None:
+    measures = SCENARIOS[scenario](Bench(tmp_path, SMALL, print)).measures
+    assert measures
+    assert all(measure.value > 0 for measure in measures)
+
+
 def _with_first_changed(rows: list[Row], **values: object) -> list[Row]:
     first, *others = rows
     return [Row(**{**first.asDict(), **values}), *others]
