@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Final, ParamSpec, TypeVar
 
 import dagster as dg
+from py4j.protocol import Py4JError
+from pyspark.errors import PySparkException
 
 from benchmarks.contenders import Ours
 from benchmarks.footprint import FINE_GRAINED_MEMORY, PeakMemory, peak_memory
@@ -29,14 +31,27 @@ _PROJECT: Final = Path(__file__).parent.parent
 _FIRST_STEP: Final = "raw_events"
 
 
+class SparkFailedError(RuntimeError):
+    """Spark failed in a process of its own; the message is what it said."""
+
+
 def in_own_process(work: Callable[Given, Made], *args: Given.args, **kwargs: Given.kwargs) -> Made:
     """What a function makes in a new Python process, with a JVM of its own if it starts one.
 
     Raises:
-        Exception: Whatever the function raises; `BrokenProcessPool` where the process dies.
+        SparkFailedError: If the function raises an error of Spark's.
+        Exception: Whatever else the function raises; `BrokenProcessPool` where the process dies.
     """
     with ProcessPoolExecutor(max_workers=1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(work, *args, **kwargs).result()
+        return pool.submit(_without_java, work, *args, **kwargs).result()
+
+
+def _without_java(work: Callable[Given, Made], *args: Given.args, **kwargs: Given.kwargs) -> Made:
+    try:
+        return work(*args, **kwargs)
+    except (Py4JError, PySparkException) as error:
+        # They hold on to the JVM, and so cannot be sent to another process.
+        raise SparkFailedError(str(error)) from None
 
 
 def peak_of_correction(warehouse_root: str, day: date) -> PeakMemory:

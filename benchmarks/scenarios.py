@@ -19,7 +19,6 @@ from typing import Final
 import dagster as dg
 import pyarrow as pa
 import pyarrow.parquet as pq
-from py4j.protocol import Py4JError
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -27,7 +26,13 @@ from benchmarks.comparison import assert_same_sessions, decided_since
 from benchmarks.contenders import DuckRecompute, Ours, window_of
 from benchmarks.footprint import Reads, Writes, reads_of, writes_of
 from benchmarks.measures import Findings, Measure, Target, at_least, at_most, equal_within, ratios, timed
-from benchmarks.processes import DagsterHome, days_with_default_memory, in_own_process, peak_of_correction
+from benchmarks.processes import (
+    DagsterHome,
+    SparkFailedError,
+    days_with_default_memory,
+    in_own_process,
+    peak_of_correction,
+)
 from benchmarks.race import Race, timed_alone
 from benchmarks.workload import Workload, with_hot_user, write_batch, write_batches
 from sessions_dagster.core.contract import (
@@ -447,7 +452,7 @@ def heap(bench: Bench) -> Findings:
     try:
         seconds = in_own_process(days_with_default_memory, input_root.root, str(folder), days)
         error = None
-    except (BrokenProcessPool, Py4JError) as failed:
+    except (BrokenProcessPool, SparkFailedError) as failed:
         # What else may be wrong is no finding.
         seconds, error = [time.perf_counter() - began], str(failed).splitlines()[0]
         bench.say(f"failed: {error}")

@@ -1,6 +1,7 @@
 """The benchmarks on a workload so small that its numbers mean nothing: they run, agree, and notice a wrong row."""
 
 import json
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+from py4j.protocol import Py4JError
 from pyspark.sql import Row, SparkSession
 from pyspark.sql import functions as F
 
@@ -21,7 +23,7 @@ from benchmarks.comparison import DifferentRowsError, assert_same_sessions, deci
 from benchmarks.contenders import CONTRACT_SCHEMA, Ours, Recompute
 from benchmarks.footprint import reads_of, writes_of
 from benchmarks.measures import Findings, Measure, Target, at_least, at_most, equal_within
-from benchmarks.processes import phases_of_newest_run
+from benchmarks.processes import SparkFailedError, in_own_process, phases_of_newest_run
 from benchmarks.scenarios import CORRECTIONS, SCENARIOS, SMALL, Bench
 from benchmarks.workload import EVENT_IDS, HOT_USER, PRODUCTS, Workload, as_table, batches, with_hot_user
 from sessions_dagster.lake.places import InputRoot, Warehouse
@@ -170,6 +172,16 @@ def test_the_median_meets_a_target_or_misses_it() -> None:
     assert not Measure("", [1.7], at_least(1.8)).is_met
     assert not Measure("", [0.8], equal_within(0.1)).is_met
     assert not Measure("", [60.0], Target("completes"), condition=False).is_met
+
+
+def _fails_in_java() -> None:
+    # The lock stands for what errors of Java hold on to.
+    raise Py4JError("Java heap space", threading.RLock())
+
+
+def test_what_spark_says_comes_back_from_a_process_of_its_own() -> None:
+    with pytest.raises(SparkFailedError, match="Java heap space"):
+        in_own_process(_fails_in_java)
 
 
 def test_phases_of_a_process_add_up_to_its_time() -> None:

@@ -81,7 +81,9 @@ def upsert_and_remove(
 
 
 def _same_event(held: str, new: str, dates: Sequence[date]) -> str:
-    # Delta prunes files only by literal predicates on the table's own columns.
+    # Delta prunes files only by literal predicates on the table's own columns. Those on the new rows keep all that
+    # replace nothing, which is nearly all of them, from being sent to every executor: Spark does not infer that.
     literals = ", ".join(f"DATE'{day.isoformat()}'" for day in sorted(dates))
+    on_dates = [f"{side}.{EVENT_DATE} IN ({literals})" for side in (held, new)]
     pairs = [f"{held}.{name} = {new}.{name}" for name in (EVENT_DATE, *EVENT_IDENTITY)]
-    return " AND ".join([f"{held}.{EVENT_DATE} IN ({literals})", *pairs])
+    return " AND ".join([*on_dates, *pairs])
