@@ -133,6 +133,12 @@ def test_a_late_batch_shows_what_it_corrected(by_key: Graph) -> None:
     assert told["window_days_present"] == ", ".join(DAYS)
 
 
+def test_a_late_batch_of_a_daily_run_shows_how_late_it_was_and_what_it_corrected(by_key: Graph) -> None:
+    assert by_key.metadata(RAW, DAYS[-1])["late_share"] == 0.5
+    assert "| 2 days | 1 | 50.0% |" in by_key.metadata(RAW, DAYS[-1])["preview"]
+    assert by_key.metadata(SESSIONS, DAYS[-1])["run_rows_corrected"] == 3
+
+
 def test_the_tables_facts_come_from_its_log(by_key: Graph) -> None:
     assert by_key.metadata(SESSIONS, DAYS[-1])["table_version"] == 3
 

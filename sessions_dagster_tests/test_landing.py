@@ -270,6 +270,8 @@ def test_the_report_counts_what_the_tables_hold(lake: Lake, verdicts: Landed) ->
     reasons = [row[REASON] for row in verdicts.rejected]
     assert report.accepted == len(verdicts.accepted)
     assert report.late == sum(row.at.date() < DAY for row in verdicts.accepted) == 1
+    lateness = [(DAY - row.at.date()).days for row in verdicts.accepted]
+    assert list(report.rows_by_lateness) == [lateness.count(days) for days in range(6)]
     assert report.rejected == {reason: reasons.count(reason) for reason in RejectReason if reason in reasons}
     assert (report.files, report.bytes) == (1, (lake.folder(DAY) / "verdicts.parquet").stat().st_size)
 

@@ -17,7 +17,7 @@ from sessions_dagster.core.summary import SESSION_MINUTES, DaySummary, summarize
 from sessions_dagster.definitions import build_defs
 from sessions_dagster.orchestration import assets
 from sessions_dagster.orchestration.metadata import day_metadata, landing_metadata
-from sessions_dagster.orchestration.preview import day_preview
+from sessions_dagster.orchestration.preview import batch_preview, day_preview
 from sessions_dagster_tests.builders import World
 from sessions_dagster_tests.oracle import Event
 
@@ -112,8 +112,8 @@ def _applied(day: date) -> ApplyReport:
     return ApplyReport(**(fields | rows))
 
 
-def _landed(accepted: int, late: int, rejected: Mapping[RejectReason, int]) -> LandingReport:
-    return LandingReport(DAY, 1, 100, accepted, late, rejected, 1, 1, 0.5)
+def _landed(on_time: int, late: int, rejected: Mapping[RejectReason, int]) -> LandingReport:
+    return LandingReport(DAY, 1, 100, (on_time, late, 0, 0, 0, 0), rejected, 1, 1, 0.5)
 
 
 def test_a_day_says_how_much_came_late_and_how_much_was_corrected() -> None:
@@ -124,14 +124,14 @@ def test_a_day_says_how_much_came_late_and_how_much_was_corrected() -> None:
 
 
 def test_a_landing_says_what_share_came_late_and_what_share_was_rejected() -> None:
-    told = landing_metadata(_landed(75, 15, {RejectReason.TOO_LATE: 20, RejectReason.BOT: 5}), None)
+    told = landing_metadata(_landed(60, 15, {RejectReason.TOO_LATE: 20, RejectReason.BOT: 5}), None)
     assert (told["late_share"], told["rejected_share"], told["rejected_bot"]) == (0.2, 0.25, 5)
 
 
 def test_every_day_shows_the_same_numbers_of_the_same_types() -> None:
     days = [day_metadata(SUMMARY, _applied(DAY)), day_metadata(DaySummary(DAY), _applied(NEXT_DAY))]
     landings = [
-        landing_metadata(_landed(75, 15, {RejectReason.BOT: 5}), "x"),
+        landing_metadata(_landed(60, 15, {RejectReason.BOT: 5}), "x"),
         landing_metadata(_landed(0, 0, {}), "x"),
     ]
     for full, empty in (days, landings):
@@ -147,6 +147,13 @@ def test_a_preview_has_a_bar_for_every_length_and_lateness() -> None:
     assert f"| {SESSION_MINUTES[-1]} or more | 0 | 0.0% |  |" in lines
     assert f"| on time | 900 | 90.0% | {'█' * 24} |" in lines
     assert "| 2 days | 0 | 0.0% |  |" in lines
+
+
+def test_a_preview_of_a_batch_has_a_bar_for_every_lateness() -> None:
+    lines = batch_preview(_landed(20, 10, {})).splitlines()
+    assert f"| on time | 20 | 66.7% | {'█' * 24} |" in lines
+    assert f"| 1 day | 10 | 33.3% | {'█' * 12} |" in lines
+    assert "| 5 days | 0 | 0.0% |  |" in lines
 
 
 def test_what_is_rare_is_still_to_be_seen() -> None:

@@ -4,7 +4,7 @@ What a delivered row is, whatever the format of its file, is in `batch`.
 """
 
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Final
@@ -49,8 +49,7 @@ _GROUP: Final = "group_of_users"
 _GROUPS_OF_USERS: Final = 65_536
 """So many that an ordinary batch of a billion events has 15,000 in each, far below a sensible limit."""
 
-_ACCEPTED: Final = "accepted"
-_LATE: Final = "late"
+_LATENESSES: Final = range(LATENESS_DAYS + 1)
 _REJECTED: Final = "rejected"
 
 
@@ -62,8 +61,8 @@ class LandingReport:
         day: The batch.
         files: Its data files.
         bytes: Their size.
-        accepted: Rows that are now its slice of `raw_events`, duplicates included.
-        late: Those of them with an event date before the batch's day.
+        rows_by_lateness: Rows that are now its slice of `raw_events`, duplicates included, by how many days after their
+            event date they came: 0 .. 5.
         rejected: Rows that are now its slice of `rejected_events`, by reason; a reason without rows is not there.
         raw_events_version: Version of `raw_events` that holds the slice.
         rejected_events_version: Version of `rejected_events` that holds the slice.
@@ -73,12 +72,21 @@ class LandingReport:
     day: date
     files: int
     bytes: int
-    accepted: int
-    late: int
+    rows_by_lateness: Sequence[int]
     rejected: Mapping[RejectReason, int]
     raw_events_version: int
     rejected_events_version: int
     seconds: float
+
+    @property
+    def accepted(self) -> int:
+        """Rows that are now the batch's slice of `raw_events`."""
+        return sum(self.rows_by_lateness)
+
+    @property
+    def late(self) -> int:
+        """Those of them with an event date before the batch's day."""
+        return sum(self.rows_by_lateness[1:])
 
 
 def land_batch(
@@ -143,8 +151,7 @@ def land_batch(
         day=day,
         files=len(files),
         bytes=size,
-        accepted=counts.get[_ACCEPTED],
-        late=counts.get[_LATE],
+        rows_by_lateness=tuple(counts.get[_late(days)] for days in _LATENESSES),
         rejected=_rejected_in(reasons) if rejected_rows else {},
         raw_events_version=raw_version,
         rejected_events_version=rejected_version,
@@ -258,11 +265,15 @@ def _larger(rows: DataFrame, column: str, limit: int) -> list[Row]:
 def _tallies(day: date) -> list[Column]:
     """What is counted of all classified rows while the accepted ones are written."""
     is_accepted = F.col(REASON).isNull()
+    event_dates = {days: F.lit(day - timedelta(days=days)) for days in _LATENESSES}
     return [
-        F.count_if(is_accepted).alias(_ACCEPTED),
-        F.count_if(is_accepted & (F.col(EVENT_DATE) < F.lit(day))).alias(_LATE),
+        *[F.count_if(is_accepted & (F.col(EVENT_DATE) == at)).alias(_late(days)) for days, at in event_dates.items()],
         F.count(REASON).alias(_REJECTED),
     ]
+
+
+def _late(days: int) -> str:
+    return f"late_{days}"
 
 
 def _by_reason() -> list[Column]:

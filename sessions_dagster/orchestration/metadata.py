@@ -18,7 +18,7 @@ from sessions_dagster.core.landing import LandingReport
 from sessions_dagster.core.sessions import SessionsReport
 from sessions_dagster.core.summary import DaySummary
 from sessions_dagster.lake.log import table_facts
-from sessions_dagster.orchestration.preview import day_preview
+from sessions_dagster.orchestration.preview import batch_preview, day_preview
 
 Metadata = dict[str, Any]
 
@@ -64,6 +64,7 @@ def landing_metadata(report: LandingReport, input_fingerprint: str | None) -> Me
     """What a partition of `raw_events` shows: the landing of one batch."""
     rejected = sum(report.rejected.values())
     return {
+        "preview": dg.MetadataValue.md(batch_preview(report)),
         INPUT_FINGERPRINT: input_fingerprint,
         "dagster/row_count": report.accepted,
         "late_rows": report.late,
@@ -101,12 +102,14 @@ def refusal_metadata(error: BatchError, input_fingerprint: str | None) -> Metada
 def correction_metadata(report: ApplyReport) -> Metadata:
     """What every partition of a run of `sessionized_events` shows: the run's one correction."""
     changes = {f"run_sessions_{kind.value}": report.session_changes.get(kind, 0) for kind in SessionChange}
+    updated, deleted = sum(report.updated.values()), sum(report.deleted.values())
     return {
         "committed": report.committed,
         "delta_version": report.version,
         "run_rows_inserted": sum(report.inserted.values()),
-        "run_rows_updated": sum(report.updated.values()),
-        "run_rows_deleted": sum(report.deleted.values()),
+        "run_rows_updated": updated,
+        "run_rows_deleted": deleted,
+        "run_rows_corrected": updated + deleted,
         "run_sessions_new": report.sessions_new,
         **changes,
         "batches_applied": _days(report.applied),
@@ -136,8 +139,9 @@ def correction_told(report: ApplyReport) -> str:
 def day_metadata(summary: DaySummary, report: ApplyReport) -> Metadata:
     """What a partition of `sessionized_events` shows of its own event date.
 
-    Minutes are those of the sessions that start on it. Corrected rows are those that were there before the run and were
-    written again, for another session or another batch that delivers them, or are gone.
+    Minutes are those of the sessions that start on it. Late rows are those so far: later batches bring more, and do not
+    materialize the day again. Corrected rows are those that were there before the run and were written again, for
+    another session or another batch that delivers them, or are gone.
     """
     updated, deleted = report.updated.get(summary.day, 0), report.deleted.get(summary.day, 0)
     return {

@@ -1,12 +1,18 @@
 """What a partition looks like at a glance: Markdown with bars of text."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Final
 
+from sessions_dagster.core.landing import LandingReport
 from sessions_dagster.core.summary import SESSION_MINUTES, DaySummary
 
 _WIDTH: Final = 24
+
+
+def batch_preview(report: LandingReport) -> str:
+    """How late the rows of a batch came; Markdown."""
+    return f"**Rows of this batch, by lateness**\n\n{_lateness_bars(report.rows_by_lateness)}"
 
 
 def day_preview(summary: DaySummary) -> str:
@@ -15,8 +21,9 @@ def day_preview(summary: DaySummary) -> str:
         [
             "**Sessions that start on this day, by minutes**",
             _bars(dict(zip(_minutes(), summary.sessions_by_minutes, strict=True))),
-            "**Events of this day, by lateness**",
-            _bars(dict(zip(_latenesses(summary), summary.rows_by_lateness, strict=True))),
+            # Later batches still bring some, and do not materialize the day again.
+            "**Events of this day so far, by lateness**",
+            _lateness_bars(summary.rows_by_lateness),
         ]
     )
 
@@ -25,8 +32,9 @@ def _minutes() -> list[str]:
     return [f"{first} to {end}" for first, end in pairwise(SESSION_MINUTES)] + [f"{SESSION_MINUTES[-1]} or more"]
 
 
-def _latenesses(summary: DaySummary) -> list[str]:
-    return ["on time", "1 day", *(f"{days} days" for days in range(2, len(summary.rows_by_lateness)))]
+def _lateness_bars(rows: Sequence[int]) -> str:
+    names = ["on time", "1 day", *(f"{days} days" for days in range(2, len(rows)))]
+    return _bars(dict(zip(names, rows, strict=True)))
 
 
 def _bars(counts: Mapping[str, int]) -> str:
