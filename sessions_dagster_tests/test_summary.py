@@ -13,10 +13,11 @@ from pyspark.sql import SparkSession
 from sessions_dagster.core.apply import ApplyReport
 from sessions_dagster.core.contract import RejectReason
 from sessions_dagster.core.landing import LandingReport
+from sessions_dagster.core.sessions import SessionsReport
 from sessions_dagster.core.summary import SESSION_MINUTES, DaySummary, summarize_dates
 from sessions_dagster.definitions import build_defs
 from sessions_dagster.orchestration import assets
-from sessions_dagster.orchestration.metadata import day_metadata, landing_metadata
+from sessions_dagster.orchestration.metadata import day_metadata, following_metadata, landing_metadata
 from sessions_dagster.orchestration.preview import batch_preview, day_preview
 from sessions_dagster_tests.builders import World
 from sessions_dagster_tests.oracle import Event
@@ -126,6 +127,11 @@ def test_a_day_says_how_much_came_late_and_how_much_was_corrected() -> None:
 def test_a_landing_says_what_share_came_late_and_what_share_was_rejected() -> None:
     told = landing_metadata(_landed(60, 15, {RejectReason.TOO_LATE: 20, RejectReason.BOT: 5}), None)
     assert (told["late_share"], told["rejected_share"], told["rejected_bot"]) == (0.2, 0.25, 5)
+
+
+def test_numbers_of_a_whole_run_of_sessions_say_so() -> None:
+    told = following_metadata(SessionsReport(2, 5, committed=True, changed_dates=(DAY,), made=12, seconds=0.5))
+    assert (told["run_sessions_made_anew"], told["run_seconds"]) == (12, 0.5)
 
 
 def test_every_day_shows_the_same_numbers_of_the_same_types() -> None:

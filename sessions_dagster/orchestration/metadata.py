@@ -166,9 +166,9 @@ def following_metadata(report: SessionsReport) -> Metadata:
         "committed": report.committed,
         "delta_version": report.version,
         "sessionized_events_version": report.events_version,
-        "sessions_made_anew": report.made,
+        "run_sessions_made_anew": report.made,
         "changed_dates": _days(report.changed_dates),
-        "seconds": round(report.seconds, 2),
+        "run_seconds": round(report.seconds, 2),
     }
 
 
