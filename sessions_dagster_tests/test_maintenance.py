@@ -74,9 +74,14 @@ class Kept(World):
                     newest[action["add"]["path"]] = bool(action["add"].get("deletionVector"))
         return sum(newest.values())
 
-    def leave_orphan(self, name: str, age: timedelta) -> Path:
+    def keep_for(self, retention: str) -> None:
+        """What somebody has said behind our back."""
+        table = f"delta.`{self.warehouse.sessionized_events}`"
+        self.spark.sql(f"ALTER TABLE {table} SET TBLPROPERTIES ('delta.deletedFileRetentionDuration'='{retention}')")
+
+    def leave_orphan(self, name: str, age: timedelta, folder: str = "sessionized_events/event_date=2025-09-18") -> Path:
         """What a killed run leaves."""
-        orphan = Path(self.warehouse.sessionized_events, "event_date=2025-09-18", name)
+        orphan = Path(self.warehouse.root, folder, name)
         orphan.write_bytes(b"rows")
         then = (datetime.now(UTC) - age).timestamp()
         os.utime(orphan, (then, then))
@@ -236,7 +241,7 @@ def test_a_dry_run_removes_nothing(world: Kept) -> None:
 
 def test_a_retention_below_seven_days_is_refused(world: Kept) -> None:
     uri = world.warehouse.sessionized_events
-    world.spark.sql(f"ALTER TABLE delta.`{uri}` SET TBLPROPERTIES ('delta.deletedFileRetentionDuration'='1 hours')")
+    world.keep_for("1 hours")
     old = world.leave_orphan("old.parquet", timedelta(days=8))
     with pytest.raises(RetentionError, match="at least 7 days"):
         world.vacuum()
@@ -277,6 +282,16 @@ def test_the_jobs_do_all_tables_and_tell_on_their_assets(world: Kept) -> None:
             assert observed["sessionized_events"]["would_remove_files"] == 1
             assert observed["raw_events"]["would_remove_files"] == 0
             assert retention(world.log) == timedelta(days=7)
+
+
+def test_where_a_table_may_not_be_vacuumed_none_is(world: Kept) -> None:
+    lake = LakeResource(input_root=world.input.root, warehouse_root=world.warehouse.root)
+    orphan = world.leave_orphan("old.parquet", timedelta(days=8), "raw_events/batch_date=2025-09-18")
+    world.keep_for("1 hours")
+    job = build_defs(lake=lake).resolve_job_def("vacuum")
+    result = job.execute_in_process(instance=dg.DagsterInstance.ephemeral(), raise_on_error=False)
+    assert "Nothing was removed." in str(result.failure_data_for_node("vacuum_tables"))
+    assert orphan.exists()
 
 
 def test_the_user_turns_the_schedules_on() -> None:

@@ -97,14 +97,24 @@ def vacuum(spark: SparkSession, warehouse: Warehouse, table_uri: str, *, dry_run
         RetentionError: If the table says to keep files for less than `MINIMUM_RETENTION`. Nothing was removed.
     """
     with warehouse.writing():
-        kept_for = retention(DeltaTable(table_uri))
-        _check(kept_for, table_uri)
+        kept_for = checked_retention(table_uri)
         # Not LITE, which goes by the log, where the files of killed runs never were.
         command = f"VACUUM {_quoted(table_uri)} FULL"
         removed = tuple(sorted(row["path"] for row in spark.sql(f"{command} DRY RUN").collect()))
         if not dry_run:
             spark.sql(command)
         return VacuumReport(kept_for, removed)
+
+
+def checked_retention(table_uri: str) -> timedelta:
+    """How long a table keeps files that its newest version does not need.
+
+    Raises:
+        RetentionError: If that is less than `MINIMUM_RETENTION`, or its property cannot be understood.
+    """
+    kept_for = retention(DeltaTable(table_uri))
+    _check(kept_for, table_uri)
+    return kept_for
 
 
 def retention(table: DeltaTable) -> timedelta:

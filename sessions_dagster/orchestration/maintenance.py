@@ -11,7 +11,14 @@ import dagster as dg
 from deltalake import DeltaTable
 from pydantic import Field
 
-from sessions_dagster.core.maintenance import CompactionReport, VacuumReport, compact, set_retention, vacuum
+from sessions_dagster.core.maintenance import (
+    CompactionReport,
+    VacuumReport,
+    checked_retention,
+    compact,
+    set_retention,
+    vacuum,
+)
 from sessions_dagster.orchestration.metadata import Metadata
 from sessions_dagster.orchestration.resources import LakeResource, SparkResource
 from sessions_dagster.orchestration.writing import WAREHOUSE_POOL, retried
@@ -50,9 +57,13 @@ def vacuum_tables(
     context: dg.OpExecutionContext, config: VacuumConfig, spark: SparkResource, lake: LakeResource
 ) -> None:
     """Remove files that no kept version needs, and those that killed runs left, table by table."""
-    for uri in _tables(lake):
+    tables = list(_tables(lake))
+    for uri in tables:
         if config.retention_days is not None and not config.dry_run:
             set_retention(spark.spark_session, lake.warehouse, uri, timedelta(days=config.retention_days))
+        # Of all tables before the first one is vacuumed: where one is refused nothing is removed.
+        checked_retention(uri)
+    for uri in tables:
         report = vacuum(spark.spark_session, lake.warehouse, uri, dry_run=config.dry_run)
         verb = "would remove" if config.dry_run else "removed"
         context.log.info(f"{uri}: {verb} {len(report.removed):,} files older than {report.retention.days} days")
