@@ -118,6 +118,12 @@ def test_a_range_run_materializes_every_partition_of_both_assets(by_range: Graph
         assert by_range.instance.get_materialized_partitions(asset) == set(DAYS)
 
 
+def test_the_log_of_a_range_says_where_the_run_is(by_range: Graph) -> None:
+    (run,) = by_range.instance.get_runs()
+    told = [entry.user_message for entry in by_range.instance.all_logs(run.run_id)]
+    assert any(line.startswith("landed batch 2025-09-19 (2 of 3): 2 rows, 0 rejected, ") for line in told)
+
+
 def test_each_partition_has_numbers_of_its_own(by_range: Graph) -> None:
     rows = [by_range.metadata(SESSIONS, day)["dagster/row_count"] for day in DAYS]
     landed = [by_range.metadata(RAW, day)["dagster/row_count"] for day in DAYS]
