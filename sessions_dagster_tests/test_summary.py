@@ -9,9 +9,17 @@ from typing import Any, Final
 import dagster as dg
 import pytest
 from pyspark.sql import SparkSession
+from pyspark.sql.types import StructType
 
 from sessions_dagster.core.apply import ApplyReport
-from sessions_dagster.core.contract import RejectReason
+from sessions_dagster.core.contract import (
+    RAW_EVENTS_SCHEMA,
+    REJECTED_EVENTS_SCHEMA,
+    SESSION_CORRECTIONS_SCHEMA,
+    SESSIONIZED_EVENTS_SCHEMA,
+    SESSIONS_SCHEMA,
+    RejectReason,
+)
 from sessions_dagster.core.landing import LandingReport
 from sessions_dagster.core.sessions import SessionsReport
 from sessions_dagster.core.summary import SESSION_MINUTES, DaySummary, summarize_dates
@@ -178,6 +186,14 @@ MADE_BY = {
     "sessions": "sessions",
 }
 
+SCHEMAS = {
+    "raw_events": RAW_EVENTS_SCHEMA,
+    "rejected_events": REJECTED_EVENTS_SCHEMA,
+    "sessionized_events": SESSIONIZED_EVENTS_SCHEMA,
+    "session_corrections": SESSION_CORRECTIONS_SCHEMA,
+    "sessions": SESSIONS_SCHEMA,
+}
+
 
 @pytest.fixture(scope="module")
 def specs() -> Mapping[str, dg.AssetSpec]:
@@ -185,7 +201,7 @@ def specs() -> Mapping[str, dg.AssetSpec]:
     return {name: graph.get(dg.AssetKey(name)).to_asset_spec() for name in MADE_BY}
 
 
-@pytest.mark.parametrize("name", ["raw_events", "sessionized_events"])
+@pytest.mark.parametrize("name", sorted(set(MADE_BY.values())))
 def test_an_asset_says_whose_it_is_what_it_is_made_of_and_when_it_is_fresh(
     specs: Mapping[str, dg.AssetSpec], name: str
 ) -> None:
@@ -206,3 +222,13 @@ def test_an_asset_links_to_the_function_that_makes_it(
     assert assets.__file__ == reference.file_path
     lines = Path(reference.file_path).read_text().splitlines()[(reference.line_number or 0) - 1 :]
     assert next(line for line in lines if line.startswith("def ")).startswith(f"def {function}(")
+
+
+@pytest.mark.parametrize(("name", "schema"), SCHEMAS.items())
+def test_an_asset_shows_the_columns_of_its_table(
+    specs: Mapping[str, dg.AssetSpec], name: str, schema: StructType
+) -> None:
+    columns = specs[name].metadata["dagster/column_schema"].columns
+    shown = [(column.name, column.type, column.constraints.nullable) for column in columns]
+    assert shown == [(field.name, field.dataType.simpleString(), field.nullable) for field in schema]
+    assert all(column.description for column in columns)
