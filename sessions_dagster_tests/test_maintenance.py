@@ -279,8 +279,8 @@ def test_the_jobs_do_all_tables_and_tell_on_their_assets(world: Kept) -> None:
             told = observed["sessionized_events"]
             assert (told["files_before"], told["files_after"]) == (before.files, 3)
         else:
-            assert observed["sessionized_events"]["would_remove_files"] == 1
-            assert observed["raw_events"]["would_remove_files"] == 0
+            assert observed["sessionized_events"]["would_remove_files_and_folders"] == 1
+            assert observed["raw_events"]["would_remove_files_and_folders"] == 0
             assert retention(world.log) == timedelta(days=7)
 
 

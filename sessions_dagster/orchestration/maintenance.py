@@ -66,7 +66,9 @@ def vacuum_tables(
     for uri in tables:
         report = vacuum(spark.spark_session, lake.warehouse, uri, dry_run=config.dry_run)
         verb = "would remove" if config.dry_run else "removed"
-        context.log.info(f"{uri}: {verb} {len(report.removed):,} files older than {report.retention.days} days")
+        context.log.info(
+            f"{uri}: {verb} {len(report.removed):,} files and empty folders older than {report.retention.days} days"
+        )
         context.log_event(dg.AssetObservation(_asset(uri), metadata=_vacuum_metadata(report, config)))
 
 
@@ -122,7 +124,7 @@ def _compaction_metadata(report: CompactionReport) -> Metadata:
 
 def _vacuum_metadata(report: VacuumReport, config: VacuumConfig) -> Metadata:
     return {
-        "would_remove_files" if config.dry_run else "removed_files": len(report.removed),
+        "would_remove_files_and_folders" if config.dry_run else "removed_files_and_folders": len(report.removed),
         "examples": dg.MetadataValue.md("\n".join(f"- `{path}`" for path in report.removed[:_EXAMPLES]) or "none"),
         "retention_days": report.retention.days,
     }
