@@ -174,6 +174,13 @@ def test_facts_are_those_of_the_present_version(raw: RawEvents) -> None:
     assert facts.bytes == sum(on_disk)
 
 
+def test_a_table_without_partitions_counts_as_one(tmp_path: Path) -> None:
+    for user in ("ada", "bob"):
+        write_deltalake(str(tmp_path), pa.table({USER: [user]}), mode="append")
+    facts = table_facts(DeltaTable(str(tmp_path)))
+    assert (facts.files, facts.partitions) == (2, 1)
+
+
 def test_no_batch_is_applied_to_a_new_table(sessionized: Sessionized) -> None:
     assert sessionized.applied == AppliedBatches({}, complete=True)
 

@@ -49,7 +49,7 @@ class TableFacts:
         rows_written: Rows in its files; those that a deletion vector marks as deleted are still among them.
         files: Its data files.
         bytes: Their size.
-        partitions: Partitions with any file.
+        partitions: Partitions with any file; 1 for a table without partitions, if it has any.
     """
 
     version: int
@@ -67,7 +67,7 @@ def table_facts(table: DeltaTable) -> TableFacts:
         rows_written=sum(file["num_records"] or 0 for file in files),
         files=len(files),
         bytes=sum(file["size_bytes"] for file in files),
-        partitions=len({file["path"].rsplit("/", 1)[0] for file in files}),
+        partitions=len(_partitions_of(table, files)),
     )
 
 
@@ -112,8 +112,7 @@ def partition_rows(table: DeltaTable) -> dict[date, int]:
 
 def partitions(table: DeltaTable) -> set[date | None]:
     """The partitions with files, of a table that is partitioned by a date; None stands for a table without any."""
-    columns = table.metadata().partition_columns
-    return {file[f"partition.{columns[0]}"] if columns else None for file in _active_files(table)}
+    return _partitions_of(table, _active_files(table))
 
 
 def partitions_touched(table: DeltaTable, after_version: int) -> set[date | None] | None:
@@ -223,6 +222,11 @@ def _user_metadata(commit: Mapping[str, Any]) -> Mapping[str, Any]:
     except ValueError:
         return {}
     return metadata if isinstance(metadata, dict) else {}
+
+
+def _partitions_of(table: DeltaTable, files: Sequence[Mapping[str, Any]]) -> set[date | None]:
+    columns = table.metadata().partition_columns
+    return {file[f"partition.{columns[0]}"] if columns else None for file in files}
 
 
 def _active_files(table: DeltaTable) -> list[dict[str, Any]]:
