@@ -151,7 +151,7 @@ def missing_batches(day: date, first_day: date, landed: Collection[date]) -> lis
         landed: The batches with rows, accepted or rejected.
 
     Returns:
-        The days in the window that were never landed, in order.
+        The days in the window that never landed, or landed without a row, in order.
     """
     window = [day - timedelta(days=back) for back in range(LATENESS_DAYS, -1, -1)]
     return [batch for batch in window if batch >= first_day and batch not in landed]

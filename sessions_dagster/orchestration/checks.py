@@ -53,7 +53,7 @@ def _spec(asset: dg.AssetsDefinition, name: str, description: str, *, blocking: 
 
 SPECS: Final = [
     *[_spec(sessionized_events, rule.value, text, blocking=rule is BLOCKING_RULE) for rule, text in _RULES.items()],
-    _spec(sessionized_events, WINDOW_IS_COMPLETE, "Every batch of the window has landed at least once."),
+    _spec(sessionized_events, WINDOW_IS_COMPLETE, "Every batch of the window has landed, and not without a row."),
 ]
 
 SESSIONS_SPEC: Final = _spec(
