@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Final, ParamSpec, TypeVar
 
@@ -43,12 +44,12 @@ def in_own_process(work: Callable[Given, Made], *args: Given.args, **kwargs: Giv
         Exception: Whatever else the function raises; `BrokenProcessPool` where the process dies.
     """
     with ProcessPoolExecutor(max_workers=1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(_without_java, work, *args, **kwargs).result()
+        return pool.submit(_without_java, partial(work, *args, **kwargs)).result()
 
 
-def _without_java(work: Callable[Given, Made], *args: Given.args, **kwargs: Given.kwargs) -> Made:
+def _without_java(work: Callable[[], Made]) -> Made:
     try:
-        return work(*args, **kwargs)
+        return work()
     except (Py4JError, PySparkException) as error:
         # They hold on to the JVM, and so cannot be sent to another process.
         raise SparkFailedError(str(error)) from None

@@ -127,7 +127,12 @@ def test_a_tick_looks_into_few_of_many_known_folders() -> None:
 
 def test_a_first_tick_on_very_many_folders_looks_into_the_oldest() -> None:
     days = first_days(3000)
-    assert Memory().take_turns(days) == days[:NEW_DAYS_PER_TICK]
+    assert Memory().take_turns(days)[:-RECENT_DAYS] == days[: NEW_DAYS_PER_TICK - RECENT_DAYS]
+
+
+def test_the_newest_folders_have_their_turn_however_many_are_never_complete() -> None:
+    days = first_days(NEW_DAYS_PER_TICK + 1)
+    assert Memory().take_turns(days)[-RECENT_DAYS:] == days[-RECENT_DAYS:]
 
 
 def test_a_day_whose_run_failed_is_looked_into_at_every_tick() -> None:

@@ -152,7 +152,8 @@ def test_a_folder_is_complete_when_it_has_settled(root: InputRoot, age: timedelt
 def test_unfinished_work_beside_the_data_unsettles_the_folder(root: InputRoot, name: str) -> None:
     folder = deliver(root, DAY, at=LONG_AGO)
     written = write(folder / name, b"half a fi")
-    os.utime(written, (NOW.timestamp(), NOW.timestamp()))
+    for changed in (written, *[each for each in written.parents if each.is_relative_to(folder)]):
+        os.utime(changed, (NOW.timestamp(), NOW.timestamp()))
     assert readiness(root, SETTLED) == NotReady.NOT_SETTLED
 
 
@@ -160,6 +161,11 @@ def test_files_copied_with_their_old_times_unsettle_the_folder(root: InputRoot) 
     folder = deliver(root, DAY, at=LONG_AGO)
     os.utime(folder, (NOW.timestamp(), NOW.timestamp()))
     assert readiness(root, SETTLED) == NotReady.NOT_SETTLED
+
+
+def test_a_time_in_the_future_is_told_as_such(root: InputRoot) -> None:
+    deliver(root, DAY, at=NOW + timedelta(days=1))
+    assert readiness(root, SETTLED) == NotReady.IN_FUTURE
 
 
 def test_a_required_marker_completes_a_folder_at_once(root: InputRoot) -> None:

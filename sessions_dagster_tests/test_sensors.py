@@ -46,6 +46,8 @@ from sessions_dagster_tests.builders import deliver, nest_too_deep
 FIRST_DAY = daily_partitions.start.date()
 DAYS = [FIRST_DAY + timedelta(days=offset) for offset in range(10)]
 DAY = DAYS[5]
+ASSETS = [raw_events, sessionized_events, sessions]
+"""In the order in which a run materializes them."""
 
 
 @dataclass
@@ -104,15 +106,12 @@ class World:
         self.instance.add_backfill(backfill)
         return backfill
 
-    def land(self, day: date, *, with_sessions: bool = True) -> None:
-        """What a run leaves of a day that it landed."""
+    def land(self, day: date, *, last: dg.AssetsDefinition = sessions) -> None:
+        """What a run leaves of a day that it landed: materializations of its assets up to the last one."""
         metadata = {INPUT_FINGERPRINT: batch_content(self.root, day).fingerprint}
-        landed = dg.AssetMaterialization(raw_events.key, partition=str(day), metadata=metadata)
-        self.instance.report_runless_asset_event(landed)
-        if with_sessions:
-            self.instance.report_runless_asset_event(
-                dg.AssetMaterialization(sessionized_events.key, partition=str(day))
-            )
+        for asset in ASSETS[: ASSETS.index(last) + 1]:
+            landed = dg.AssetMaterialization(asset.key, partition=str(day), metadata=metadata)
+            self.instance.report_runless_asset_event(landed)
 
     def refuse(self, day: date) -> None:
         """What a run leaves of a day that it could not land."""
@@ -473,7 +472,7 @@ def test_what_was_materialized_by_hand_is_not_asked_for(world: World) -> None:
 def test_a_batch_that_landed_without_its_sessions_is_asked_for(world: World) -> None:
     deliver(world.root, DAY)
     world.land(DAY)
-    world.land(DAY, with_sessions=False)
+    world.land(DAY, last=raw_events)
     assert asked(world.requests()) == [[DAY]]
 
 
@@ -487,7 +486,7 @@ def test_a_run_of_other_assets_keeps_no_batch_waiting(world: World) -> None:
 def test_the_days_of_a_backfill_are_left_to_it(world: World) -> None:
     deliver(world.root, DAY)
     backfill = world.start_backfill([DAY])
-    world.land(DAY, with_sessions=False)
+    world.land(DAY, last=raw_events)
     assert f"in a backfill under way: {DAY}" in world.skip_reason()
     world.land(DAY)
     done = backfill.with_status(BulkActionStatus.COMPLETED_SUCCESS)  # type: ignore[no-untyped-call]
@@ -518,7 +517,7 @@ def test_a_failed_run_is_not_asked_for_again(world: World) -> None:
     deliver(world.root, DAY)
     world.fail(world.requests())
     for _ in range(3):
-        assert f"as the run failed: {DAY} (run " in world.skip_reason()
+        assert f"as the run failed or was cancelled: {DAY} (run " in world.skip_reason()
 
 
 def test_a_failed_run_that_dagster_retries_is_waited_for(world: World) -> None:
@@ -539,7 +538,15 @@ def test_a_cancelled_run_is_not_asked_for_again(world: World) -> None:
     deliver(world.root, DAY)
     (request,) = world.requests()
     world.instance.report_run_canceled(world.start(request))
-    assert "Nothing new" in world.skip_reason()
+    assert "was cancelled" in world.skip_reason()
+
+
+def test_a_run_that_fails_after_the_events_are_applied_is_told(world: World) -> None:
+    deliver(world.root, DAY)
+    (request,) = world.requests()
+    world.land(DAY, last=sessionized_events)
+    world.fail([request])
+    assert f"as the run failed or was cancelled: {DAY}" in world.skip_reason()
 
 
 def test_a_failed_run_is_asked_for_again_when_its_folder_changes(world: World) -> None:
@@ -575,7 +582,7 @@ def test_a_bad_batch_keeps_no_neighbour_from_landing(world: World) -> None:
     world.fail(world.requests())
     world.refuse(DAY)
     assert asked(run_all(world)) == [DAYS[:5], DAYS[6:]]
-    assert f"as the run failed: {DAY} (run " in world.skip_reason()
+    assert f"as the run failed or was cancelled: {DAY} (run " in world.skip_reason()
 
 
 def test_a_bad_batch_is_not_tried_again_after_the_cursor_is_lost(world: World) -> None:

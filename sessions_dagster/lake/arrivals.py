@@ -32,6 +32,7 @@ class NotReady(StrEnum):
     EMPTY = "without a data file"
     NO_MARKER = f"without {SUCCESS_MARKER}"
     NOT_SETTLED = "changed a moment ago"
+    IN_FUTURE = "with a time in the future"
 
 
 @dataclass(frozen=True)
@@ -170,6 +171,8 @@ def why_not_ready(
     if completeness.require_success_marker:
         return None if content.is_marked else NotReady.NO_MARKER
     times = [time for time in (content.changed_at, folder_modified_at) if time is not None]
+    if any(time > now + completeness.settle_time for time in times):
+        return NotReady.IN_FUTURE
     settled = all(time + completeness.settle_time <= now for time in times)
     return None if settled else NotReady.NOT_SETTLED
 

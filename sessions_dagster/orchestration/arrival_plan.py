@@ -1,9 +1,9 @@
 """Which days the sensor looks at and which runs it asks for: plain rules over days, fingerprints and its cursor.
 
-What is in the folders comes from `lake.arrivals`, what has run from `history`. The work of a tick and the size of the
-cursor are bounded by the constants below, however many folders there are:
+What is in the folders comes from `lake.arrivals`, what has run from `history`. The work of a tick is bounded by the
+constants below, however many folders there are:
 
-- A folder that the cursor does not know is looked into at once, the oldest first.
+- A folder that the cursor does not know is looked into at once: of very many the newest, and the oldest first.
 - Of the folders it knows, the newest ones and those whose run failed are looked into at every tick, and the others in
   turn. So a correction of an old batch is found too, after `known folders / OLDER_DAYS_PER_TICK` ticks, rounded up, at
   most.
@@ -102,7 +102,7 @@ class Memory:
 
     def take_turns(self, days: Collection[date]) -> list[date]:
         """The days of a tick to look at, in order, among those that have a folder. The older ones move on."""
-        new = sorted(set(days) - self.known)[:NEW_DAYS_PER_TICK]
+        new = _both_ends(sorted(set(days) - self.known))
         known = sorted(self.known.intersection(days))
         failed = sorted(self.given_up.keys() & known)[-RECENT_DAYS:]
         recent, older = known[-RECENT_DAYS:], known[:-RECENT_DAYS]
@@ -196,6 +196,14 @@ def tell_days(days: Iterable[date]) -> list[str]:
 def tell(reasons: Mapping[str, Sequence[str]]) -> str:
     """Each reason with the names it holds for, of many only some."""
     return "; ".join(f"{reason}: {_some(names)}" for reason, names in reasons.items() if names)
+
+
+def _both_ends(days: Sequence[date]) -> Sequence[date]:
+    """Of very many days the oldest ones and the newest."""
+    # Folders that never become complete stay new: with many of them the newest would never have their turn.
+    if len(days) <= NEW_DAYS_PER_TICK:
+        return days
+    return [*days[: NEW_DAYS_PER_TICK - RECENT_DAYS], *days[-RECENT_DAYS:]]
 
 
 def _run_plan(wanted: Mapping[date, Wanted]) -> RunPlan:

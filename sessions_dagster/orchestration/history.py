@@ -33,7 +33,7 @@ class Landing:
     Attributes:
         fingerprint: The content that landed; None where nothing says.
         storage_id: Its number in the event log.
-        has_sessions: Whether the partition of `sessionized_events` has been materialized since.
+        has_sessions: Whether the partition of `sessions`, the last asset of a run, has been materialized since.
     """
 
     fingerprint: str | None
@@ -55,16 +55,16 @@ class Refusal:
 
 
 def landings(
-    instance: dg.DagsterInstance, raw_events: dg.AssetKey, sessionized_events: dg.AssetKey, days: Collection[date]
+    instance: dg.DagsterInstance, raw_events: dg.AssetKey, sessions: dg.AssetKey, days: Collection[date]
 ) -> dict[date, Landing]:
     """The newest landing of each of the days that has one."""
     landed = _newest(instance.fetch_materializations, raw_events, days)
-    sessions = _newest(instance.fetch_materializations, sessionized_events, landed)
+    followed = _newest(instance.fetch_materializations, sessions, landed)
     return {
         day: Landing(
             fingerprint=_fingerprint(record.asset_materialization),
             storage_id=record.storage_id,
-            has_sessions=day in sessions and sessions[day].storage_id > record.storage_id,
+            has_sessions=day in followed and followed[day].storage_id > record.storage_id,
         )
         for day, record in landed.items()
     }

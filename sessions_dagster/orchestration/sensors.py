@@ -58,7 +58,7 @@ BATCHES_TAG: Final = "sessions/batches"
 
 _ERROR_TOLD: Final = 200
 
-_FAILED: Final = "not asked for again until the folder changes, as the run failed"
+_FAILED: Final = "not asked for again until the folder changes, as the run failed or was cancelled"
 _UNDER_WAY: Final = "in a run under way"
 _IN_BACKFILL: Final = "in a backfill under way"
 _LATER: Final = "to be asked for later"
@@ -91,7 +91,8 @@ def new_batches(context: dg.SensorEvaluationContext, lake: LakeResource, arrival
     """Lands and applies a batch when its folder `date=YYYY-MM-DD/` is new or has changed, as soon as it is complete.
 
     Neighbouring days go into one run. A content that a run failed on is not tried again until the folder changes; to
-    try it all the same, execute the run again or materialize the day by hand. Resetting the cursor repeats no work.
+    try it all the same, execute the run again or materialize the day by hand. Resetting the cursor lands nothing again;
+    a content that a run failed on may be tried once more.
     """
     tick = evaluate(context.instance, context.cursor, lake.input, arrivals.completeness, datetime.now(UTC), context.log)
     if not tick.plans:
@@ -157,7 +158,7 @@ def _remember(cursor: str | None, log: logging.Logger) -> Memory:
     try:
         return Memory.from_cursor(cursor)
     except ValueError as error:
-        log.warning("Starting without a cursor, which repeats no work: %s", error)
+        log.warning("Starting without a cursor, which lands nothing again: %s", error)
         return Memory()
 
 
@@ -211,7 +212,7 @@ def _wanted(
     instance: dg.DagsterInstance, ready: Mapping[date, str], memory: Memory, told: _Reasons
 ) -> dict[date, Wanted]:
     """The contents to be landed: those that have not landed, and that no run has failed on."""
-    landed = landings(instance, raw_events.key, sessionized_events.key, ready)
+    landed = landings(instance, raw_events.key, sessions.key, ready)
     refused = refusals(instance, raw_events.key, ready)
     wanted: dict[date, Wanted] = {}
     for day, fingerprint in ready.items():
