@@ -75,6 +75,12 @@ def test_no_run_is_longer_than_the_longest() -> None:
     assert [len(plan.days) for plan in plans] == [MAX_DAYS_PER_RUN, MAX_DAYS_PER_RUN, 1]
 
 
+def test_a_content_that_is_to_be_alone_has_a_run_of_its_own() -> None:
+    days = first_days(3)
+    plans = plan_runs(wanted(days) | {days[1]: Wanted("content", after=0, is_alone=True)})
+    assert [list(plan.days) for plan in plans] == [[day] for day in days]
+
+
 def test_the_same_contents_after_the_same_landings_have_one_run_key() -> None:
     days = first_days(3)
     assert plan_runs(wanted(days)) == plan_runs(wanted(days[::-1]))
@@ -147,6 +153,7 @@ def test_a_cursor_is_read_as_it_was_written() -> None:
     memory = known(days)
     memory.reopen(days[20])
     memory.give_up(days[10], GivenUp("bad", "run"))
+    memory.alone[days[20]] = "content"
     for plan in plan_runs(wanted([DAY])):
         memory.ask(plan)
     memory.take_turns(days)

@@ -527,11 +527,29 @@ def test_a_failed_run_that_dagster_retries_is_waited_for(world: World) -> None:
     assert f"in a run under way: {DAY}" in world.skip_reason()
 
 
-def test_a_failed_range_is_not_asked_for_again(world: World) -> None:
-    for day in DAYS:
+def test_a_failed_range_is_asked_for_again_day_by_day(world: World) -> None:
+    for day in DAYS[:3]:
         deliver(world.root, day)
     world.fail(world.requests())
-    assert "as the run failed" in world.skip_reason()
+    assert asked(world.requests()) == [[day] for day in DAYS[:3]]
+
+
+def test_of_a_failed_range_the_days_that_fail_alone_are_given_up(world: World) -> None:
+    for day in DAYS[:3]:
+        deliver(world.root, day)
+    world.fail(world.requests())
+    first, *others = world.requests()
+    world.fail([first])
+    world.succeed(others)
+    assert f"cancelled: {DAYS[0]} (run " in world.skip_reason()
+
+
+def test_a_cancelled_range_is_not_asked_for_again(world: World) -> None:
+    for day in DAYS[:3]:
+        deliver(world.root, day)
+    (request,) = world.requests()
+    world.instance.report_run_canceled(world.start(request))
+    assert "cancelled" in world.skip_reason()
 
 
 def test_a_cancelled_run_is_not_asked_for_again(world: World) -> None:

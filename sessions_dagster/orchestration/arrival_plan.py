@@ -53,6 +53,7 @@ class Memory:
         done: The fingerprints of the newest of them.
         asked: The runs asked for that are not known to be finished: by run key, the days with their fingerprints.
         given_up: By day, the content that a run failed on.
+        alone: By day, the content that is to have a run of its own, as a run of many days failed and named no batch.
         looked_until: The last one of the older days that has had its turn.
     """
 
@@ -60,6 +61,7 @@ class Memory:
     done: dict[date, str] = field(default_factory=dict)
     asked: dict[str, dict[date, str]] = field(default_factory=dict)
     given_up: dict[date, GivenUp] = field(default_factory=dict)
+    alone: dict[date, str] = field(default_factory=dict)
     looked_until: date = date.min
 
     @staticmethod
@@ -78,6 +80,7 @@ class Memory:
                 done=_by_day(told["done"]),
                 asked={run_key: _by_day(days) for run_key, days in told["asked"].items()},
                 given_up={_day(day): GivenUp(*told_of) for day, told_of in told["given_up"].items()},
+                alone=_by_day(told["alone"]),
                 looked_until=_day(told["looked_until"]),
             )
         except (TypeError, KeyError, AttributeError) as error:
@@ -90,6 +93,7 @@ class Memory:
             "done": _by_key(self.done),
             "asked": {run_key: _by_key(days) for run_key, days in self.asked.items()},
             "given_up": _by_key({day: [each.fingerprint, each.run_id] for day, each in self.given_up.items()}),
+            "alone": _by_key(self.alone),
             "looked_until": str(self.looked_until),
         }
         return json.dumps(told, separators=(",", ":"))
@@ -99,6 +103,7 @@ class Memory:
         self.known.intersection_update(days)
         self.done = {day: content for day, content in self.done.items() if day in days}
         self.given_up = {day: content for day, content in self.given_up.items() if day in days}
+        self.alone = {day: content for day, content in self.alone.items() if day in days}
 
     def take_turns(self, days: Collection[date]) -> list[date]:
         """The days of a tick to look at, in order, among those that have a folder. The older ones move on."""
@@ -120,11 +125,13 @@ class Memory:
         self.known.add(day)
         self.done[day] = fingerprint
         self.given_up.pop(day, None)
+        self.alone.pop(day, None)
 
     def give_up(self, day: date, content: GivenUp) -> None:
         """This content is not asked for again."""
         self.known.add(day)
         self.done.pop(day, None)
+        self.alone.pop(day, None)
         self.given_up[day] = content
 
     def reopen(self, day: date) -> None:
@@ -150,10 +157,12 @@ class Wanted:
         fingerprint: The content.
         after: The landing that it follows, 0 for none. A run key is remembered for ever, so with the content alone a
             batch that is corrected, and then put back as it was, would never land again.
+        is_alone: Whether it is not to be joined with others.
     """
 
     fingerprint: str
     after: int
+    is_alone: bool = False
 
 
 @dataclass(frozen=True)
@@ -180,12 +189,11 @@ class RunPlan:
 
 
 def plan_runs(wanted: Mapping[date, Wanted]) -> list[RunPlan]:
-    """Join the days to as few runs as there are holes between them, in order."""
-    return [
-        _run_plan({day: wanted[day] for day in days_between(first, last)})
-        for span_first, span_last in spans(wanted)
-        for first, last in _pieces(span_first, span_last)
-    ]
+    """Join the days that may be joined to as few runs as there are holes between them; all runs are in order."""
+    joined = [day for day in wanted if not wanted[day].is_alone]
+    pieces = [piece for first, last in spans(joined) for piece in _pieces(first, last)]
+    pieces += [(day, day) for day in wanted if wanted[day].is_alone]
+    return [_run_plan({day: wanted[day] for day in days_between(first, last)}) for first, last in sorted(pieces)]
 
 
 def tell_days(days: Iterable[date]) -> list[str]:

@@ -90,9 +90,10 @@ class Tick:
 def new_batches(context: dg.SensorEvaluationContext, lake: LakeResource, arrivals: ArrivalsResource) -> dg.SensorResult:
     """Lands and applies a batch when its folder `date=YYYY-MM-DD/` is new or has changed, as soon as it is complete.
 
-    Neighbouring days go into one run. A content that a run failed on is not tried again until the folder changes; to
-    try it all the same, execute the run again or materialize the day by hand. Resetting the cursor lands nothing again;
-    a content that a run failed on may be tried once more.
+    Neighbouring days go into one run. If that fails and names no batch, each of the days goes into a run of its own. A
+    content that a run failed on by itself is not tried again until the folder changes; to try it all the same, execute
+    the run again or materialize the day by hand. Resetting the cursor repeats nothing that is done; a content that a
+    run failed on may be tried once more.
     """
     tick = evaluate(context.instance, context.cursor, lake.input, arrivals.completeness, datetime.now(UTC), context.log)
     if not tick.plans:
@@ -171,17 +172,21 @@ def _settle_asked(instance: dg.DagsterInstance, memory: Memory) -> set[date]:
             under_way |= days.keys()
             continue
         del memory.asked[run_key]
-        if run is not None and run.is_failure_or_canceled and not _has_others_to_ask_for(instance, days):
-            for day, fingerprint in days.items():
-                memory.give_up(day, GivenUp(fingerprint, run.run_id))
+        if run is not None and run.is_failure_or_canceled:
+            _settle_failed(instance, memory, run, days)
     return under_way
 
 
-def _has_others_to_ask_for(instance: dg.DagsterInstance, days: Mapping[date, str]) -> bool:
-    """Whether a run failed because of some batches that it could not land, and had others, too."""
+def _settle_failed(instance: dg.DagsterInstance, memory: Memory, run: dg.DagsterRun, days: Mapping[date, str]) -> None:
+    """Give up what a run failed on. What only shared a run with it is asked for again."""
+    if len(days) == 1 or run.status == dg.DagsterRunStatus.CANCELED:
+        for day, fingerprint in days.items():
+            memory.give_up(day, GivenUp(fingerprint, run.run_id))
+        return
     refused = refusals(instance, raw_events.key, days)
-    bad = [day for day in refused if refused[day].fingerprint == days[day]]
-    return 0 < len(bad) < len(days)
+    # The refused ones are given up when they are looked at. Without any, nothing says which days are to blame.
+    if not any(refused[day].fingerprint == days[day] for day in refused):
+        memory.alone.update(days)
 
 
 def _ready(
@@ -226,7 +231,11 @@ def _wanted(
             told[_FAILED].append(f"{day} (run {failed.run_id[:8]})")
         else:
             memory.reopen(day)
-            wanted[day] = Wanted(fingerprint, after=landing.storage_id if landing else 0)
+            wanted[day] = Wanted(
+                fingerprint,
+                after=landing.storage_id if landing else 0,
+                is_alone=memory.alone.get(day) == fingerprint,
+            )
     return wanted
 
 
