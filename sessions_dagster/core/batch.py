@@ -82,8 +82,6 @@ def batch_files(input_root: InputRoot, day: date) -> list[BatchFile]:
         raise BatchError(
             f"There is no batch folder {folder}. Deliver the batch, or check SESSIONS_INPUT_ROOT ({input_root.root})."
         ) from error
-    except StorageError:
-        raise
     except (OSError, pa.ArrowInvalid) as error:
         raise BatchError(f"The batch folder {folder} cannot be listed: {error}") from error
     if not files:
@@ -160,8 +158,6 @@ def _parquet_columns(file: BatchFile) -> frozenset[tuple[object, ...]]:
         with file.open() as opened:
             schema = pq.ParquetFile(opened).schema
             _check_columns(file, schema.to_arrow_schema().names)
-    except StorageError:
-        raise
     except (OSError, pa.ArrowException) as error:
         raise BatchError(f"{file.uri} is not a Parquet file that can be read ({error}). Deliver it again.") from error
     columns = [schema.column(number) for number in range(len(schema))]
@@ -222,8 +218,6 @@ def _csv_header(file: BatchFile) -> tuple[str, ...]:
         # Decoding takes many lines at a time, and the header is not to blame for bytes in rows that are no UTF-8.
         with file.open_stream() as opened, io.TextIOWrapper(opened, "utf-8-sig", "replace", newline="") as text:
             header = next(filter(None, csv.reader(text)), [])
-    except StorageError:
-        raise
     except (OSError, csv.Error) as error:
         raise BatchError(f"{file.uri} is not a CSV file ({error}). Deliver it again.") from error
     if any(mark in name for name in header for mark in (_NOT_UTF8, "\0")):
@@ -290,8 +284,6 @@ def _check_json_lines(file: BatchFile) -> None:
     try:
         with file.open_stream() as opened:
             head = opened.read(_HEAD_BYTES)
-    except StorageError:
-        raise
     except OSError as error:
         raise BatchError(f"{file.uri} cannot be read ({error}). Deliver it again.") from error
     lines = head.splitlines()[:-1] if len(head) == _HEAD_BYTES else head.splitlines()

@@ -26,6 +26,9 @@ from pyspark.sql.types import (
 LATENESS_DAYS: Final = 5
 """A batch of day D may bring events dated D-5 .. D."""
 
+LATENESSES: Final = range(LATENESS_DAYS + 1)
+"""How many days late an event can come, on time included."""
+
 BOT_LIMIT: Final = 100_000
 """With more events than this in one batch a user is taken for a bot, unless landing is told another limit."""
 

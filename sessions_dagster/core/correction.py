@@ -31,6 +31,7 @@ from sessions_dagster.core.contract import (
     EVENT_IDENTITY,
     KIND,
     LATENESS_DAYS,
+    LATENESSES,
     NEW_END,
     NEW_START,
     OLD_END,
@@ -370,10 +371,7 @@ def as_table_rows(rows: DataFrame) -> DataFrame:
 def _batches_of(events: DataFrame, bits: Column, session: str, name: str) -> DataFrame:
     """The batches (array of date) that the events of each session have a `delivered_by` bit of."""
     event_date, whole = F.to_date(TIMESTAMP), bits.cast("int")
-    days = [
-        F.when(whole.bitwiseAND(F.lit(1 << late)) != 0, F.date_add(event_date, late))
-        for late in range(LATENESS_DAYS + 1)
-    ]
+    days = [F.when(whole.bitwiseAND(F.lit(1 << late)) != 0, F.date_add(event_date, late)) for late in LATENESSES]
     of_session = events.groupBy(*SESSION_KEY, session)
     return of_session.agg(F.flatten(F.collect_set(F.array_compact(F.array(*days)))).alias(name))
 

@@ -29,6 +29,7 @@ from sessions_dagster.core.contract import (
     EVENT_IDENTITY,
     LANDED_AT,
     LATENESS_DAYS,
+    LATENESSES,
     PRODUCT,
     RAW_EVENTS_SCHEMA,
     REASON,
@@ -49,7 +50,6 @@ _GROUP: Final = "group_of_users"
 _GROUPS_OF_USERS: Final = 65_536
 """So many that an ordinary batch of a billion events has 15,000 in each, far below a sensible limit."""
 
-_LATENESSES: Final = range(LATENESS_DAYS + 1)
 _REJECTED: Final = "rejected"
 
 
@@ -151,7 +151,7 @@ def land_batch(
         day=day,
         files=len(files),
         bytes=size,
-        rows_by_lateness=tuple(counts.get[_late(days)] for days in _LATENESSES),
+        rows_by_lateness=tuple(counts.get[_late(days)] for days in LATENESSES),
         rejected=_rejected_in(reasons) if rejected_rows else {},
         raw_events_version=raw_version,
         rejected_events_version=rejected_version,
@@ -265,7 +265,7 @@ def _larger(rows: DataFrame, column: str, limit: int) -> list[Row]:
 def _tallies(day: date) -> list[Column]:
     """What is counted of all classified rows while the accepted ones are written."""
     is_accepted = F.col(REASON).isNull()
-    event_dates = {days: F.lit(day - timedelta(days=days)) for days in _LATENESSES}
+    event_dates = {days: F.lit(day - timedelta(days=days)) for days in LATENESSES}
     return [
         *[F.count_if(is_accepted & (F.col(EVENT_DATE) == at)).alias(_late(days)) for days, at in event_dates.items()],
         F.count(REASON).alias(_REJECTED),

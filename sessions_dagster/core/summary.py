@@ -11,7 +11,7 @@ from pyspark.sql import functions as F
 from sessions_dagster.core.contract import (
     DELIVERED_BY,
     EVENT_DATE,
-    LATENESS_DAYS,
+    LATENESSES,
     PRODUCT,
     SESSION_END,
     SESSION_START,
@@ -22,7 +22,6 @@ from sessions_dagster.core.settings import compiled_if_worth, rows_of
 SESSION_MINUTES: Final = (0, 10, 20, 30, 60, 120, 240)
 """Where the bars of the histogram of session lengths begin, each at its number of minutes; the last one has no end."""
 
-_LATENESSES: Final = range(LATENESS_DAYS + 1)
 _MINUTES: Final = "minutes"
 _US_PER_MINUTE: Final = 60_000_000
 
@@ -44,7 +43,7 @@ class DaySummary:
     """
 
     day: date
-    rows_by_lateness: Sequence[int] = (0,) * len(_LATENESSES)
+    rows_by_lateness: Sequence[int] = (0,) * len(LATENESSES)
     sessions: int = 0
     users: int = 0
     median_minutes: float = 0.0
@@ -83,7 +82,7 @@ def summarize(rows: DataFrame) -> DataFrame:
     """
     # Sessions first, then days: what is shuffled is never an event.
     per_session = rows.groupBy(EVENT_DATE, USER, PRODUCT, SESSION_START).agg(
-        *[F.count_if(_lateness() == days).alias(_late(days)) for days in _LATENESSES],
+        *[F.count_if(_lateness() == days).alias(_late(days)) for days in LATENESSES],
         F.max(SESSION_END).alias(SESSION_END),
     )
     minutes = (F.unix_micros(SESSION_END) - F.unix_micros(SESSION_START)) / _US_PER_MINUTE
@@ -93,7 +92,7 @@ def summarize(rows: DataFrame) -> DataFrame:
         per_session.withColumn(_MINUTES, F.when(starts_here, minutes))
         .groupBy(EVENT_DATE)
         .agg(
-            *[F.sum(_late(days)).alias(_late(days)) for days in _LATENESSES],
+            *[F.sum(_late(days)).alias(_late(days)) for days in LATENESSES],
             F.count(SESSION_START).alias("sessions"),
             F.count_distinct(USER).alias("users"),
             F.percentile(_MINUTES, [0.5, 0.95]).alias("lengths"),
@@ -123,7 +122,7 @@ def _summary(row: Row) -> DaySummary:
     median, p95 = row["lengths"] or (0.0, 0.0)
     return DaySummary(
         day=row[EVENT_DATE],
-        rows_by_lateness=tuple(row[_late(days)] for days in _LATENESSES),
+        rows_by_lateness=tuple(row[_late(days)] for days in LATENESSES),
         sessions=row["sessions"],
         users=row["users"],
         median_minutes=median,

@@ -134,19 +134,17 @@ def batch_fingerprint(root: InputRoot, day: date) -> str | None:
     """
     try:
         return batch_content(root, day).fingerprint
-    except StorageError:
-        raise
     except OSError:
         return None
 
 
-def batch_contents(root: InputRoot, days: Collection[date]) -> dict[date, BatchContent | OSError]:
+def batch_contents(root: InputRoot, days: Collection[date]) -> dict[date, BatchContent | OSError | StorageError]:
     """Look into the folders of many batches at once. Where one cannot be listed, its error stands for its content."""
 
-    def look(day: date) -> BatchContent | OSError:
+    def look(day: date) -> BatchContent | OSError | StorageError:
         try:
             return batch_content(root, day)
-        except OSError as error:
+        except (OSError, StorageError) as error:
             return error
 
     # On an object store a listing is a wait for an answer.

@@ -31,8 +31,11 @@ _NOT_TO_BE_READ: Final = frozenset(
 )
 
 
-class StorageError(OSError):
-    """The storage, or the way to it, fails. That says nothing of what lies there, and may pass."""
+class StorageError(Exception):
+    """The storage, or the way to it, fails. That says nothing of what lies there, and may pass.
+
+    It is no `OSError`: those say that what lies there cannot be read.
+    """
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from sessions_dagster.lake.arrivals import (
     batch_folders,
     why_not_ready,
 )
-from sessions_dagster.lake.places import InputRoot
+from sessions_dagster.lake.places import InputRoot, StorageError
 from sessions_dagster.orchestration.arrival_plan import (
     MAX_OPEN_RUNS,
     GivenUp,
@@ -122,6 +122,7 @@ def evaluate(
 
     Raises:
         OSError: If the input root is there but cannot be listed.
+        StorageError: If the storage fails.
     """
     memory = _remember(cursor, log)
     told: _Reasons = {reason: [] for reason in (_FAILED, _LATER, _UNDER_WAY, _IN_BACKFILL, *NotReady)}
@@ -190,7 +191,7 @@ def _settle_failed(instance: dg.DagsterInstance, memory: Memory, run: dg.Dagster
 
 
 def _ready(
-    contents: Mapping[date, BatchContent | OSError],
+    contents: Mapping[date, BatchContent | OSError | StorageError],
     folders: BatchFolders,
     memory: Memory,
     completeness: Completeness,
@@ -200,7 +201,7 @@ def _ready(
     """The fingerprints of the complete folders that are not known to be done."""
     ready: dict[date, str] = {}
     for day, content in contents.items():
-        if isinstance(content, OSError):
+        if not isinstance(content, BatchContent):
             told[NotReady.UNLISTABLE].append(f"{day} ({shorten(str(content), _ERROR_TOLD)})")
             memory.reopen(day)
         elif not memory.is_done(day, content.fingerprint):
