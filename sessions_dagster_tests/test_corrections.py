@@ -36,6 +36,11 @@ def ide(clock: str, day: int = 20) -> Event:
     return u(clock, "x", day)
 
 
+def of_ada(*events: Event) -> list[Event]:
+    """The same events, of one user."""
+    return [event._replace(user="ada") for event in events]
+
+
 @dataclass(frozen=True)
 class Case:
     """What a user's batches bring, and the sessions after each run, each as its bounds by the clock."""
@@ -195,6 +200,41 @@ def test_the_report_counts_what_became_of_sessions(outcome: Outcome) -> None:
     assert again.session_changes[SessionChange.SPLIT] == 2
     assert again.session_changes[SessionChange.SHRUNK] == 2
     assert again.session_changes[SessionChange.REMOVED] == 2
+
+
+def test_a_run_that_takes_events_away_and_brings_a_new_day_counts_both(spark: SparkSession, tmp_path: Path) -> None:
+    world = World(spark, tmp_path)
+    for day, events in ((FIRST, of_ada(u("09:00"), u("12:00"))), (SECOND, [])):
+        world.land(day, events)
+        world.materialize(day)
+    world.land(FIRST, of_ada(u("09:00")))
+    world.land(SECOND, of_ada(u("23:50"), u("00:01", day=21), ide("00:02", day=21)))
+    report = world.materialize(SECOND)
+    assert set(world.table()) == sessionize(world.all_events())
+    assert (report.inserted, report.deleted) == ({FIRST: 1, SECOND: 2}, {FIRST: 1})
+    # The one that went on the 20th at 12:00 is none of them.
+    assert report.sessions_new == 2
+
+
+@pytest.mark.parametrize(
+    ("events", "inserted", "sessions"),
+    [
+        pytest.param([u("00:01", day=21), u("09:00", day=21)], {SECOND: 2}, 2, id="all of a key that is at midnight"),
+        pytest.param([u("09:00", day=21), u("09:00", day=21)], {SECOND: 1}, 1, id="all fresh, and delivered twice"),
+        pytest.param([u("12:00")], {FIRST: 1}, 1, id="nothing of the day itself"),
+    ],
+)
+def test_a_new_day_is_counted_whatever_of_it_is_fresh(
+    spark: SparkSession, tmp_path: Path, events: Sequence[Event], inserted: dict[date, int], sessions: int
+) -> None:
+    world = World(spark, tmp_path)
+    world.land(FIRST, of_ada(u("09:00")))
+    world.materialize(FIRST)
+    world.land(SECOND, of_ada(*events))
+    report = world.materialize(SECOND)
+    assert set(world.table()) == sessionize(world.all_events())
+    assert report.inserted == inserted
+    assert report.sessions_new == sessions
 
 
 def test_a_run_cuts_large_keys_and_ends_in_the_same_table(

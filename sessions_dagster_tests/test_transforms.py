@@ -18,7 +18,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from pyspark.sql import DataFrame, Row, SparkSession
+from pyspark.sql import DataFrame, Observation, Row, SparkSession
 from pyspark.sql import functions as F
 
 from sessions_dagster.core import skew
@@ -56,12 +56,19 @@ from sessions_dagster.core.correction import (
     touched_facts,
     withdrawn_facts,
 )
+from sessions_dagster.core.fresh import (
+    fresh_day,
+    fresh_events,
+    fresh_rows,
+    keys_at_midnight,
+    other_events,
+    table_rows_of,
+)
 from sessions_dagster.core.sessionize import (
     BEGINS_SESSION,
     REACH,
     assign_sessions,
     assign_sessions_in_pieces,
-    is_in_own_piece,
     is_user_action,
 )
 from sessions_dagster.core.skew import cut_into_pieces
@@ -313,8 +320,7 @@ def test_keys_cut_into_pieces_have_the_sessions_of_the_oracle(spark: SparkSessio
     events = {delivery.event for history in histories_from(seed) for delivery in history}
     rows = events_frame(spark, list(events))
     pieces = cut_into_pieces(with_reach(rows), keys_of(rows, share))
-    assigned = assign_sessions_in_pieces(pieces)
-    check_assigned(assigned.where(F.coalesce(is_in_own_piece(), F.lit(True))), events)
+    check_assigned(assign_sessions_in_pieces(pieces), events)
 
 
 def test_a_session_over_many_pieces_is_one_session(spark: SparkSession) -> None:
@@ -324,6 +330,78 @@ def test_a_session_over_many_pieces_is_one_session(spark: SparkSession) -> None:
     bounds = {(row[SESSION_START], row[SESSION_END]) for row in found}
     assert bounds == {(MARATHON[0].at, MARATHON[-1].at + TIMEOUT)}
     assert sum(row[BEGINS_SESSION] for row in found) == 1
+
+
+# --- fresh events ----------------------------------------------------------------------------------------------------
+
+
+@many_histories
+@given(seed=st.integers(0, 2**31), share=st.sampled_from([0.0, 0.5]))
+def test_fresh_events_have_the_sessions_they_have_among_all(spark: SparkSession, seed: int, share: float) -> None:
+    delivered = [delivery for history in histories_from(seed) for delivery in history]
+    day = FIRST_DAY + timedelta(days=DAYS // 2)
+    history = {delivery.event for delivery in delivered if delivery.event.at.date() <= day}
+    # Twice, as a batch may bring an event twice.
+    brought = events_frame(spark, [event for event in history if event.at.date() >= day - timedelta(days=LATENESS)] * 2)
+    at_midnight = keys_at_midnight(brought, day, RULES)
+    fresh, others = fresh_events(brought, day, at_midnight), other_events(brought, day, at_midnight)
+    found = collected(fresh_rows(fresh, RULES, keys_of(fresh, share) if share else ()))
+    told: dict[str, list[Event]] = defaultdict(list)
+    for event in sorted(history):
+        told[event.user].append(event)
+    everywhere = {Event(*row[:4]): (row.start, row.end, 1) for row in sessionize(history)}
+    left = {event_of(row) for row in collected(others)}
+    expected = {event: placed for event, placed in everywhere.items() if event.at.date() == day and event not in left}
+    check_same(
+        {event_of(row): (row[SESSION_START], row[SESSION_END], row[DELIVERED_BY]) for row in found}, expected, told
+    )
+    assert len(found) == len(expected), "an event is there twice"
+    assert sum(row[BEGINS_SESSION] for row in found) == len(
+        {(event.user, event.product, start) for event, (start, _, _) in expected.items() if start}
+    )
+
+
+@pytest.mark.parametrize(
+    ("first", "is_fresh"),
+    [
+        pytest.param(timedelta(0), False, id="midnight"),
+        pytest.param(TIMEOUT - MICROSECOND, False, id="a microsecond before nothing reaches it"),
+        pytest.param(TIMEOUT, True, id="where nothing reaches it any more"),
+    ],
+)
+def test_a_key_is_fresh_where_no_action_before_midnight_reaches_it(
+    spark: SparkSession, first: timedelta, is_fresh: bool
+) -> None:
+    midnight = datetime.combine(FIRST_DAY, datetime.min.time())
+    events = [Event("ada", "x", "idea", midnight + first), Event("ada", "a", "idea", midnight + timedelta(hours=9))]
+    brought = events_frame(spark, events)
+    fresh = fresh_events(brought, FIRST_DAY, keys_at_midnight(brought, FIRST_DAY, RULES))
+    assert {event_of(row) for row in collected(fresh)} == (set(events) if is_fresh else set())
+
+
+def test_the_newest_day_is_fresh_where_the_table_has_nothing_as_new() -> None:
+    days = [FIRST_DAY + timedelta(days=offset) for offset in range(4)]
+    assert fresh_day(days[:3], []) == days[2]
+    assert fresh_day([days[2], days[1]], days[:2]) == days[2]
+    assert fresh_day(days[:3], [days[0], days[2]]) is None
+    assert fresh_day(days[:2], [days[3]]) is None
+    assert fresh_day([], days) is None
+
+
+def test_what_is_looked_for_on_other_dates_computes_no_fresh_row(spark: SparkSession) -> None:
+    placed = fresh_rows(events_frame(spark, MARATHON), RULES).observe(Observation(), F.count("*").alias("rows"))
+    rows = table_rows_of(placed, FIRST_DAY)
+    looked_for = rows.where(F.col(EVENT_DATE).isin(FIRST_DAY - timedelta(days=1)))
+    assert "Window" in plan_of(rows)
+    assert "Window" not in plan_of(looked_for)
+
+
+def plan_of(rows: DataFrame) -> str:
+    plan: str = rows._jdf.queryExecution().optimizedPlan().toString()
+    return plan
+
+
+# --- large keys ------------------------------------------------------------------------------------------------------
 
 
 def test_a_large_key_is_found_and_no_other_one(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from functools import reduce
 from typing import Any, Final, Self
 
 from deltalake import DeltaTable
-from pyspark.sql import Column, DataFrame, Observation, SparkSession
+from pyspark.sql import Column, DataFrame, Observation, Row, SparkSession
 from pyspark.sql import functions as F
 
 from sessions_dagster.core import commit, correction_log
@@ -46,6 +46,14 @@ from sessions_dagster.core.correction import (
     touched_facts,
     with_batches,
     withdrawn_facts,
+)
+from sessions_dagster.core.fresh import (
+    fresh_day,
+    fresh_events,
+    fresh_rows,
+    keys_at_midnight,
+    other_events,
+    table_rows_of,
 )
 from sessions_dagster.core.session_table import ensure_sessionized_events
 from sessions_dagster.core.sessionize import BEGINS_SESSION
@@ -149,6 +157,34 @@ class _Extent:
 
 
 @dataclass(frozen=True)
+class _Fresh:
+    """The fresh events of a day as rows of the table; how many they and their sessions are, once they are written."""
+
+    day: date
+    rows: DataFrame
+    counts: Observation
+
+    @classmethod
+    def of(cls, day: date, events: DataFrame, rules: SessionRules, large_keys: Sequence[Row]) -> Self:
+        counts = Observation()
+        counted = F.count("*").alias("rows"), F.count_if(BEGINS_SESSION).alias("begun")
+        placed = fresh_rows(events, rules, large_keys).observe(counts, *counted)
+        return cls(day, table_rows_of(placed, day), counts)
+
+
+@dataclass(frozen=True)
+class _Delivered:
+    """What the batches being applied bring: fresh events, where there may be any, and `raw_events` rows of all others.
+
+    With them: the keys that one task should not have all of.
+    """
+
+    others: DataFrame
+    fresh: _Fresh | None
+    large_keys: Sequence[Row]
+
+
+@dataclass(frozen=True)
 class _Resolved:
     """The resolved facts, with those of what was there before by themselves, as they are few and looked at often.
 
@@ -226,7 +262,8 @@ def apply_batches(
         logger.info("applying %d of %d landed batches: %s", len(pending), len(present), _days(pending))
 
         held = _Held(spark, warehouse.sessionized_events, table.version(), tuple(event_dates(table)))
-        resolved = _resolved(held, warehouse, pending, rules)
+        delivered = _delivered(held, warehouse, pending, rules)
+        resolved = _resolved(held, warehouse, delivered, pending, rules)
         changes = _with_following(held, resolved)
         rows = _count_rows(changes)
 
@@ -234,34 +271,51 @@ def apply_batches(
         if raw_table:
             _check_unchanged(raw_table)
         session_counts = _log_corrections(held, warehouse, resolved, pending, rules)
-        committed = _commit(held, changes, rows, _applied_after(applied, pending))
+        committed = _commit(held, changes, delivered.fresh, rows, _applied_after(applied, pending))
+        inserted, begun = dict(rows.get(Change.INSERT, {})), resolved.begun
+        if delivered.fresh is not None and (written := delivered.fresh.counts.get)["rows"]:
+            inserted[delivered.fresh.day] = inserted.get(delivered.fresh.day, 0) + written["rows"]
+            begun += written["begun"]
         return ApplyReport(
             version=held.version + 1 if committed else held.version,
             committed=committed,
             applied=tuple(batch.day for batch in pending),
             present=present,
-            inserted=rows.get(Change.INSERT, {}),
+            inserted=inserted,
             updated=rows.get(Change.UPDATE, {}),
             deleted=rows.get(Change.REMOVE, {}),
-            sessions_new=resolved.begun - session_counts.continued,
+            sessions_new=begun - session_counts.continued,
             session_changes=session_counts.by_change,
             seconds=time.monotonic() - began,
         )
 
 
-def _resolved(held: _Held, warehouse: Warehouse, pending: Sequence[PendingBatch], rules: SessionRules) -> _Resolved:
-    """Everything that the correction follows from, with every session found."""
+def _delivered(held: _Held, warehouse: Warehouse, pending: Sequence[PendingBatch], rules: SessionRules) -> _Delivered:
+    """What the batches bring."""
     days = [batch.day for batch in pending]
-    count = landed_rows(DeltaTable(warehouse.raw_events), days)
-    raw = held.spark.read.format("delta").load(warehouse.raw_events)
-    delivered = delivered_facts(raw.where(F.col(BATCH_DATE).isin(*days)))
-    withdrawn = _withdrawn(held, raw, pending)
-    moving = delivered if withdrawn is None else delivered.unionByName(withdrawn)
+    events = _landed(held, warehouse, days)
+    large_keys = find_large_keys(events, landed_rows(DeltaTable(warehouse.raw_events), days))
+    day = fresh_day([batch.day for batch in pending if batch.landed_at is not None], held.dates)
+    if day is None:
+        return _Delivered(events, None, large_keys)
+    at_midnight, told = _cut(keys_at_midnight(events, day, rules), F.count("*").alias("keys"))
+    at_midnight = _hinted(at_midnight, told["keys"])
+    fresh = _Fresh.of(day, fresh_events(events, day, at_midnight), rules, large_keys)
+    return _Delivered(other_events(events, day, at_midnight), fresh, large_keys)
+
+
+def _resolved(
+    held: _Held, warehouse: Warehouse, delivered: _Delivered, pending: Sequence[PendingBatch], rules: SessionRules
+) -> _Resolved:
+    """Everything that the correction follows from, with every session found."""
+    given = delivered_facts(delivered.others)
+    withdrawn = _withdrawn(held, warehouse, pending)
+    moving = given if withdrawn is None else given.unionByName(withdrawn)
     known = _known(held, near_dates(moving, held.dates, rules), withdrawn, rules) if held.dates else []
     facts = reduce(DataFrame.unionByName, [moving, *known])
     corrected = F.count_if(F.col(CHANGE).isin(Change.UPDATE.value, Change.REMOVE.value)).alias("corrected")
     rows, told = _cut(
-        resolve(facts, rules, find_large_keys(moving, count)),
+        resolve(facts, rules, delivered.large_keys),
         *extent_of_moved(),
         F.count_if(BEGINS_SESSION).alias("begun"),
         corrected,
@@ -272,14 +326,14 @@ def _resolved(held: _Held, warehouse: Warehouse, pending: Sequence[PendingBatch]
     return _Resolved(rows, not_new, told["begun"], told["corrected"], _Extent.of(told))
 
 
-def _withdrawn(held: _Held, raw: DataFrame, pending: Sequence[PendingBatch]) -> DataFrame | None:
+def _withdrawn(held: _Held, warehouse: Warehouse, pending: Sequence[PendingBatch]) -> DataFrame | None:
     """Facts of the events that batches landed again no longer bring; None where no batch can have brought any."""
     batches = [batch for batch in pending if batch.may_be_held]
     dates = [day for day in held.dates if any(_can_deliver(batch.day, day) for batch in batches)]
     if not dates:
         return None
     days = [batch.day for batch in batches]
-    rows, _ = _cut(withdrawn_facts(held.rows(dates), raw.where(F.col(BATCH_DATE).isin(*days)), days))
+    rows, _ = _cut(withdrawn_facts(held.rows(dates), _landed(held, warehouse, days), days))
     return rows
 
 
@@ -341,14 +395,17 @@ def _session_counts() -> list[Column]:
 def _commit(
     held: _Held,
     resolved: DataFrame,
+    fresh: _Fresh | None,
     counts: Mapping[Change, Mapping[date, int]],
     metadata: str,
 ) -> bool:
     """Write the correction; False if there is nothing to write."""
     inserted, updated, removed = (counts.get(change, {}) for change in (Change.INSERT, Change.UPDATE, Change.REMOVE))
-    if not (inserted or updated or removed):
+    if fresh is None and not (inserted or updated or removed):
         return False
     rows = as_table_rows(of_change(resolved, Change.INSERT, Change.UPDATE))
+    if fresh is not None:
+        rows = rows.unionByName(fresh.rows)
     replaced_dates = sorted({*updated, *removed})
     if removed:
         gone = as_table_rows(of_change(resolved, Change.REMOVE))
@@ -373,6 +430,12 @@ def _check_unchanged(table: DeltaTable) -> None:
             f"{table.table_uri} went from version {table.version()} to {now} while a correction was computed from it: "
             "another run wrote to it. Nothing was written; run this partition again, and let one run at a time write."
         )
+
+
+def _landed(held: _Held, warehouse: Warehouse, batch_days: Sequence[date]) -> DataFrame:
+    """The rows of some batches in `raw_events`."""
+    raw_events = held.spark.read.format("delta").load(warehouse.raw_events)
+    return raw_events.where(F.col(BATCH_DATE).isin(*batch_days))
 
 
 def _count_rows(resolved: DataFrame) -> dict[Change, dict[date, int]]:

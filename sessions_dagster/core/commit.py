@@ -36,7 +36,7 @@ def upsert(table_uri: str, rows: DataFrame, replaced_dates: Sequence[date], meta
 
     Args:
         table_uri: `sessionized_events`.
-        rows: Complete table rows, one per event, from a checkpoint: they are computed more than once.
+        rows: Complete table rows, one per event; those on replaced dates from a checkpoint, as they are computed twice.
         replaced_dates: The event dates of all rows that replace one.
         metadata: User metadata of the commit.
     """

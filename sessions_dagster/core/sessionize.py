@@ -30,7 +30,6 @@ BEGINS_SESSION = "begins_session"
 PIECE = "piece"
 """Where a key is cut into pieces of time: when the piece begins (timestamp). NULL for a key that is in one."""
 
-_IS_POINT = "is_point"
 _REACHED_BEFORE = "reached_before"
 _LATEST_START = "latest_start"
 _LATEST_END = "latest_end"
@@ -42,6 +41,11 @@ _WHOLE_END = "whole_end"
 def is_user_action(rules: SessionRules) -> Column:
     """Whether an event (`event_id`, string) starts and extends sessions; NULL where there is no event id."""
     return F.col(EVENT).isin(*sorted(rules.user_action_ids))
+
+
+def reach_of_event(rules: SessionRules) -> Column:
+    """The `reach` (timestamp, see `REACH`) of an event with `event_id` (string) and `timestamp` (timestamp)."""
+    return F.when(is_user_action(rules), F.col(TIMESTAMP) + F.lit(rules.timeout))
 
 
 def session_id() -> Column:
@@ -78,7 +82,7 @@ def assign_sessions_in_pieces(rows: DataFrame) -> DataFrame:
             time lies in, and every interval once more in each later piece that it reaches into.
 
     Returns:
-        As `assign_sessions`, with `piece`; the repeated intervals are still there and begin no session.
+        As `assign_sessions`, with `piece`; every row once, in the piece its time lies in.
     """
     by_piece = (*SESSION_KEY, PIECE)
     in_pieces = F.col(PIECE).isNotNull()
@@ -100,8 +104,15 @@ def assign_sessions_in_pieces(rows: DataFrame) -> DataFrame:
         }
     )
     is_at_its_start = F.col(TIMESTAMP) == F.col(_LATEST_START)
-    begins = F.col(BEGINS_SESSION) & is_at_its_start & (~in_pieces | is_in_own_piece())
-    return _placed(known.withColumn(BEGINS_SESSION, begins)).drop(_ISLAND, _WHOLE_START, _WHOLE_END)
+    begins = F.col(BEGINS_SESSION) & is_at_its_start & (~in_pieces | _is_in_own_piece())
+    placed = _placed(known.withColumn(BEGINS_SESSION, begins)).drop(_ISLAND, _WHOLE_START, _WHOLE_END)
+    return placed.where(F.coalesce(_is_in_own_piece(), F.lit(True)))
+
+
+def in_time_order() -> tuple[Column, Column]:
+    """The order of the rows of a key in which their sessions are found; rows that are in it are not sorted again."""
+    # Intervals first among rows of one instant: an IDE event belongs to the session that starts with it.
+    return F.col(TIMESTAMP).asc(), F.col(REACH).asc_nulls_last()
 
 
 def piece_of(at: Column) -> Column:
@@ -109,27 +120,25 @@ def piece_of(at: Column) -> Column:
     return F.date_trunc("hour", at)
 
 
-def is_in_own_piece() -> Column:
+def _is_in_own_piece() -> Column:
     """Whether a row is in the piece its time lies in; NULL where its key is in one piece."""
     return F.col(PIECE) == piece_of(F.col(TIMESTAMP))
 
 
 def _with_latest_session(rows: DataFrame, partition: Sequence[str]) -> DataFrame:
     """Add `begins_session`, and the bounds of the latest session that begins at or before each row of a partition."""
-    # Intervals first among rows of one instant: an IDE event belongs to the session that starts with it.
-    # The flag is a column of its own because Spark sorts again for an ordering expression it cannot recognise.
-    in_time = Window.partitionBy(*partition).orderBy(TIMESTAMP, _IS_POINT)
+    in_time = Window.partitionBy(*partition).orderBy(*in_time_order())
     so_far = in_time.rowsBetween(Window.unboundedPreceding, Window.currentRow)
     earlier = in_time.rowsBetween(Window.unboundedPreceding, -1)
     of_session = Window.partitionBy(*partition, _LATEST_START)
 
     at, reach, reached_before = F.col(TIMESTAMP), F.col(REACH), F.col(_REACHED_BEFORE)
-    timed = rows.withColumn(_IS_POINT, reach.isNull()).withColumn(_REACHED_BEFORE, F.max(reach).over(earlier))
+    timed = rows.withColumn(_REACHED_BEFORE, F.max(reach).over(earlier))
     begins = reach.isNotNull() & (reached_before.isNull() | (at >= reached_before))
     marked = timed.withColumn(BEGINS_SESSION, begins)
     latest_start = F.max(F.when(F.col(BEGINS_SESSION), at)).over(so_far)
     started = marked.withColumn(_LATEST_START, latest_start)
-    return started.withColumn(_LATEST_END, F.max(reach).over(of_session)).drop(_IS_POINT, _REACHED_BEFORE)
+    return started.withColumn(_LATEST_END, F.max(reach).over(of_session)).drop(_REACHED_BEFORE)
 
 
 def _placed(rows: DataFrame) -> DataFrame:

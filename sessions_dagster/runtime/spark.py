@@ -107,6 +107,8 @@ def spark_conf(settings: SparkSettings) -> dict[str, str]:
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
         "spark.sql.session.timeZone": "UTC",
+        # By default Spark keeps a hundred compiled plans: one run has more, so each would compile all of them again.
+        "spark.sql.codegen.cache.maxEntries": "2000",
         "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
         "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
         # Parquet's nanoseconds arrive as a long; Spark refuses the file otherwise.

@@ -1,0 +1,123 @@
+"""Fresh events: those of a new day that meet neither what the table holds nor another day's, so nothing is to correct.
+
+A run's newest day, where the table has nothing of it or of later days, meets other days at its midnight alone: no user
+action before it reaches further into the day than the timeout. So a key without an event in that time has the sessions
+of the day by itself, and its events go from `raw_events` into the table as if there were no other batch. They are
+nearly all that a daily batch brings. All others are facts of a correction (see `correction`).
+"""
+
+from collections.abc import Collection, Sequence
+from datetime import date
+from typing import Final
+
+from pyspark.sql import Column, DataFrame, Row, Window
+from pyspark.sql import functions as F
+
+from sessions_dagster.core.contract import (
+    DELIVERED_BY,
+    EVENT,
+    EVENT_DATE,
+    EVENT_IDENTITY,
+    SESSION_KEY,
+    TIMESTAMP,
+    SessionRules,
+)
+from sessions_dagster.core.correction import as_table_rows
+from sessions_dagster.core.sessionize import (
+    PIECE,
+    REACH,
+    assign_sessions,
+    assign_sessions_in_pieces,
+    in_time_order,
+    reach_of_event,
+)
+from sessions_dagster.core.skew import cut_into_pieces
+
+_IS_AT_MIDNIGHT: Final = "is_at_midnight"
+_IS_REPEATED: Final = "is_repeated"
+_ON_TIME: Final = 1
+"""The `delivered_by` bit of the batch of the day itself: none of another day can have brought a fresh event."""
+
+
+def fresh_day(batch_days: Collection[date], held_dates: Sequence[date]) -> date | None:
+    """The day whose events may be fresh: the newest of some batches, if the table holds nothing of it or later.
+
+    Args:
+        batch_days: The batches being applied that have rows.
+        held_dates: The event dates that the table has rows of, in order.
+    """
+    newest = max(batch_days, default=None)
+    return newest if newest is not None and (not held_dates or held_dates[-1] < newest) else None
+
+
+def keys_at_midnight(events: DataFrame, day: date, rules: SessionRules) -> DataFrame:
+    """The keys with an event of a day that one of the day before may reach.
+
+    Args:
+        events: Rows of `raw_events`.
+        day: The day.
+        rules: The session rules.
+
+    Returns:
+        `user_id, product_code`, one row per key.
+    """
+    reached = F.lit(day).cast("timestamp") + F.lit(rules.timeout)
+    return events.where(_is_of(day) & (F.col(TIMESTAMP) < reached)).select(*SESSION_KEY).distinct()
+
+
+def fresh_events(events: DataFrame, day: date, at_midnight: DataFrame) -> DataFrame:
+    """The fresh ones among rows of `raw_events`.
+
+    Args:
+        events: Rows of `raw_events`.
+        day: The day of `fresh_day`.
+        at_midnight: Its keys, as `keys_at_midnight` gives them.
+    """
+    return events.where(_is_of(day)).join(at_midnight, [*SESSION_KEY], "left_anti")
+
+
+def other_events(events: DataFrame, day: date, at_midnight: DataFrame) -> DataFrame:
+    """All rows but those of `fresh_events`."""
+    marked = events.join(at_midnight.withColumn(_IS_AT_MIDNIGHT, F.lit(True)), [*SESSION_KEY], "left")
+    return marked.where(~_is_of(day) | F.col(_IS_AT_MIDNIGHT)).drop(_IS_AT_MIDNIGHT)
+
+
+def fresh_rows(events: DataFrame, rules: SessionRules, large_keys: Sequence[Row] = ()) -> DataFrame:
+    """Fresh events with their sessions, each once.
+
+    Args:
+        events: As `fresh_events` gives them; an event may be there twice.
+        rules: The session rules.
+        large_keys: Rows of `user_id, product_code`: the keys that one task should not have all of.
+
+    Returns:
+        `user_id, event_id, product_code, timestamp`, `delivered_by` (byte), `session_start_ts, session_end_ts`
+        (timestamp), `begins_session` (boolean).
+    """
+    intervals = events.select(*EVENT_IDENTITY, reach_of_event(rules).alias(REACH))
+    if large_keys:
+        partition = [*SESSION_KEY, PIECE]
+        placed = assign_sessions_in_pieces(_once(cut_into_pieces(intervals, large_keys), partition))
+    else:
+        placed = assign_sessions(_once(intervals, SESSION_KEY))
+    return placed.withColumn(DELIVERED_BY, F.lit(_ON_TIME).cast("tinyint"))
+
+
+def table_rows_of(rows: DataFrame, day: date) -> DataFrame:
+    """What `fresh_rows` gives, all of a day, as rows of `sessionized_events`."""
+    # The date in so many words: where rows of other dates are looked for Spark then sees that none of these can be one,
+    # and does not compute any.
+    return as_table_rows(rows).withColumn(EVENT_DATE, F.lit(day))
+
+
+def _once(rows: DataFrame, partition: Sequence[str]) -> DataFrame:
+    """Every event once in each partition, laid out and in the order in which its session is found."""
+    # In that order the same event is next to itself. An aggregate takes as long as a third of all the rest.
+    laid_out = rows.repartition(*partition)
+    in_order = Window.partitionBy(*partition).orderBy(*in_time_order(), EVENT)
+    same = [F.lag(name).over(in_order).eqNullSafe(F.col(name)) for name in (TIMESTAMP, EVENT)]
+    return laid_out.withColumn(_IS_REPEATED, same[0] & same[1]).where(~F.col(_IS_REPEATED)).drop(_IS_REPEATED)
+
+
+def _is_of(day: date) -> Column:
+    return F.col(EVENT_DATE) == F.lit(day)
