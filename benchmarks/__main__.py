@@ -4,8 +4,6 @@ Everything takes some hours, and up to 20 GB in `data/bench`.
 """
 
 import argparse
-import shutil
-import time
 from pathlib import Path
 from typing import Final
 
@@ -13,7 +11,8 @@ from rich.console import Console
 
 from benchmarks import report
 from benchmarks.measures import Measure
-from benchmarks.scenarios import FULL, SCENARIOS, SMALL, Bench
+from benchmarks.processes import in_own_process
+from benchmarks.scenarios import FULL, SCENARIOS, SMALL, found_by
 
 FOLDER: Final = Path("data/bench")
 PICTURE: Final = "performance.svg"
@@ -30,20 +29,13 @@ def main() -> None:
     folder = FOLDER if is_full else FOLDER / "small"
     results = Path(__file__).parent if is_full else folder
     picture = Path("docs") / PICTURE if is_full else folder / PICTURE
-    began = time.monotonic()
-    bench = Bench(
-        folder.resolve(),
-        FULL if is_full else SMALL,
-        lambda told: console.print(f"{time.monotonic() - began:6.0f} s  {told}", highlight=False, soft_wrap=True),
-    )
     measures: list[Measure] = []
     for name in arguments.only:
         console.rule(f"[bold]{name}", align="left")
-        findings = SCENARIOS[name](bench)
+        # A JVM keeps the heap that it starts with.
+        findings = in_own_process(found_by, name, folder.resolve(), FULL if is_full else SMALL)
         report.save(results, picture, name, findings, list(SCENARIOS))
         measures += findings.measures
-        # They are of use to those who look into a failure, and large.
-        shutil.rmtree(bench.tables(name))
     report.show(console, measures)
     console.print(f"Kept in {results / 'results.json'}, {results / 'measurements.json'} and {picture}.")
 

@@ -24,12 +24,12 @@ from benchmarks.contenders import CONTRACT_SCHEMA, Ours, Recompute
 from benchmarks.footprint import reads_of, writes_of
 from benchmarks.measures import Findings, Measure, Target, at_least, at_most, equal_within
 from benchmarks.processes import SparkFailedError, in_own_process, phases_of_newest_run
-from benchmarks.scenarios import CORRECTIONS, SCENARIOS, SMALL, Bench
+from benchmarks.scenarios import CORRECTIONS, SCENARIOS, SMALL, Bench, Contest
 from benchmarks.workload import EVENT_IDS, HOT_USER, PRODUCTS, Workload, as_table, batches, with_hot_user
 from sessions_dagster.lake.places import InputRoot, Warehouse
 
 SCENARIO = "corrections-5m"
-SCALE = replace(SMALL, history_days=1, measured_days=1, corrections={SCENARIO: 1_000})
+SCALE = replace(SMALL, history_days=1, measured_days=1, corrections={SCENARIO: Contest(1_000)})
 WORKLOAD = Workload(20_000)
 LATE_DAY = 9
 """A batch of the workload with five full days before it."""
