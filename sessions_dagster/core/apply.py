@@ -65,7 +65,7 @@ from sessions_dagster.lake.places import Warehouse
 
 logger = logging.getLogger(__name__)
 
-BROADCAST_ROWS: Final = 500_000
+BROADCAST_ROWS: Final = 1_000_000
 """Up to so many rows of corrections are sent to every executor; beyond that Spark is left to shuffle the table."""
 
 
