@@ -10,6 +10,7 @@ from datetime import date, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from deltalake import DeltaTable
 from pyspark.sql import DataFrame, Row, SparkSession
 
 from sessions_dagster.core import apply, skew
@@ -216,6 +217,31 @@ def test_a_run_that_takes_events_away_and_brings_a_new_day_counts_both(spark: Sp
     assert report.sessions_new == 2
 
 
+def test_a_run_that_replaces_rows_and_brings_a_new_day_counts_both(spark: SparkSession, tmp_path: Path) -> None:
+    world = World(spark, tmp_path)
+    world.land(FIRST, of_ada(u("09:00")))
+    world.materialize(FIRST)
+    world.land(SECOND, of_ada(u("09:04"), u("09:00", day=21), u("12:00", day=21)))
+    report = world.materialize(SECOND)
+    assert set(world.table()) == sessionize(world.all_events())
+    assert (report.inserted, report.updated) == ({FIRST: 1, SECOND: 2}, {FIRST: 1})
+    assert report.sessions_new == 2
+
+
+def test_a_batch_without_events_of_its_day_that_lands_again_as_it_was_changes_nothing(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    world = World(spark, tmp_path)
+    for day, events in ((FIRST, of_ada(u("09:00"))), (SECOND, of_ada(u("12:00")))):
+        world.land(day, events)
+        world.materialize(day)
+    version = DeltaTable(world.warehouse.sessionized_events).version()
+    world.land(SECOND, of_ada(u("12:00")))
+    report = world.materialize(SECOND)
+    assert (report.committed, report.version) == (False, version)
+    assert DeltaTable(world.warehouse.sessionized_events).version() == version
+
+
 @pytest.mark.parametrize(
     ("events", "inserted", "sessions"),
     [
@@ -241,8 +267,8 @@ def test_a_run_cuts_large_keys_and_ends_in_the_same_table(
     spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world = World(spark, tmp_path)
-    midnight = datetime(2025, 9, 20)
-    busy = [Event("busy", "a", "idea", midnight + count * timedelta(minutes=4)) for count in range(100)]
+    morning = datetime(2025, 9, 20, 0, 5)
+    busy = [Event("busy", "a", "idea", morning + count * timedelta(minutes=4)) for count in range(100)]
     late = [event._replace(at=event.at + timedelta(minutes=minutes)) for event in busy for minutes in (1, 600)]
     cut: list[list[str]] = []
 
@@ -254,7 +280,7 @@ def test_a_run_cuts_large_keys_and_ends_in_the_same_table(
     monkeypatch.setattr(skew, "LARGE_KEY_ROWS", 50)
     monkeypatch.setattr(skew, "_SAMPLE", 1.0)
     monkeypatch.setattr(apply, "find_large_keys", find)
-    for day, events in ((FIRST, busy), (SECOND, [*late, Event("calm", "a", "idea", midnight)])):
+    for day, events in ((FIRST, busy), (SECOND, [*late, Event("calm", "a", "idea", morning)])):
         world.land(day, events)
         world.materialize(day)
     assert set(world.table()) == sessionize(world.all_events())

@@ -346,6 +346,7 @@ def test_fresh_events_have_the_sessions_they_have_among_all(spark: SparkSession,
     at_midnight = keys_at_midnight(brought, day, RULES)
     fresh, others = fresh_events(brought, day, at_midnight), other_events(brought, day, at_midnight)
     found = collected(fresh_rows(fresh, RULES, keys_of(fresh, share) if share else ()))
+    assert found
     told: dict[str, list[Event]] = defaultdict(list)
     for event in sorted(history):
         told[event.user].append(event)

@@ -158,9 +158,10 @@ class _Extent:
 
 @dataclass(frozen=True)
 class _Fresh:
-    """The fresh events of a day as rows of the table; how many they and their sessions are, once they are written."""
+    """The fresh events of a day, and the same as rows of the table; with how many they are, once these are written."""
 
     day: date
+    events: DataFrame
     rows: DataFrame
     counts: Observation
 
@@ -169,18 +170,27 @@ class _Fresh:
         counts = Observation()
         counted = F.count("*").alias("rows"), F.count_if(BEGINS_SESSION).alias("begun")
         placed = fresh_rows(events, rules, large_keys).observe(counts, *counted)
-        return cls(day, table_rows_of(placed, day), counts)
+        return cls(day, events, table_rows_of(placed, day), counts)
+
+    def counted_with(self, inserted: Mapping[date, int], begun: int) -> tuple[Mapping[date, int], int]:
+        """Rows by event date, and sessions, with those of this day that were written."""
+        written = self.counts.get
+        if not written["rows"]:
+            return inserted, begun
+        rows = inserted.get(self.day, 0) + written["rows"]
+        return {**inserted, self.day: rows}, begun + written["begun"]
 
 
 @dataclass(frozen=True)
 class _Delivered:
     """What the batches being applied bring: fresh events, where there may be any, and `raw_events` rows of all others.
 
-    With them: the keys that one task should not have all of.
+    With them: how many rows they all are, and the keys that one task should not have all of.
     """
 
     others: DataFrame
     fresh: _Fresh | None
+    count: int
     large_keys: Sequence[Row]
 
 
@@ -272,10 +282,9 @@ def apply_batches(
             _check_unchanged(raw_table)
         session_counts = _log_corrections(held, warehouse, resolved, pending, rules)
         committed = _commit(held, changes, delivered.fresh, rows, _applied_after(applied, pending))
-        inserted, begun = dict(rows.get(Change.INSERT, {})), resolved.begun
-        if delivered.fresh is not None and (written := delivered.fresh.counts.get)["rows"]:
-            inserted[delivered.fresh.day] = inserted.get(delivered.fresh.day, 0) + written["rows"]
-            begun += written["begun"]
+        inserted, begun = rows.get(Change.INSERT, {}), resolved.begun
+        if committed and delivered.fresh is not None:
+            inserted, begun = delivered.fresh.counted_with(inserted, begun)
         return ApplyReport(
             version=held.version + 1 if committed else held.version,
             committed=committed,
@@ -294,14 +303,15 @@ def _delivered(held: _Held, warehouse: Warehouse, pending: Sequence[PendingBatch
     """What the batches bring."""
     days = [batch.day for batch in pending]
     events = _landed(held, warehouse, days)
-    large_keys = find_large_keys(events, landed_rows(DeltaTable(warehouse.raw_events), days))
+    count = landed_rows(DeltaTable(warehouse.raw_events), days)
+    large_keys = find_large_keys(events, count)
     day = fresh_day([batch.day for batch in pending if batch.landed_at is not None], held.dates)
     if day is None:
-        return _Delivered(events, None, large_keys)
+        return _Delivered(events, None, count, large_keys)
     at_midnight, told = _cut(keys_at_midnight(events, day, rules), F.count("*").alias("keys"))
     at_midnight = _hinted(at_midnight, told["keys"])
     fresh = _Fresh.of(day, fresh_events(events, day, at_midnight), rules, large_keys)
-    return _Delivered(other_events(events, day, at_midnight), fresh, large_keys)
+    return _Delivered(other_events(events, day, at_midnight), fresh, count, large_keys)
 
 
 def _resolved(
@@ -310,12 +320,15 @@ def _resolved(
     """Everything that the correction follows from, with every session found."""
     given = delivered_facts(delivered.others)
     withdrawn = _withdrawn(held, warehouse, pending)
-    moving = given if withdrawn is None else given.unionByName(withdrawn)
+    moving, large_keys = given, delivered.large_keys
+    if withdrawn is not None:
+        moving = given.unionByName(withdrawn)
+        large_keys = find_large_keys(moving, delivered.count)
     known = _known(held, near_dates(moving, held.dates, rules), withdrawn, rules) if held.dates else []
     facts = reduce(DataFrame.unionByName, [moving, *known])
     corrected = F.count_if(F.col(CHANGE).isin(Change.UPDATE.value, Change.REMOVE.value)).alias("corrected")
     rows, told = _cut(
-        resolve(facts, rules, delivered.large_keys),
+        resolve(facts, rules, large_keys),
         *extent_of_moved(),
         F.count_if(BEGINS_SESSION).alias("begun"),
         corrected,
@@ -401,7 +414,7 @@ def _commit(
 ) -> bool:
     """Write the correction; False if there is nothing to write."""
     inserted, updated, removed = (counts.get(change, {}) for change in (Change.INSERT, Change.UPDATE, Change.REMOVE))
-    if fresh is None and not (inserted or updated or removed):
+    if not (inserted or updated or removed) and (fresh is None or fresh.events.isEmpty()):
         return False
     rows = as_table_rows(of_change(resolved, Change.INSERT, Change.UPDATE))
     if fresh is not None:

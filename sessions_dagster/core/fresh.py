@@ -1,4 +1,4 @@
-"""Fresh events: those of a new day that meet neither what the table holds nor another day's, so nothing is to correct.
+"""Fresh events: those of a new day that meet nothing the table holds and no event of another day.
 
 A run's newest day, where the table has nothing of it or of later days, meets other days at its midnight alone: no user
 action before it reaches further into the day than the timeout. So a key without an event in that time has the sessions
@@ -51,7 +51,7 @@ def fresh_day(batch_days: Collection[date], held_dates: Sequence[date]) -> date 
 
 
 def keys_at_midnight(events: DataFrame, day: date, rules: SessionRules) -> DataFrame:
-    """The keys with an event of a day that one of the day before may reach.
+    """The keys with an event of a day that a user action before that day may reach.
 
     Args:
         events: Rows of `raw_events`.
@@ -79,7 +79,7 @@ def fresh_events(events: DataFrame, day: date, at_midnight: DataFrame) -> DataFr
 def other_events(events: DataFrame, day: date, at_midnight: DataFrame) -> DataFrame:
     """All rows but those of `fresh_events`."""
     marked = events.join(at_midnight.withColumn(_IS_AT_MIDNIGHT, F.lit(True)), [*SESSION_KEY], "left")
-    return marked.where(~_is_of(day) | F.col(_IS_AT_MIDNIGHT)).drop(_IS_AT_MIDNIGHT)
+    return marked.where(~_is_of(day) | F.col(_IS_AT_MIDNIGHT).isNotNull()).drop(_IS_AT_MIDNIGHT)
 
 
 def fresh_rows(events: DataFrame, rules: SessionRules, large_keys: Sequence[Row] = ()) -> DataFrame:
@@ -115,8 +115,8 @@ def _once(rows: DataFrame, partition: Sequence[str]) -> DataFrame:
     # In that order the same event is next to itself. An aggregate takes as long as a third of all the rest.
     laid_out = rows.repartition(*partition)
     in_order = Window.partitionBy(*partition).orderBy(*in_time_order(), EVENT)
-    same = [F.lag(name).over(in_order).eqNullSafe(F.col(name)) for name in (TIMESTAMP, EVENT)]
-    return laid_out.withColumn(_IS_REPEATED, same[0] & same[1]).where(~F.col(_IS_REPEATED)).drop(_IS_REPEATED)
+    same_time, same_event = (F.lag(name).over(in_order).eqNullSafe(F.col(name)) for name in (TIMESTAMP, EVENT))
+    return laid_out.withColumn(_IS_REPEATED, same_time & same_event).where(~F.col(_IS_REPEATED)).drop(_IS_REPEATED)
 
 
 def _is_of(day: date) -> Column:
