@@ -28,7 +28,7 @@ from sessions_dagster.core.contract import (
     SessionRules,
 )
 from sessions_dagster.core.landing import LandingReport, land_batch
-from sessions_dagster.core.sessionize import REACH, assign_sessions, is_user_action, session_id
+from sessions_dagster.core.sessionize import REACH, assign_sessions, reach_of_event, session_id
 from sessions_dagster.core.summary import summarize_dates
 from sessions_dagster.core.tables import ensure_table
 from sessions_dagster.lake.places import InputRoot, Warehouse
@@ -201,8 +201,7 @@ def _ensure_sessions_table(spark: SparkSession, table_uri: str) -> None:
 
 
 def _with_sessions(events: DataFrame) -> DataFrame:
-    reach = F.when(is_user_action(_RULES), F.col(TIMESTAMP) + F.lit(_RULES.timeout))
-    placed = assign_sessions(events.withColumn(REACH, reach))
+    placed = assign_sessions(events.withColumn(REACH, reach_of_event(_RULES)))
     complete = placed.withColumns({EVENT_DATE: F.to_date(TIMESTAMP), "session_id": session_id()})
     return complete.select(*CONTRACT_SCHEMA.names)
 

@@ -69,7 +69,7 @@ from sessions_dagster.core.sessionize import (
     REACH,
     assign_sessions,
     assign_sessions_in_pieces,
-    is_user_action,
+    reach_of_event,
 )
 from sessions_dagster.core.skew import cut_into_pieces
 from sessions_dagster_tests.histories import DAYS, FIRST_DAY, LATENESS, MICROSECOND, TIMEOUT, Delivery, deliveries
@@ -268,7 +268,7 @@ def check_assignment(spark: SparkSession, events: Collection[Event]) -> None:
 
 
 def with_reach(rows: DataFrame) -> DataFrame:
-    return rows.withColumn(REACH, F.when(is_user_action(RULES), F.col(TIMESTAMP) + F.lit(RULES.timeout)))
+    return rows.withColumn(REACH, reach_of_event(RULES))
 
 
 def check_assigned(rows: DataFrame, events: Collection[Event]) -> None:
@@ -342,7 +342,8 @@ def test_fresh_events_have_the_sessions_they_have_among_all(spark: SparkSession,
     day = FIRST_DAY + timedelta(days=DAYS // 2)
     history = {delivery.event for delivery in delivered if delivery.event.at.date() <= day}
     # Twice, as a batch may bring an event twice.
-    brought = events_frame(spark, [event for event in history if event.at.date() >= day - timedelta(days=LATENESS)] * 2)
+    rows = [event for event in history if event.at.date() >= day - timedelta(days=LATENESS)] * 2
+    brought = events_frame(spark, rows)
     at_midnight = keys_at_midnight(brought, day, RULES)
     fresh, others = fresh_events(brought, day, at_midnight), other_events(brought, day, at_midnight)
     found = collected(fresh_rows(fresh, RULES, keys_of(fresh, share) if share else ()))
@@ -351,12 +352,18 @@ def test_fresh_events_have_the_sessions_they_have_among_all(spark: SparkSession,
     for event in sorted(history):
         told[event.user].append(event)
     everywhere = {Event(*row[:4]): (row.start, row.end, 1) for row in sessionize(history)}
-    left = {event_of(row) for row in collected(others)}
-    expected = {event: placed for event, placed in everywhere.items() if event.at.date() == day and event not in left}
+    midnight = datetime.combine(day, datetime.min.time())
+    active = {(event.user, event.product) for event in history if midnight <= event.at < midnight + TIMEOUT}
+    expected = {
+        event: placed
+        for event, placed in everywhere.items()
+        if event.at.date() == day and (event.user, event.product) not in active
+    }
     check_same(
         {event_of(row): (row[SESSION_START], row[SESSION_END], row[DELIVERED_BY]) for row in found}, expected, told
     )
     assert len(found) == len(expected), "an event is there twice"
+    assert Counter(map(event_of, collected(others))) == Counter(row for row in rows if row not in expected)
     assert sum(row[BEGINS_SESSION] for row in found) == len(
         {(event.user, event.product, start) for event, (start, _, _) in expected.items() if start}
     )

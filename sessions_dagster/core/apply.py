@@ -18,6 +18,7 @@ from sessions_dagster.core.contract import (
     EVENT_DATE,
     KIND,
     LATENESS_DAYS,
+    SESSION_KEY,
     TIMESTAMP,
     SessionRules,
 )
@@ -27,7 +28,6 @@ from sessions_dagster.core.correction import (
     IS_FIRST_OF_OLD,
     Change,
     SessionChange,
-    as_table_rows,
     but_opened,
     delivered_facts,
     extent_of_moved,
@@ -55,7 +55,7 @@ from sessions_dagster.core.fresh import (
     other_events,
     table_rows_of,
 )
-from sessions_dagster.core.session_table import ensure_sessionized_events
+from sessions_dagster.core.session_table import as_table_rows, ensure_sessionized_events
 from sessions_dagster.core.sessionize import BEGINS_SESSION
 from sessions_dagster.core.settings import compiled_if_worth, rows_of
 from sessions_dagster.core.skew import find_large_keys
@@ -183,14 +183,14 @@ class _Fresh:
 
 @dataclass(frozen=True)
 class _Delivered:
-    """What the batches being applied bring: fresh events, where there may be any, and `raw_events` rows of all others.
+    """What the batches being applied bring: fresh events, where there may be any, and facts of all others.
 
-    With them: how many rows they all are, and the keys that one task should not have all of.
+    With them: facts of what they bring no longer, if any, and the keys that one task should not have all of.
     """
 
-    others: DataFrame
+    facts: DataFrame
     fresh: _Fresh | None
-    count: int
+    withdrawn: DataFrame | None
     large_keys: Sequence[Row]
 
 
@@ -273,7 +273,7 @@ def apply_batches(
 
         held = _Held(spark, warehouse.sessionized_events, table.version(), tuple(event_dates(table)))
         delivered = _delivered(held, warehouse, pending, rules)
-        resolved = _resolved(held, warehouse, delivered, pending, rules)
+        resolved = _resolved(held, delivered, rules)
         changes = _with_following(held, resolved)
         rows = _count_rows(changes)
 
@@ -282,7 +282,8 @@ def apply_batches(
             _check_unchanged(raw_table)
         session_counts = _log_corrections(held, warehouse, resolved, pending, rules)
         committed = _commit(held, changes, delivered.fresh, rows, _applied_after(applied, pending))
-        inserted, begun = rows.get(Change.INSERT, {}), resolved.begun
+        inserted: Mapping[date, int] = rows.get(Change.INSERT, {})
+        begun = resolved.begun
         if committed and delivered.fresh is not None:
             inserted, begun = delivered.fresh.counted_with(inserted, begun)
         return ApplyReport(
@@ -300,35 +301,30 @@ def apply_batches(
 
 
 def _delivered(held: _Held, warehouse: Warehouse, pending: Sequence[PendingBatch], rules: SessionRules) -> _Delivered:
-    """What the batches bring."""
+    """What the batches bring, and bring no longer."""
     days = [batch.day for batch in pending]
-    events = _landed(held, warehouse, days)
-    count = landed_rows(DeltaTable(warehouse.raw_events), days)
-    large_keys = find_large_keys(events, count)
+    events, withdrawn = _landed(held, warehouse, days), _withdrawn(held, warehouse, pending)
+    keys = [rows.select(*SESSION_KEY) for rows in (events, withdrawn) if rows is not None]
+    large_keys = find_large_keys(reduce(DataFrame.union, keys), landed_rows(DeltaTable(warehouse.raw_events), days))
     day = fresh_day([batch.day for batch in pending if batch.landed_at is not None], held.dates)
     if day is None:
-        return _Delivered(events, None, count, large_keys)
+        return _Delivered(delivered_facts(events), None, withdrawn, large_keys)
     at_midnight, told = _cut(keys_at_midnight(events, day, rules), F.count("*").alias("keys"))
     at_midnight = _hinted(at_midnight, told["keys"])
     fresh = _Fresh.of(day, fresh_events(events, day, at_midnight), rules, large_keys)
-    return _Delivered(other_events(events, day, at_midnight), fresh, count, large_keys)
+    others = other_events(events, day, at_midnight)
+    return _Delivered(delivered_facts(others), fresh, withdrawn, large_keys)
 
 
-def _resolved(
-    held: _Held, warehouse: Warehouse, delivered: _Delivered, pending: Sequence[PendingBatch], rules: SessionRules
-) -> _Resolved:
+def _resolved(held: _Held, delivered: _Delivered, rules: SessionRules) -> _Resolved:
     """Everything that the correction follows from, with every session found."""
-    given = delivered_facts(delivered.others)
-    withdrawn = _withdrawn(held, warehouse, pending)
-    moving, large_keys = given, delivered.large_keys
-    if withdrawn is not None:
-        moving = given.unionByName(withdrawn)
-        large_keys = find_large_keys(moving, delivered.count)
+    withdrawn = delivered.withdrawn
+    moving = delivered.facts if withdrawn is None else delivered.facts.unionByName(withdrawn)
     known = _known(held, near_dates(moving, held.dates, rules), withdrawn, rules) if held.dates else []
     facts = reduce(DataFrame.unionByName, [moving, *known])
     corrected = F.count_if(F.col(CHANGE).isin(Change.UPDATE.value, Change.REMOVE.value)).alias("corrected")
     rows, told = _cut(
-        resolve(facts, rules, large_keys),
+        resolve(facts, rules, delivered.large_keys),
         *extent_of_moved(),
         F.count_if(BEGINS_SESSION).alias("begun"),
         corrected,

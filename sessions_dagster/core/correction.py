@@ -38,10 +38,8 @@ from sessions_dagster.core.contract import (
     OLD_START,
     PRODUCT,
     SESSION_END,
-    SESSION_ID,
     SESSION_KEY,
     SESSION_START,
-    SESSIONIZED_EVENTS_SCHEMA,
     TIMESTAMP,
     USER,
     SessionRules,
@@ -55,7 +53,6 @@ from sessions_dagster.core.sessionize import (
     assign_sessions_in_pieces,
     is_user_action,
     reach_of_event,
-    session_id,
 )
 from sessions_dagster.core.skew import cut_into_pieces
 
@@ -79,7 +76,7 @@ _SLOT = "slot"
 _INSTANTS = "instants"
 _IS_COVERED = "is_covered"
 _IS_KNOWN = "is_known"
-_START_US = "other_start_us"
+_START_US = "moved_start_us"
 
 
 class Change(StrEnum):
@@ -364,12 +361,6 @@ def with_batches(changes: DataFrame, resolved: DataFrame, rules: SessionRules, b
     joined = changes.join(came, [*SESSION_KEY, SESSION_START], "left").join(went, [*SESSION_KEY, OLD_START], "left")
     batches = F.array_distinct(F.flatten(F.array_compact(F.array("came", "went"))))
     return joined.withColumn(BATCHES, F.array_sort(batches)).drop("came", "went")
-
-
-def as_table_rows(rows: DataFrame) -> DataFrame:
-    """Rows with identity, `delivered_by`, `session_start_ts` and `session_end_ts`, as `sessionized_events` rows."""
-    complete = rows.withColumns({EVENT_DATE: F.to_date(TIMESTAMP), SESSION_ID: session_id()})
-    return complete.select(*SESSIONIZED_EVENTS_SCHEMA.names)
 
 
 def _batches_of(events: DataFrame, bits: Column, session: str, name: str) -> DataFrame:

@@ -22,7 +22,7 @@ from sessions_dagster.core.contract import (
     TIMESTAMP,
     SessionRules,
 )
-from sessions_dagster.core.correction import as_table_rows
+from sessions_dagster.core.session_table import as_table_rows
 from sessions_dagster.core.sessionize import (
     PIECE,
     REACH,

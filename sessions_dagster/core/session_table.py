@@ -1,13 +1,15 @@
-"""The table `sessionized_events`: its creation, and the session rules it was built with, which it is kept with."""
+"""The table `sessionized_events`: its creation, its rows, and the session rules it was built and is kept with."""
 
 import json
 from datetime import timedelta
 from typing import Final
 
 from deltalake import DeltaTable
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 
-from sessions_dagster.core.contract import EVENT_DATE, SESSIONIZED_EVENTS_SCHEMA, SessionRules
+from sessions_dagster.core.contract import EVENT_DATE, SESSION_ID, SESSIONIZED_EVENTS_SCHEMA, TIMESTAMP, SessionRules
+from sessions_dagster.core.sessionize import session_id
 from sessions_dagster.core.tables import ensure_table
 
 TIMEOUT_PROPERTY: Final = "sessions.timeout_us"
@@ -58,3 +60,9 @@ def rules_of_table(sessionized_events: DeltaTable) -> SessionRules:
 
 def _in_words(rules: SessionRules) -> str:
     return f"a timeout of {rules.timeout} and user actions {', '.join(sorted(rules.user_action_ids))}"
+
+
+def as_table_rows(rows: DataFrame) -> DataFrame:
+    """Rows with identity, `delivered_by`, `session_start_ts` and `session_end_ts`, as `sessionized_events` rows."""
+    complete = rows.withColumns({EVENT_DATE: F.to_date(TIMESTAMP), SESSION_ID: session_id()})
+    return complete.select(*SESSIONIZED_EVENTS_SCHEMA.names)

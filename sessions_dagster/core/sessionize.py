@@ -104,9 +104,9 @@ def assign_sessions_in_pieces(rows: DataFrame) -> DataFrame:
         }
     )
     is_at_its_start = F.col(TIMESTAMP) == F.col(_LATEST_START)
-    begins = F.col(BEGINS_SESSION) & is_at_its_start & (~in_pieces | _is_in_own_piece())
+    begins = F.col(BEGINS_SESSION) & is_at_its_start
     placed = _placed(known.withColumn(BEGINS_SESSION, begins)).drop(_ISLAND, _WHOLE_START, _WHOLE_END)
-    return placed.where(F.coalesce(_is_in_own_piece(), F.lit(True)))
+    return placed.where(~in_pieces | (F.col(PIECE) == piece_of(F.col(TIMESTAMP))))
 
 
 def in_time_order() -> tuple[Column, Column]:
@@ -118,11 +118,6 @@ def in_time_order() -> tuple[Column, Column]:
 def piece_of(at: Column) -> Column:
     """When the piece begins (timestamp) that an instant (timestamp) lies in: pieces are an hour long."""
     return F.date_trunc("hour", at)
-
-
-def _is_in_own_piece() -> Column:
-    """Whether a row is in the piece its time lies in; NULL where its key is in one piece."""
-    return F.col(PIECE) == piece_of(F.col(TIMESTAMP))
 
 
 def _with_latest_session(rows: DataFrame, partition: Sequence[str]) -> DataFrame:
