@@ -85,5 +85,6 @@ def _same_event(held: str, new: str, dates: Sequence[date]) -> str:
     # replace nothing, which is nearly all of them, from being sent to every executor: Spark does not infer that.
     literals = ", ".join(f"DATE'{day.isoformat()}'" for day in sorted(dates))
     on_dates = [f"{side}.{EVENT_DATE} IN ({literals})" for side in (held, new)]
-    pairs = [f"{held}.{name} = {new}.{name}" for name in (EVENT_DATE, *EVENT_IDENTITY)]
+    # Not the dates of a pair as well, which follow from its timestamps: a fifth key makes the join slower.
+    pairs = [f"{held}.{name} = {new}.{name}" for name in EVENT_IDENTITY]
     return " AND ".join([*on_dates, *pairs])
