@@ -169,6 +169,8 @@ class DuckRecompute:
         self.folder.mkdir(parents=True, exist_ok=True)
         with duckdb.connect() as connection:
             connection.execute("SET TimeZone = 'UTC'")
+            # Where the output is kept in a file, that would fill pages.
+            connection.execute("SET enable_progress_bar = false")
             connection.execute(_DUCKDB_SESSIONS.format(destination=self.folder), {"files": files, "since": since})
 
     def rows(self) -> DataFrame:
