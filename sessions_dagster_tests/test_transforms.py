@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from pyspark.sql import DataFrame, Observation, Row, SparkSession
 from pyspark.sql import functions as F
 
-from sessions_dagster.core import skew
+from sessions_dagster.core import correction, skew
 from sessions_dagster.core.contract import (
     BATCH_DATE,
     DELIVERED_BY,
@@ -470,7 +470,11 @@ def placed(row: Mapping[str, Any]) -> Placed:
     return Placed(row[SESSION_START], row[SESSION_END], row[DELIVERED_BY])
 
 
-def test_every_correction_on_a_small_grid_gives_the_table_of_one_pass(spark: SparkSession) -> None:
+@pytest.mark.parametrize("searched", [correction.INSTANTS_WORTH_A_SEARCH, 0], ids=["few in a slot", "crowded slots"])
+def test_every_correction_on_a_small_grid_gives_the_table_of_one_pass(
+    spark: SparkSession, monkeypatch: pytest.MonkeyPatch, searched: int
+) -> None:
+    monkeypatch.setattr(correction, "INSTANTS_WORTH_A_SEARCH", searched)
     again, new = date(2025, 9, 20), date(2025, 9, 21)
     roles = {again: Role.LANDED_AGAIN, new: Role.NEW}
     instants = [timedelta(0), TIMEOUT - MICROSECOND, TIMEOUT, 2 * TIMEOUT]

@@ -303,9 +303,10 @@ def apply_batches(
 def _delivered(held: _Held, warehouse: Warehouse, pending: Sequence[PendingBatch], rules: SessionRules) -> _Delivered:
     """What the batches bring, and bring no longer."""
     days = [batch.day for batch in pending]
-    events, withdrawn = _landed(held, warehouse, days), _withdrawn(held, warehouse, pending)
+    events, (withdrawn, gone) = _landed(held, warehouse, days), _withdrawn(held, warehouse, pending)
     keys = [rows.select(*SESSION_KEY) for rows in (events, withdrawn) if rows is not None]
-    large_keys = find_large_keys(reduce(DataFrame.union, keys), landed_rows(DeltaTable(warehouse.raw_events), days))
+    count = landed_rows(DeltaTable(warehouse.raw_events), days) + gone
+    large_keys = find_large_keys(reduce(DataFrame.union, keys), count)
     day = fresh_day([batch.day for batch in pending if batch.landed_at is not None], held.dates)
     if day is None:
         return _Delivered(delivered_facts(events), None, withdrawn, large_keys)
@@ -335,15 +336,16 @@ def _resolved(held: _Held, delivered: _Delivered, rules: SessionRules) -> _Resol
     return _Resolved(rows, not_new, told["begun"], told["corrected"], _Extent.of(told))
 
 
-def _withdrawn(held: _Held, warehouse: Warehouse, pending: Sequence[PendingBatch]) -> DataFrame | None:
-    """Facts of the events that batches landed again no longer bring; None where no batch can have brought any."""
+def _withdrawn(held: _Held, warehouse: Warehouse, pending: Sequence[PendingBatch]) -> tuple[DataFrame | None, int]:
+    """Facts of the events that batches landed again no longer bring, and how many; None where none can have any."""
     batches = [batch for batch in pending if batch.may_be_held]
     dates = [day for day in held.dates if any(_can_deliver(batch.day, day) for batch in batches)]
     if not dates:
-        return None
+        return None, 0
     days = [batch.day for batch in batches]
-    rows, _ = _cut(withdrawn_facts(held.rows(dates), _landed(held, warehouse, days), days))
-    return rows
+    facts = withdrawn_facts(held.rows(dates), _landed(held, warehouse, days), days)
+    rows, told = _cut(facts, F.count("*").alias("rows"))
+    return rows, told["rows"]
 
 
 def _known(held: _Held, moving: DataFrame, withdrawn: DataFrame | None, rules: SessionRules) -> list[DataFrame]:

@@ -67,6 +67,9 @@ IS_FIRST_OF_NEW = "is_first_of_new"
 CHANGE = "change"
 """What is to be done about a row: see `Change`."""
 
+INSTANTS_WORTH_A_SEARCH: Final = 256
+"""Where a slot has the instants of more facts than this, its rows are not compared with each of them."""
+
 Extent = tuple[Column, Column]
 """Two aggregates of stretches of time: `count` (long), and `dates` (array of date), those they lie on."""
 
@@ -194,7 +197,8 @@ def touched_facts(held: DataFrame, neighbourhoods: DataFrame, rules: SessionRule
     """Facts of what the table holds in neighbourhoods: the sessions there, and the events not covered by those.
 
     An event is a fact of its own where it is in no session, and where a fact has its instant: that may be the same
-    event, or start a session where the one that the event was in ends.
+    event, or start a session where the one that the event was in ends. Where a slot is crowded with facts, all of its
+    events are taken for that: a fact too many changes nothing.
 
     A session that an event at `t` touches has a user action within the timeout of `t`, before or after. So a user
     action of each touched session lies in a neighbourhood, and says how far the session reaches.
@@ -205,7 +209,10 @@ def touched_facts(held: DataFrame, neighbourhoods: DataFrame, rules: SessionRule
         rules: The session rules.
     """
     in_slot = (_slot(F.col(TIMESTAMP), rules) == F.col(_SLOT)) & F.col(TIMESTAMP).between(F.col(_FROM), F.col(_UNTIL))
-    is_covered = F.col(SESSION_START).isNotNull() & ~F.array_contains(_INSTANTS, F.col(TIMESTAMP))
+    # A hot user's batch that lands again has thousands of instants in a slot, and as many rows to compare with each.
+    is_crowded = F.size(_INSTANTS) > INSTANTS_WORTH_A_SEARCH
+    is_met = is_crowded | F.array_contains(_INSTANTS, F.col(TIMESTAMP))
+    is_covered = F.col(SESSION_START).isNotNull() & ~is_met
     near = held.join(_other(neighbourhoods), _is_of_other_key() & in_slot).withColumn(_IS_COVERED, is_covered)
     # What becomes no fact goes first: it is most of what is near.
     as_row, as_session = ~F.col(_IS_COVERED), is_user_action(rules)
