@@ -32,9 +32,11 @@ def main() -> None:
     measures: list[Measure] = []
     for name in arguments.only:
         console.rule(f"[bold]{name}", align="left")
+        # Before it runs: an hour later, another one may be there.
+        commit = report.commit_of()
         # A JVM keeps the heap that it starts with.
         findings = in_own_process(found_by, name, folder.resolve(), FULL if is_full else SMALL)
-        report.save(results, picture, name, findings, list(SCENARIOS))
+        report.save(results, picture, name, findings, list(SCENARIOS), commit)
         measures += findings.measures
     report.show(console, measures)
     console.print(f"Kept in {results / 'results.json'}, {results / 'measurements.json'} and {picture}.")

@@ -1,15 +1,16 @@
 """What is left of a run: a table on the console, `results.json`, `measurements.json`, and a picture of them.
 
 `results.json` is the list of rows `name, value, target, met`. Beside it, `measurements.json` holds by scenario what
-they were computed from: the value of each repetition, raw times, versions and machine. Both keep what other runs found,
-so that single scenarios can be measured again.
+they were computed from: the value of each repetition, raw times, commit, versions and machine. Both keep what other
+runs found, so that single scenarios can be measured again.
 """
 
 import json
 import math
 import os
 import platform
-from collections.abc import Sequence
+import subprocess
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -21,10 +22,21 @@ from rich.table import Table
 from benchmarks.measures import Findings, Measure
 from benchmarks.picture import draw
 
+_PROJECT: Final = Path(__file__).parent.parent
+_NOT_MEASURED: Final = (":(exclude)benchmarks/*.json", ":(exclude)docs")
+"""What a run writes itself, so that a scenario does not make the tree dirty for the next one, and what is only read."""
+
 _VERSIONS_OF: Final = ("pyspark", "delta-spark", "deltalake", "dagster", "duckdb", "pyarrow", "sessions-dagster")
 
 
-def save(folder: Path, picture: Path, scenario: str, findings: Findings, order: Sequence[str]) -> None:
+def save(
+    folder: Path,
+    picture: Path,
+    scenario: str,
+    findings: Findings,
+    order: Sequence[str],
+    commit: Mapping[str, Any] | None,
+) -> None:
     """Put the findings of a scenario in the place of older ones.
 
     Args:
@@ -33,11 +45,13 @@ def save(folder: Path, picture: Path, scenario: str, findings: Findings, order: 
         scenario: Its name.
         findings: What it found.
         order: The names of all scenarios, in the order their rows should have.
+        commit: What was measured, as `commit_of` tells it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     measurements = _load(folder / "measurements.json", {})
     measurements[scenario] = {
         "measured": datetime.now(UTC).date().isoformat(),
+        "commit": commit,
         "rows": [_row(measure) for measure in findings.measures],
         "raw": findings.raw,
         "versions": {name: version(name) for name in _VERSIONS_OF} | {"python": platform.python_version()},
@@ -58,6 +72,26 @@ def show(console: Console, measures: Sequence[Measure]) -> None:
         met = "[green]yes[/]" if measure.is_met else "[red]no[/]"
         table.add_row(measure.name, f"{measure.value:.2f} {measure.unit}".rstrip(), spread, measure.target.text, met)
     console.print(table)
+
+
+def commit_of(project: Path = _PROJECT) -> dict[str, Any] | None:
+    """The commit that a folder is at, and whether tracked files are other ones than there; None without git.
+
+    Args:
+        project: The folder, the root of its repository. One inside another repository is at no commit of that.
+    """
+
+    def told(*arguments: str) -> str:
+        command = ["git", "-C", str(project), *arguments]
+        env = {**os.environ, "GIT_CEILING_DIRECTORIES": str(project.resolve().parent)}
+        return subprocess.run(command, check=True, env=env, capture_output=True, text=True).stdout.strip()
+
+    try:
+        at = told("rev-parse", "--short", "HEAD")
+        changed = told("status", "--porcelain", "--untracked-files=no", "--", ".", *_NOT_MEASURED)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return {"hash": at, "dirty": bool(changed)}
 
 
 def machine() -> dict[str, Any]:

@@ -1,6 +1,9 @@
 """The benchmarks on a workload so small that its numbers mean nothing: they run, agree, and notice a wrong row."""
 
 import json
+import os
+import shutil
+import subprocess
 import threading
 import time
 from collections import Counter
@@ -140,19 +143,21 @@ def test_a_file_that_only_gets_a_deletion_vector_is_not_written(tmp_path: Path) 
 
 
 def test_results_are_a_list_of_rows_with_the_measurements_beside_it(run: Run, tmp_path: Path) -> None:
-    report.save(tmp_path, tmp_path / "picture.svg", SCENARIO, run.findings, list(SCENARIOS))
+    commit = {"hash": "0123abc", "dirty": False}
+    report.save(tmp_path, tmp_path / "picture.svg", SCENARIO, run.findings, list(SCENARIOS), commit)
     results = json.loads((tmp_path / "results.json").read_text())
     assert [set(row) for row in results] == [{"name", "value", "target", "met"}] * len(CORRECTIONS[SCENARIO])
     measured = json.loads((tmp_path / "measurements.json").read_text())[SCENARIO]
     assert set(measured["raw"]["seconds"]) >= {"ours", "floor", "recompute", "DuckDB", "landing", "landing floor"}
     assert measured["machine"]["cores"] > 0
     assert measured["versions"]["pyspark"]
+    assert measured["commit"] == commit
 
 
 def test_a_scenario_measured_again_replaces_its_own_rows_and_no_others(tmp_path: Path) -> None:
     def save(scenario: str, name: str, value: float) -> None:
         findings = Findings([Measure(name, [value], at_most(2))])
-        report.save(tmp_path, tmp_path / "picture.svg", scenario, findings, ["first", "second"])
+        report.save(tmp_path, tmp_path / "picture.svg", scenario, findings, ["first", "second"], commit=None)
 
     save("second", "b", 1.0)
     save("first", "a", 3.0)
@@ -163,6 +168,40 @@ def test_a_scenario_measured_again_replaces_its_own_rows_and_no_others(tmp_path:
         {"name": "b", "value": 2.5, "target": "at most 2", "met": False},
     ]
     assert (tmp_path / "picture.svg").read_text().count('class="missed"') == 2
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="there is no git")
+def test_a_commit_is_dirty_once_anything_but_results_is_other_than_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable in ("GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM"):
+        monkeypatch.setenv(variable, os.devnull)
+    for variable in ("GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL", "GIT_COMMITTER_NAME", "GIT_COMMITTER_EMAIL"):
+        monkeypatch.setenv(variable, "ada")
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", *arguments], check=True, cwd=tmp_path, capture_output=True, text=True).stdout
+
+    results, code = tmp_path / "benchmarks" / "results.json", tmp_path / "benchmarks" / "race.py"
+    results.parent.mkdir()
+    for file in (results, code):
+        file.write_text("1\n")
+    git("init")
+    git("add", ".")
+    git("commit", "-m", "first")
+    clean = {"hash": git("rev-parse", "--short", "HEAD").strip(), "dirty": False}
+    results.write_text("2\n")
+    (tmp_path / "untracked").touch()
+    assert report.commit_of(tmp_path) == clean
+    code.write_text("2\n")
+    assert report.commit_of(tmp_path) == {**clean, "dirty": True}
+    assert report.commit_of(results.parent) is None
+
+
+def test_there_is_no_commit_where_there_is_no_git(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert report.commit_of(tmp_path) is None
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert report.commit_of() is None
 
 
 def test_the_median_meets_a_target_or_misses_it() -> None:
