@@ -3,11 +3,12 @@
 import math
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 Made = TypeVar("Made")
+Name = TypeVar("Name")
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,15 @@ def timed(work: Callable[[], Made]) -> tuple[float, Made]:
     began = time.perf_counter()
     made = work()
     return time.perf_counter() - began, made
+
+
+def in_turn(compared: Mapping[Name, Made], number: int) -> list[tuple[Name, Made]]:
+    """What is compared, with its names, in the order of a repetition: the other way round in every other one.
+
+    Where files are in memory, or the machine gets slower, is not always the same one better off then.
+    """
+    forwards = list(compared.items())
+    return forwards if number % 2 == 0 else forwards[::-1]
 
 
 def ratios(numerators: Sequence[float], denominators: Sequence[float]) -> list[float]:

@@ -11,7 +11,7 @@ from pyspark.sql import functions as F
 
 from benchmarks.comparison import assert_same_deliveries, assert_same_sessions, decided_since
 from benchmarks.contenders import DuckRecompute, Floor, LandingFloor, Ours, Recompute, window_of
-from benchmarks.measures import timed
+from benchmarks.measures import in_turn, timed
 from sessions_dagster.core.apply import ApplyReport
 from sessions_dagster.core.contract import BATCH_DATE
 from sessions_dagster.lake.places import InputRoot, Warehouse
@@ -35,20 +35,28 @@ class Race:
         """A day of ours alone, for the history; seconds by contender."""
         return self._run({"landing": lambda: self._ours.land(day), "ours": lambda: self._ours.sessionize(day)})
 
-    def run(self, day: date) -> dict[str, float]:
-        """A day of every contender, one right after the other; seconds by contender."""
+    def run(self, day: date, number: int) -> dict[str, float]:
+        """A day of every contender, one right after the other; seconds by contender.
+
+        In every other day the order is the other way round, but landing comes first: the others read what ours landed.
+
+        Args:
+            day: The day.
+            number: Which one it is, counted from any.
+        """
         self._floor.prepare()
         self._duckdb.prepare()
-        return self._run(
-            {
-                "landing floor": lambda: self._landing_floor.land(day),
-                "landing": lambda: self._ours.land(day),
-                "floor": lambda: self._floor.sessionize(day),
-                "ours": lambda: self._ours.sessionize(day),
-                "recompute": lambda: self._recompute.sessionize(day),
-                "DuckDB": lambda: self._duckdb.sessionize(day),
-            }
-        )
+        landing: dict[str, Callable[[], Any]] = {
+            "landing floor": lambda: self._landing_floor.land(day),
+            "landing": lambda: self._ours.land(day),
+        }
+        sessions: dict[str, Callable[[], Any]] = {
+            "floor": lambda: self._floor.sessionize(day),
+            "ours": lambda: self._ours.sessionize(day),
+            "recompute": lambda: self._recompute.sessionize(day),
+            "DuckDB": lambda: self._duckdb.sessionize(day),
+        }
+        return self._run(dict([*in_turn(landing, number), *in_turn(sessions, number)]))
 
     def _run(self, works: Mapping[str, Callable[[], Any]]) -> dict[str, float]:
         took = {}

@@ -26,7 +26,7 @@ from rich.console import Console
 from benchmarks.comparison import assert_same_sessions, decided_since
 from benchmarks.contenders import DuckRecompute, Ours, window_of
 from benchmarks.footprint import Reads, Writes, reads_of, writes_of
-from benchmarks.measures import Findings, Measure, Target, at_least, at_most, equal_within, ratios, timed
+from benchmarks.measures import Findings, Measure, Target, at_least, at_most, equal_within, in_turn, ratios, timed
 from benchmarks.processes import (
     DagsterHome,
     SparkFailedError,
@@ -192,8 +192,8 @@ def corrections(bench: Bench, scenario: str) -> Findings:
     """A day of ours, of the floor, of the recompute by Spark and by DuckDB, and of landing and its floor.
 
     Ours takes every day from the first one on, the others the last `WARM_UP_DAYS` before it counts, so that all are
-    warm then. On the measured days all rows of all contenders are compared, and at the end all of ours with one pass
-    over everything that landed.
+    warm then. From one day to the next they change their order. On the measured days all rows of all contenders are
+    compared, and at the end all of ours with one pass over everything that landed.
     """
     contest = bench.scale.corrections[scenario]
     workload = Workload(contest.events_per_day)
@@ -204,7 +204,7 @@ def corrections(bench: Bench, scenario: str) -> Findings:
         race = Race(spark, input_root, folder)
         for number, day in enumerate(days):
             is_history = number < bench.scale.history_days
-            took = race.build(day) if number < bench.scale.history_days - WARM_UP_DAYS else race.run(day)
+            took = race.build(day) if number < bench.scale.history_days - WARM_UP_DAYS else race.run(day, number)
             told = ", ".join(f"{name} {taken:.1f} s" for name, taken in took.items())
             bench.say(f"day {number + 1} ({'history' if is_history else 'measured'}): {told}")
             if is_history:
@@ -222,7 +222,10 @@ def corrections(bench: Bench, scenario: str) -> Findings:
 
 
 def history(bench: Bench) -> Findings:
-    """The same batches on a long history and on a short one, which is the end of the long one."""
+    """The same batches on a long history and on a short one, which is the end of the long one.
+
+    From one day to the next the two histories change their order.
+    """
     scale = bench.scale
     workload = Workload(scale.history)
     before, measured = workload.days(scale.long_history), workload.days(scale.history_measured_days, scale.long_history)
@@ -232,8 +235,8 @@ def history(bench: Bench) -> Findings:
         worlds = {length: Ours(spark, input_root, Warehouse(str(folder / str(length)))) for length in found}
         for length, ours in worlds.items():
             _build_history(bench, ours, before[-length:], scale.short_history)
-        for day in measured:
-            for length, ours in worlds.items():
+        for number, day in enumerate(measured):
+            for length, ours in in_turn(worlds, number):
                 found[length].append(_day_on_history(spark, ours, day))
                 bench.say(f"batch {day.isoformat()} on {length} days: {found[length][-1]}")
         # What is dated before these days the short history does not know all of.

@@ -45,20 +45,29 @@ class Run:
     findings: Findings
     tables: Path
     ours: Ours
+    told: list[str]
 
 
 @pytest.fixture(scope="module")
 def run(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    bench = Bench(tmp_path_factory.mktemp("bench"), SCALE, print)
+    told: list[str] = []
+    bench = Bench(tmp_path_factory.mktemp("bench"), SCALE, told.append)
     findings = SCENARIOS[SCENARIO](bench)
     tables = bench.folder / "tables" / SCENARIO
     # Where nothing is landed, no input is needed.
-    return Run(findings, tables, Ours(spark, InputRoot(str(bench.folder)), Warehouse(str(tables / "ours"))))
+    return Run(findings, tables, Ours(spark, InputRoot(str(bench.folder)), Warehouse(str(tables / "ours"))), told)
 
 
 def test_all_contenders_agree_and_every_target_is_held_against_a_ratio(run: Run) -> None:
     assert [measure.target for measure in run.findings.measures] == list(CORRECTIONS[SCENARIO].values())
     assert all(measure.value > 0 and len(measure.values) == 1 for measure in run.findings.measures)
+
+
+def test_from_one_day_to_the_next_contenders_change_their_order_but_landing_comes_first(run: Run) -> None:
+    names = [", floor ", ", ours ", ", recompute ", ", DuckDB "]
+    days = [line for line in run.told if line.startswith("day ")]
+    assert [sorted(names, key=line.index) for line in days] == [names, names[::-1]]
+    assert all(line.rindex("landing") < min(map(line.index, names)) for line in days)
 
 
 @pytest.mark.parametrize("scenario", ["compaction", "late-event"])
