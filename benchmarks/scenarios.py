@@ -104,7 +104,7 @@ class Scale:
         range_days: Its days.
         skew: Events of the batch with a hot user.
         heap: Events of the batches that have to do with the default heap.
-        heap_days: So many of them.
+        heap_days: So many of them. The last one counts: it should find all dates that it can touch.
         late_event: Events a day of the table that one late event is for.
     """
 
@@ -138,7 +138,7 @@ FULL: Final = Scale(
     range_days=30,
     skew=1_000_000,
     heap=10_000_000,
-    heap_days=2,
+    heap_days=7,
     late_event=1_000_000,
 )
 
@@ -461,7 +461,7 @@ def _copied(source: Path, target: Path) -> Path:
 
 
 def heap(bench: Bench) -> Findings:
-    """Large batches one after the other with the default heap, in a process of its own."""
+    """Large batches one after the other with the default heap, in a process of its own: how long the last one takes."""
     workload = Workload(bench.scale.heap)
     days = workload.days(bench.scale.heap_days)
     input_root, folder = bench.input(workload, days), bench.tables("heap")
