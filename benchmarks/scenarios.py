@@ -10,11 +10,11 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import date
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 import dagster as dg
 import pyarrow as pa
@@ -24,8 +24,8 @@ from pyspark.sql import functions as F
 from rich.console import Console
 
 from benchmarks.comparison import assert_same_sessions, decided_since
-from benchmarks.contenders import DuckRecompute, Ours, window_of
-from benchmarks.footprint import Reads, Writes, reads_of, writes_of
+from benchmarks.contenders import DuckRecompute, Ours, Recompute, window_of
+from benchmarks.footprint import PeakMemory, Reads, Writes, reads_of, writes_of
 from benchmarks.measures import Findings, Measure, Target, at_least, at_most, equal_within, in_turn, ratios, timed
 from benchmarks.processes import (
     DagsterHome,
@@ -35,7 +35,7 @@ from benchmarks.processes import (
     peak_of_correction,
 )
 from benchmarks.race import Race, timed_alone
-from benchmarks.workload import Workload, with_hot_user, write_batch, write_batches
+from benchmarks.workload import ONE_HOUR, WHOLE_DAY, Workload, with_hot_user, with_others, write_batch, write_batches
 from sessions_dagster.core.contract import (
     EVENT,
     EVENT_DATE,
@@ -94,6 +94,7 @@ class Scale:
     Attributes:
         history_days: Days that are there before anything is measured.
         measured_days: Repetitions.
+        warm_up_rounds: Repetitions before that, where the same day is measured again and again.
         corrections: The contests, by scenario.
         history: Events a day of the two histories.
         short_history: Days of the short one.
@@ -102,7 +103,8 @@ class Scale:
         compaction_days: Days, of as many events, that are applied one by one before a compaction.
         range: Events a day of the range.
         range_days: Its days.
-        skew: Events of the batch with a hot user.
+        skew: Events of the batches with a hot user.
+        landed_again: Events a day where a batch lands again.
         heap: Events of the batches that have to do with the default heap.
         heap_days: So many of them. The last one counts: it should find all dates that it can touch.
         late_event: Events a day of the table that one late event is for.
@@ -110,6 +112,7 @@ class Scale:
 
     history_days: int
     measured_days: int
+    warm_up_rounds: int
     corrections: Mapping[str, Contest]
     history: int
     short_history: int
@@ -119,6 +122,7 @@ class Scale:
     range: int
     range_days: int
     skew: int
+    landed_again: int
     heap: int
     heap_days: int
     late_event: int
@@ -127,6 +131,7 @@ class Scale:
 FULL: Final = Scale(
     history_days=6,
     measured_days=3,
+    warm_up_rounds=1,
     # Of 30 million events the recompute does not get through with the heap that is the product's default.
     corrections={"corrections-1m": Contest(1_000_000), "corrections-5m": Contest(5_000_000, heap="8g")},
     history=20_000,
@@ -137,6 +142,7 @@ FULL: Final = Scale(
     range=50_000,
     range_days=30,
     skew=1_000_000,
+    landed_again=1_000_000,
     heap=10_000_000,
     heap_days=7,
     late_event=1_000_000,
@@ -145,6 +151,7 @@ FULL: Final = Scale(
 SMALL: Final = Scale(
     history_days=2,
     measured_days=1,
+    warm_up_rounds=1,
     corrections={"corrections-1m": Contest(2_000), "corrections-5m": Contest(4_000)},
     history=1_000,
     short_history=2,
@@ -154,6 +161,7 @@ SMALL: Final = Scale(
     range=1_000,
     range_days=2,
     skew=4_000,
+    landed_again=2_000,
     heap=4_000,
     heap_days=2,
     late_event=2_000,
@@ -393,51 +401,54 @@ class _Runs:
         )
 
 
+_UNIFORM: Final = "uniform"
+
+
+@dataclass(frozen=True)
+class _HotBatch:
+    """A batch of which one user has half: who that is, in the words of a measure, and when at work."""
+
+    whose: str
+    hours: range
+
+
+_HOT_BATCHES: Final[Mapping[str, _HotBatch]] = {
+    "skewed": _HotBatch("one user", WHOLE_DAY),
+    "burst": _HotBatch("one user, in one hour", ONE_HOUR),
+}
+
+
 def skew(bench: Bench) -> Findings:
-    """A batch of which one user has half, and the standard batch of the same size, each on the same history."""
+    """Batches of which one user has half, all day long or within an hour, and the standard batch of the same size.
+
+    Each comes after the same history. From one round to the next they change their order.
+    """
     workload = Workload(bench.scale.skew)
-    *before, day = workload.days(bench.scale.history_days + 1)
-    input_root, folder = bench.input(workload, [*before, day]), bench.tables("skew")
-    inputs = {"uniform": input_root, "skewed": _input_with_hot_user(input_root, [*before, day], folder / "input")}
-    seconds: dict[str, list[float]] = {name: [] for name in inputs}
+    days = workload.days(bench.scale.history_days + 1)
+    standard, folder = bench.input(workload, days), bench.tables("skew")
+    inputs = {_UNIFORM: standard}
+    for name, hot in _HOT_BATCHES.items():
+        with_hot = partial(with_hot_user, day=days[-1], hours=hot.hours)
+        inputs[name] = _input_with_last(standard, days, with_hot, folder / "input" / name)
+
+    def works_of(_: int) -> dict[str, Callable[[], object]]:
+        copies = {name: Warehouse(str(_copied(landed[name], folder / name))) for name in inputs}
+        return {name: partial(Ours(spark, inputs[name], copies[name]).sessionize, days[-1]) for name in inputs}
+
     with spark_session(SparkSettings()) as spark:
-        bench.say("building the history")
-        base = Ours(spark, input_root, Warehouse(str(folder / "history")))
-        for each in before:
-            base.land(each)
-        base.sessionize_range(before)
-        landed = {}
+        landed = _landed_on_one_history(bench, spark, inputs, days, folder)
+        seconds = _seconds_of_rounds(bench, spark, works_of)
         for name, root in inputs.items():
-            landed[name] = shutil.copytree(folder / "history", folder / f"{name}-landed")
-            # The hot user would be taken for a bot.
-            Ours(spark, root, Warehouse(str(landed[name])), bot_limit=None).land(day)
-        # The first round warms the process up.
-        for number in range(bench.scale.measured_days + 1):
-            for name, root in inputs.items():
-                ours = Ours(spark, root, Warehouse(str(_copied(landed[name], folder / name))))
-                taken, _ = timed_alone(spark, partial(ours.sessionize, day))
-                bench.say(f"{'measured' if number else 'warming up'}, {name} batch: {taken:.1f} s")
-                seconds[name] += [taken] if number else []
-        for name, root in inputs.items():
-            judge = DuckRecompute(spark, root, folder / "judge")
-            judge.prepare()
-            judge.sessionize_batches([*before, day], since=window_of(before[0])[0])
-            ours = Ours(spark, root, Warehouse(str(folder / name)))
-            rows = assert_same_sessions({f"ours with the {name} batch": ours.rows()}, judge.rows())
+            found = {f"ours with the {name} batch": Ours(spark, root, Warehouse(str(folder / name))).rows()}
+            rows = _compare_with_one_pass(spark, root, days, found, folder)
             bench.say(f"{name} batch: ours is one pass over all batches, {rows:,} rows")
     peaks = {}
     for name in inputs:
         bench.say(f"{name} batch in a process of its own, for its peak of memory")
-        peaks[name] = in_own_process(peak_of_correction, str(_copied(landed[name], folder / name)), day)
+        peaks[name] = in_own_process(peak_of_correction, str(_copied(landed[name], folder / name)), days[-1])
         bench.say(f"{name} batch: {peaks[name]}")
-    compared = f"half of {in_words(workload.events_per_day)} events from one user / uniform"
     return Findings(
-        [
-            Measure(f"seconds, {compared}", ratios(seconds["skewed"], seconds["uniform"]), at_most(1.3)),
-            Measure(
-                f"peak memory, {compared}", ratios([peaks["skewed"].unified], [peaks["uniform"].unified]), at_most(1.3)
-            ),
-        ],
+        [measure for name in _HOT_BATCHES for measure in _skew_measures(name, workload.events_per_day, seconds, peaks)],
         {
             "events_per_day": workload.events_per_day,
             "seconds": seconds,
@@ -446,12 +457,143 @@ def skew(bench: Bench) -> Findings:
     )
 
 
-def _input_with_hot_user(input_root: InputRoot, days: Sequence[date], folder: Path) -> InputRoot:
-    """The same batches, except the last one, of which a hot user gets half."""
-    for day in days[:-1]:
+def _landed_on_one_history(
+    bench: Bench, spark: SparkSession, inputs: Mapping[str, InputRoot], days: Sequence[date], folder: Path
+) -> dict[str, Path]:
+    """Warehouses, by the name of their input, in which all days are applied but the last one, which has landed."""
+    *before, day = days
+    bench.say("building the history")
+    base = Ours(spark, inputs[_UNIFORM], Warehouse(str(folder / "history")))
+    for each in before:
+        base.land(each)
+    base.sessionize_range(before)
+    landed = {}
+    for name, root in inputs.items():
+        landed[name] = _copied(folder / "history", folder / f"{name}-landed")
+        # The hot user would be taken for a bot.
+        Ours(spark, root, Warehouse(str(landed[name])), bot_limit=None).land(day)
+    return landed
+
+
+def _seconds_of_rounds(
+    bench: Bench, spark: SparkSession, works_of: Callable[[int], Mapping[str, Callable[[], object]]]
+) -> dict[str, list[float]]:
+    """The seconds of each measured round by name; the rounds before these warm the process up.
+
+    Args:
+        bench: Says how many rounds.
+        spark: What the works run on.
+        works_of: Prepares a round, and gives what is timed, by name. From one round to the next the order changes.
+    """
+    seconds: dict[str, list[float]] = defaultdict(list)
+    for number in range(bench.scale.warm_up_rounds + bench.scale.measured_days):
+        is_measured = number >= bench.scale.warm_up_rounds
+        for name, work in in_turn(works_of(number), number):
+            taken, _ = timed_alone(spark, work)
+            bench.say(f"{'measured' if is_measured else 'warming up'}, {name}: {taken:.1f} s")
+            seconds[name] += [taken] if is_measured else []
+    return dict(seconds)
+
+
+def _skew_measures(
+    name: str, events: int, seconds: Mapping[str, Sequence[float]], peaks: Mapping[str, PeakMemory]
+) -> list[Measure]:
+    compared = f"half of {in_words(events)} events from {_HOT_BATCHES[name].whose} / {_UNIFORM}"
+    memory = ratios([peaks[name].unified], [peaks[_UNIFORM].unified])
+    return [
+        Measure(f"seconds, {compared}", ratios(seconds[name], seconds[_UNIFORM]), at_most(1.3)),
+        Measure(f"peak memory, {compared}", memory, at_most(1.3)),
+    ]
+
+
+def landed_again(bench: Bench) -> Findings:
+    """The newest batch lands once more after its sender corrected it: what that takes ours, and what the recompute.
+
+    Some of its rows are gone, and as many others have come. Each round has a fresh copy of both tables. At the end all
+    rows of ours are compared with one pass over everything that is landed then, and those of the recompute with ours.
+    """
+    workload = Workload(bench.scale.landed_again)
+    days = workload.days(bench.scale.history_days + 1)
+    day, input_root, folder = days[-1], bench.input(workload, days), bench.tables("landed-again")
+    correct = partial(with_others, workload=workload, day=day)
+    corrected = _input_with_last(input_root, days, correct, folder / "input")
+
+    def of_round(number: int) -> _OursAndRecompute:
+        return _OursAndRecompute.at(spark, corrected, folder / f"round-{number}")
+
+    def works_of(number: int) -> dict[str, Callable[[], object]]:
+        # Each round in a place of its own: Spark remembers what the tables of the last one became.
+        shutil.copytree(folder / "landed", folder / f"round-{number}")
+        both = of_round(number)
+        return {
+            "ours": lambda: both.ours.sessionize(day),
+            "recompute": lambda: both.recompute.sessionize(day),
+        }
+
+    with spark_session(SparkSettings()) as spark:
+        bench.say("building the history, and landing its last batch again")
+        both = _OursAndRecompute.at(spark, input_root, folder / "landed")
+        both.build(days)
+        replace(both.ours, input=corrected).land(day)
+        seconds = _seconds_of_rounds(bench, spark, works_of)
+        last = of_round(bench.scale.warm_up_rounds + bench.scale.measured_days - 1)
+        rows = _compare_with_one_pass(spark, corrected, days, {"ours": last.ours.rows()}, folder)
+        bench.say(
+            f"ours is one pass over all batches, {rows:,} rows, and the recompute has {last.compare(day):,} of them"
+        )
+    name = f"a batch landed again / recompute, {in_words(workload.events_per_day)} events a day"
+    return Findings(
+        [Measure(name, ratios(seconds["ours"], seconds["recompute"]), at_most(1))],
+        {"events_per_day": workload.events_per_day, "seconds": seconds},
+    )
+
+
+@dataclass(frozen=True)
+class _OursAndRecompute:
+    """Ours, and a recompute of what it landed."""
+
+    ours: Ours
+    recompute: Recompute
+
+    @classmethod
+    def at(cls, spark: SparkSession, input_root: InputRoot, folder: Path) -> Self:
+        """Those with their tables in a folder."""
+        ours = Ours(spark, input_root, Warehouse(str(folder / "ours")))
+        return cls(ours, Recompute(ours, str(folder / "recompute")))
+
+    def build(self, days: Sequence[date]) -> None:
+        """Land days; both then have the dates of the window of the last one."""
+        for day in days:
+            self.ours.land(day)
+        self.ours.sessionize_range(days[:-1])
+        self.ours.sessionize(days[-1])
+        self.recompute.sessionize(days[-1])
+
+    def compare(self, day: date) -> int:
+        """Compare the recompute with ours, row for row, after a day of both; says how many rows that were."""
+        since, ours = window_of(day)[0], self.ours.rows()
+        recomputed = {"the recompute": decided_since(since, self.recompute.rows(), ours)}
+        return assert_same_sessions(recomputed, decided_since(since, ours, ours))
+
+
+def _compare_with_one_pass(
+    spark: SparkSession, input_root: InputRoot, days: Sequence[date], found: Mapping[str, DataFrame], folder: Path
+) -> int:
+    """Compare whole tables with one pass over all batches; says how many rows each has."""
+    judge = DuckRecompute(spark, input_root, folder / "judge")
+    judge.prepare()
+    judge.sessionize_batches(days, since=window_of(days[0])[0])
+    return assert_same_sessions(found, judge.rows())
+
+
+def _input_with_last(
+    input_root: InputRoot, days: Sequence[date], changed: Callable[[pa.Table], pa.Table], folder: Path
+) -> InputRoot:
+    """The same batches, except the last one, which is changed."""
+    *others, last = days
+    for day in others:
         shutil.copytree(input_root.batch_folder(day), folder / f"date={day.isoformat()}")
-    last = days[-1]
-    write_batch(with_hot_user(pq.read_table(input_root.batch_folder(last), partitioning=None), last), folder, last)
+    write_batch(changed(pq.read_table(input_root.batch_folder(last), partitioning=None)), folder, last)
     return InputRoot(str(folder))
 
 
@@ -559,6 +701,7 @@ SCENARIOS: Final[Mapping[str, Callable[[Bench], Findings]]] = {
     "compaction": compaction,
     "range": one_range,
     "skew": skew,
+    "landed-again": landed_again,
     "heap": heap,
     "late-event": late_event,
     "cold-process": cold_process,

@@ -8,7 +8,7 @@ later batch. Here belongs what makes batches, and nothing that reads them.
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -27,8 +27,14 @@ LATE_SHARE: Final = 0.05
 DUPLICATE_SHARE: Final = 0.005
 MAX_LATENESS_DAYS: Final = 5
 
+CORRECTED_SHARE: Final = 0.05
+"""Of the rows of a batch, where its sender corrects it."""
+
 HOT_USER: Final = "user-hot"
 HOT_SHARE: Final = 0.5
+WHOLE_DAY: Final = range(24)
+ONE_HOUR: Final = range(12, 13)
+"""When the hot user is at work, in hours of the day (UTC)."""
 
 _DAY_US: Final = 86_400_000_000
 _REACH_DAYS: Final = MAX_LATENESS_DAYS + 1
@@ -165,19 +171,41 @@ def as_table(deliveries: Deliveries) -> pa.Table:
     )
 
 
-def with_hot_user(batch: pa.Table, day: date) -> pa.Table:
+def with_hot_user(batch: pa.Table, day: date, hours: range = WHOLE_DAY) -> pa.Table:
     """A batch of the same size with half of its events from one user, in one product.
 
     Only events of the batch's own day change hands, so that the late ones correct the same rows as before.
+
+    Args:
+        batch: Any batch of a workload.
+        day: Its day.
+        hours: The hours of that day in which the user is at work; the day that the events had is shrunk to them.
     """
     rng = np.random.default_rng(_day_number(day))
     on_time = np.flatnonzero(pc.equal(pc.cast(batch["timestamp"], pa.date32()), pa.scalar(day)).to_numpy())
     hot = np.zeros(batch.num_rows, dtype=bool)
     hot[rng.choice(on_time, int(batch.num_rows * HOT_SHARE), replace=False)] = True
-    for name, value in {"user_id": HOT_USER, "product_code": PRODUCTS[0]}.items():
+    times = _squeezed(batch["timestamp"], day, hours)
+    for name, value in {"user_id": HOT_USER, "product_code": PRODUCTS[0], "timestamp": times}.items():
         column = pc.if_else(pa.array(hot), value, batch[name])
         batch = batch.set_column(batch.schema.get_field_index(name), name, column)
     return batch
+
+
+def with_others(batch: pa.Table, workload: Workload, day: date) -> pa.Table:
+    """A batch as its sender corrects it: some of its rows are gone, and as many others have come.
+
+    Args:
+        batch: The batch of a workload.
+        workload: That one.
+        day: The day of the batch.
+    """
+    rng = np.random.default_rng(_day_number(day))
+    # Of another seed, and so as late as those that go, but from visits that nobody has seen anything of.
+    ((_, deliveries),) = batches(replace(workload, seed=workload.seed + 1), [day])
+    kept, gone = np.split(rng.permutation(batch.num_rows), [-round(batch.num_rows * CORRECTED_SHARE)])
+    others = as_table(deliveries).take(pa.array(rng.choice(deliveries.count, gone.size, replace=False)))
+    return pa.concat_tables([batch.take(pa.array(kept)), others])
 
 
 def write_batch(batch: pa.Table, input_root: Path, day: date) -> None:
@@ -196,6 +224,14 @@ def write_batch(batch: pa.Table, input_root: Path, day: date) -> None:
 
 def _batch_folder(input_root: Path, day: date) -> Path:
     return input_root / f"date={day.isoformat()}"
+
+
+def _squeezed(times: pa.ChunkedArray, day: date, hours: range) -> pa.Array:
+    """The times of a day (timestamp) as if it had some of its hours only; those of other days may become any."""
+    midnight, hour_us = _day_number(day) * _DAY_US, _DAY_US // 24
+    since_midnight = pc.cast(times, pa.int64()).to_numpy() - midnight
+    squeezed = midnight + hours.start * hour_us + since_midnight * len(hours) // 24
+    return pa.array(squeezed, pa.timestamp("us", tz="UTC"))
 
 
 def _day_number(day: date) -> int:

@@ -13,7 +13,6 @@ from datetime import date, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
@@ -28,7 +27,18 @@ from benchmarks.footprint import reads_of, writes_of
 from benchmarks.measures import Findings, Measure, Target, at_least, at_most, equal_within
 from benchmarks.processes import SparkFailedError, in_own_process, phases_of_newest_run
 from benchmarks.scenarios import CORRECTIONS, SCENARIOS, SMALL, Bench, Contest
-from benchmarks.workload import EVENT_IDS, HOT_USER, PRODUCTS, Workload, as_table, batches, with_hot_user
+from benchmarks.workload import (
+    EVENT_IDS,
+    HOT_USER,
+    ONE_HOUR,
+    PRODUCTS,
+    WHOLE_DAY,
+    Workload,
+    as_table,
+    batches,
+    with_hot_user,
+    with_others,
+)
 from sessions_dagster.lake.places import InputRoot, Warehouse
 
 SCENARIO = "corrections-5m"
@@ -291,10 +301,30 @@ def test_a_batch_is_the_same_whichever_batch_is_generated_first(batch_days: dict
     )
 
 
-def test_the_hot_user_has_half_of_a_batch_and_no_late_event(batch_days: dict[date, pa.Table]) -> None:
+@pytest.mark.parametrize("hours", [WHOLE_DAY, ONE_HOUR])
+def test_the_hot_user_has_half_of_a_batch_in_the_hours_at_work_and_no_late_event(
+    batch_days: dict[date, pa.Table], hours: range
+) -> None:
     day, batch = list(batch_days.items())[LATE_DAY]
-    skewed = with_hot_user(batch, day)
-    hot = pc.equal(skewed["user_id"], HOT_USER).to_numpy()
+    skewed = with_hot_user(batch, day, hours)
+    hot = pc.equal(skewed["user_id"], HOT_USER)
+    times = skewed["timestamp"].filter(hot)
     assert skewed.num_rows == batch.num_rows
-    assert np.count_nonzero(hot) == batch.num_rows // 2
-    assert set(pc.cast(skewed["timestamp"], pa.date32()).filter(pa.array(hot)).to_pylist()) == {day}
+    assert len(times) == batch.num_rows // 2
+    assert set(pc.cast(times, pa.date32()).to_pylist()) == {day}
+    assert set(pc.hour(times).to_pylist()) == set(hours)
+    assert set(pc.minute(times).to_pylist()) == set(range(60))
+    others = pc.invert(hot)
+    assert skewed.filter(others).equals(batch.filter(others))
+
+
+def test_a_corrected_batch_has_lost_a_twentieth_of_its_rows_and_got_as_many_others(
+    batch_days: dict[date, pa.Table],
+) -> None:
+    day, batch = list(batch_days.items())[LATE_DAY]
+    corrected = with_others(batch, WORKLOAD, day)
+    before, after = (Counter(tuple(row.values()) for row in table.to_pylist()) for table in (batch, corrected))
+    changed = round(batch.num_rows * 0.05)
+    assert corrected.schema == batch.schema
+    assert (before - after).total() == (after - before).total() == changed
+    assert {(day - row[2].date()).days for row in after - before} == set(range(6))
