@@ -22,6 +22,9 @@ FINE_GRAINED_MEMORY: Final = {
 }
 """Spark properties of a session whose peak is asked for."""
 
+_SECONDS_UNTIL_TOLD: Final = 3
+"""So many heartbeats of such a session."""
+
 _LOG_READER: Final = "DeltaLogFileIndex"
 _FILES_READ: Final = "number of files read"
 _BYTES_READ: Final = "size of files read"
@@ -111,8 +114,7 @@ def writes_of(table_uri: str, version: int) -> Writes:
 
 def peak_memory(spark: SparkSession) -> PeakMemory:
     """The peak of a session that was started with `FINE_GRAINED_MEMORY`."""
-    heartbeats = 3
-    time.sleep(heartbeats)
+    time.sleep(_SECONDS_UNTIL_TOLD)
     _catch_up(spark)
     driver = _status_store(spark).executorList(False).apply(0).peakMemoryMetrics().get()
     pid = spark._jvm.java.lang.ProcessHandle.current().pid()  # type: ignore[union-attr]
