@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 from xml.sax.saxutils import escape
 
-_WIDTH: Final = 840
-_BARS_AT: Final = 430
-_TARGET_AT: Final = 610
+_WIDTH: Final = 900
+_BARS_AT: Final = 490
+_TARGET_AT: Final = 670
 """Where a value that just meets its target ends."""
-_BARS_END: Final = 690
+_BARS_END: Final = 750
 _TOP: Final = 70
 _ROW: Final = 28
 
