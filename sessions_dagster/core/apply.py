@@ -3,10 +3,11 @@
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from functools import reduce
-from typing import Any, Final, Self
+from typing import Any, Self
 
 from deltalake import DeltaTable
 from pyspark.sql import Column, DataFrame, Observation, Row, SparkSession
@@ -57,16 +58,14 @@ from sessions_dagster.core.fresh import (
 )
 from sessions_dagster.core.session_table import as_table_rows, ensure_sessionized_events
 from sessions_dagster.core.sessionize import BEGINS_SESSION
-from sessions_dagster.core.settings import compiled_if_worth, rows_of
+from sessions_dagster.core.settings import compiled_if_worth, partitions_for, rows_of
 from sessions_dagster.core.skew import find_large_keys
-from sessions_dagster.core.tables import ROWS_WORTH_A_FILE, files_for
+from sessions_dagster.core.tables import files_for
 from sessions_dagster.lake.log import AppliedBatches, applied_batches, event_dates, landed_rows, landings
 from sessions_dagster.lake.places import Warehouse
+from sessions_dagster.runtime.sizing import Sizes
 
 logger = logging.getLogger(__name__)
-
-BROADCAST_ROWS: Final = 1_000_000
-"""Up to so many rows of corrections are sent to every executor; beyond that Spark is left to shuffle the table."""
 
 
 class ConcurrentWriteError(RuntimeError):
@@ -255,10 +254,11 @@ def apply_batches(
     Raises:
         RulesMismatchError: If the table was built with other rules.
         ConcurrentWriteError: If somebody else committed to the table meanwhile; running again is safe.
+        SizeError: If a property of the session is to be a size, and is none.
     """
     began = time.monotonic()
     looked_at = rows_of(warehouse.raw_events, warehouse.sessionized_events)
-    with warehouse.writing(), compiled_if_worth(spark, looked_at):
+    with warehouse.writing(), compiled_if_worth(spark, looked_at), ExitStack() as for_pending:
         ensure_sessionized_events(spark, warehouse.sessionized_events, rules)
         correction_log.drop_uncommitted(spark, warehouse)
         table = DeltaTable(warehouse.sessionized_events)
@@ -270,6 +270,8 @@ def apply_batches(
         if not pending:
             return ApplyReport(table.version(), False, (), present, seconds=time.monotonic() - began)
         logger.info("applying %d of %d landed batches: %s", len(pending), len(present), _days(pending))
+        arrived = landed_rows(raw_table, [batch.day for batch in pending]) if raw_table else 0
+        for_pending.enter_context(partitions_for(spark, arrived))
 
         held = _Held(spark, warehouse.sessionized_events, table.version(), tuple(event_dates(table)))
         delivered = _delivered(held, warehouse, pending, rules)
@@ -376,7 +378,7 @@ def _with_following(held: _Held, resolved: _Resolved) -> DataFrame:
     )
     # They are few, on several dates, and come from all tasks of a scan: each would write a file on each of the dates,
     # and every later scan would open them all.
-    files = files_for(told["rows"], ROWS_WORTH_A_FILE, held.spark)
+    files = files_for(told["rows"], Sizes.of(held.spark).rows_per_file, held.spark)
     return resolved.rows.unionByName(following.coalesce(files))
 
 
@@ -463,7 +465,7 @@ def _can_deliver(batch_day: date, event_date: date) -> bool:
 
 def _hinted(rows: DataFrame, joined_rows: int) -> DataFrame:
     # Spark knows no size of a checkpoint and would shuffle the table to be on the safe side.
-    return F.broadcast(rows) if joined_rows <= BROADCAST_ROWS else rows
+    return F.broadcast(rows) if joined_rows <= Sizes.of(rows.sparkSession).broadcast_rows else rows
 
 
 def _cut(rows: DataFrame, *measures: Column) -> tuple[DataFrame, Mapping[str, Any]]:

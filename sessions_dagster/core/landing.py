@@ -39,10 +39,10 @@ from sessions_dagster.core.contract import (
     RejectReason,
 )
 from sessions_dagster.core.settings import compiled_if_worth
-from sessions_dagster.core.tables import ROWS_WORTH_A_FILE, ensure_table, files_for, replace_slice
+from sessions_dagster.core.tables import ensure_table, files_for, replace_slice
 from sessions_dagster.lake.places import InputRoot, Warehouse
+from sessions_dagster.runtime.sizing import Sizes
 
-_BYTES_WORTH_A_FILE: Final = 1024 * 1024
 _BYTES_A_ROW: Final = 10
 """About what Parquet takes; text takes more. A wrong guess costs time and changes nothing else."""
 
@@ -116,6 +116,7 @@ def land_batch(
     Raises:
         BatchError: If the batch cannot be landed as a whole. Both tables are as before.
         StorageError: If the storage of the batch fails. Until the batch lands again, one table may be as before.
+        SizeError: If a property of the session is to be a size, and is none.
         ValueError: If `landed_at` has no time zone.
     """
     began = time.monotonic()
@@ -123,6 +124,7 @@ def land_batch(
         raise ValueError(f"landed_at must have a time zone, {landed_at} has none")
     files = batch_files(input_root, day)
     size = sum(file.size for file in files)
+    sizes = Sizes.of(spark)
     with broken_files_named(), compiled_if_worth(spark, size // _BYTES_A_ROW):
         rows = classify(read_batch(spark, files, input_format), day)
         if bot_limit is not None:
@@ -134,7 +136,7 @@ def land_batch(
                 warehouse.raw_events,
                 day,
                 _slice(accepted_events(rows.observe(counts, *_tallies(day))), day, landed_at).coalesce(
-                    files_for(size, _BYTES_WORTH_A_FILE, spark)
+                    files_for(size, sizes.bytes_per_file, spark)
                 ),
             )
             rejected_rows = counts.get[_REJECTED]
@@ -143,7 +145,7 @@ def land_batch(
                 day,
                 # Gathered from all tasks of the read: there are few of them, and they need few files.
                 _slice(rejected_events(rows.observe(reasons, *_by_reason())), day, landed_at).repartition(
-                    files_for(rejected_rows, ROWS_WORTH_A_FILE, spark)
+                    files_for(rejected_rows, sizes.rows_per_file, spark)
                 ),
                 row_count=rejected_rows,
             )

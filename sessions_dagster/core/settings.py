@@ -8,9 +8,7 @@ from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 
 from sessions_dagster.lake.log import table_facts
-
-ROWS_WORTH_COMPILING: Final = 100_000
-"""For fewer rows than this Spark takes longer to compile its plans than to run them as they are."""
+from sessions_dagster.runtime.sizing import SHUFFLE_PARTITIONS, Sizes
 
 UNCOMPILED: Final = {"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN"}
 """The properties of a session that runs its plans as they are."""
@@ -37,11 +35,30 @@ def compiled_if_worth(spark: SparkSession, rows: int) -> Iterator[None]:
     Args:
         spark: The session.
         rows: How many rows the work may have to look at.
+
+    Raises:
+        SizeError: If a property of the session is to be a size, and is none.
     """
     with ExitStack() as few:
-        if rows < ROWS_WORTH_COMPILING:
+        if rows < Sizes.of(spark).rows_worth_compiling:
             for name, value in UNCOMPILED.items():
                 few.enter_context(setting(spark, name, value))
+        yield
+
+
+@contextmanager
+def partitions_for(spark: SparkSession, rows: int) -> Iterator[None]:
+    """Shuffles into the partitions of the session, except where they would get too many rows each: then into more.
+
+    Args:
+        spark: The session.
+        rows: How many rows the work shuffles.
+
+    Raises:
+        SizeError: If a property of the session is to be a size, and is none.
+    """
+    of_session = int(spark.conf.get(SHUFFLE_PARTITIONS) or 0)
+    with setting(spark, SHUFFLE_PARTITIONS, str(max(of_session, Sizes.of(spark).shuffle_partitions(rows)))):
         yield
 
 

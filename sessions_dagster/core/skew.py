@@ -11,9 +11,7 @@ from pyspark.sql import functions as F
 
 from sessions_dagster.core.contract import SESSION_KEY, TIMESTAMP
 from sessions_dagster.core.sessionize import PIECE, REACH, piece_of
-
-LARGE_KEY_ROWS: Final = 250_000
-"""A key with more rows than this is cut. A task takes so many in about a second."""
+from sessions_dagster.runtime.sizing import Sizes
 
 _SAMPLE: Final = 0.01
 _SEED: Final = 1
@@ -21,7 +19,7 @@ _IS_LARGE: Final = "is_large"
 
 
 def find_large_keys(rows: DataFrame, count: int) -> Sequence[Row]:
-    """The keys with more than about `LARGE_KEY_ROWS` rows.
+    """The keys with more than about as many rows as `Sizes.large_key_rows` says.
 
     A sample tells: it is a good deal quicker than to count, and a key near the limit is as well off either way.
 
@@ -32,10 +30,11 @@ def find_large_keys(rows: DataFrame, count: int) -> Sequence[Row]:
     Returns:
         Rows of `user_id, product_code`.
     """
-    if count <= LARGE_KEY_ROWS:
+    limit = Sizes.of(rows.sparkSession).large_key_rows
+    if count <= limit:
         return ()
     sampled = rows.select(*SESSION_KEY).sample(_SAMPLE, _SEED).groupBy(*SESSION_KEY).count()
-    return sampled.where(F.col("count") > LARGE_KEY_ROWS * _SAMPLE).select(*SESSION_KEY).collect()
+    return sampled.where(F.col("count") > limit * _SAMPLE).select(*SESSION_KEY).collect()
 
 
 def cut_into_pieces(rows: DataFrame, large_keys: Sequence[Row]) -> DataFrame:

@@ -19,8 +19,6 @@ RETENTION_PROPERTY: Final = "delta.deletedFileRetentionDuration"
 
 DEFAULT_RETENTION: Final = "interval 7 days"
 
-ROWS_WORTH_A_FILE: Final = 100_000
-
 
 def ensure_table(
     spark: SparkSession, table_uri: str, schema: StructType, *, partition_by: str | None, properties: Mapping[str, str]

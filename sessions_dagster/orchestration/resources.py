@@ -37,7 +37,7 @@ class SparkResource(LazyPySparkResource):
     master: str = Field(default=DEFAULT_SPARK_MASTER, description="Spark's master URL.")
     driver_memory: str = Field(default="2g", description="Heap of the driver; in local mode that is all of Spark.")
     shuffle_partitions: int | None = Field(
-        default=None, description="Partitions of a shuffle; by default they follow the cores of a local master."
+        default=None, description="Partitions of a shuffle; by default they follow the cores."
     )
     spark_config: dict[str, Any] = Field(default={}, description="Further Spark properties; they win over all others.")
 

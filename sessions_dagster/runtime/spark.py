@@ -1,7 +1,7 @@
 """Starts and stops a Spark that reads and writes Delta tables on this machine.
 
-Here belongs what any Delta project needs of a session: its JARs, time zone, memory, partitions, quiet console.
-Nothing here knows of events or of Dagster.
+Here belongs what any Delta project needs of a session: its JARs, time zone, memory, quiet console. How many partitions
+it has is in `sizing`. Nothing here knows of events or of Dagster.
 """
 
 import os
@@ -20,6 +20,7 @@ from pyspark.errors import PySparkRuntimeError
 from pyspark.sql import SparkSession
 
 from sessions_dagster.runtime.java import use_java
+from sessions_dagster.runtime.sizing import SHUFFLE_PARTITIONS, properties_for
 
 DELTA_JARS_VARIABLE: Final = "SESSIONS_DELTA_JARS"
 
@@ -48,7 +49,7 @@ class SparkSettings:
     Attributes:
         master: Spark's master URL.
         driver_memory: Heap of the driver's JVM, which in local mode is the whole of Spark (Spark's notation: `2g`).
-        shuffle_partitions: Partitions of a shuffle. None: see `default_shuffle_partitions`.
+        shuffle_partitions: Partitions of a shuffle. None: see `sizing.default_shuffle_partitions`.
         extra_conf: Further Spark properties; they win over those set here, but JARs and packages add to Delta's.
         delta_jars: Comma-separated local JARs (delta-spark and delta-storage) to use instead of resolving them.
             By default the environment variable SESSIONS_DELTA_JARS, and the Maven resolution where that is not set.
@@ -72,16 +73,6 @@ def local_cores(master: str) -> int | None:
     return (os.cpu_count() or 1) if cores == "*" else int(cores)
 
 
-def default_shuffle_partitions(cores: int) -> int:
-    """Two tasks a core, so that a core that is done early finds another one; adaptive execution merges small ones."""
-    return max(2, 2 * cores)
-
-
-def default_scan_partitions(cores: int) -> int:
-    """Four tasks a core, unless files are so large that there are more, or too small to cut."""
-    return 4 * cores
-
-
 def delta_coordinate() -> str:
     """The Maven coordinate of Delta's JAR for the installed pyspark and delta-spark, as delta-spark derives it."""
     builder = configure_spark_with_delta_pip(SparkSession.Builder())
@@ -96,7 +87,8 @@ def spark_conf(settings: SparkSettings) -> dict[str, str]:
         settings: How to start Spark.
 
     Returns:
-        Properties by name. On a master that is not local, sizes and places are left to the cluster's configuration.
+        Properties by name. On a master that is not local, places are left to the cluster's configuration, and what
+        follows from the cores to `start_spark`: they are not known before.
     """
     conf = {
         "spark.app.name": settings.app_name,
@@ -123,14 +115,9 @@ def spark_conf(settings: SparkSettings) -> dict[str, str]:
         conf["spark.driver.defaultJavaOptions"] += " -XX:+UseParallelGC"
         # No table is kept there, and every working directory would get an empty folder otherwise.
         conf["spark.sql.warehouse.dir"] = str(Path(tempfile.gettempdir(), "spark-warehouse"))
-        conf["spark.sql.shuffle.partitions"] = str(default_shuffle_partitions(cores))
-        # Files and their rows differ: with one task a core, all others wait for the slowest.
-        conf["spark.sql.files.minPartitionNum"] = str(default_scan_partitions(cores))
-        # Delta lists folders in as many tasks: with Spark's 10,000 a vacuum of an empty table takes minutes.
-        conf["spark.sql.sources.parallelPartitionDiscovery.parallelism"] = str(default_shuffle_partitions(cores))
-        conf["spark.databricks.delta.snapshotPartitions"] = str(min(8, max(2, cores)))
+        conf |= properties_for(cores, is_local=True)
     if settings.shuffle_partitions is not None:
-        conf["spark.sql.shuffle.partitions"] = str(settings.shuffle_partitions)
+        conf[SHUFFLE_PARTITIONS] = str(settings.shuffle_partitions)
     return conf | dict(settings.extra_conf) | _delta_jars_conf(settings)
 
 
@@ -154,9 +141,12 @@ def start_spark(settings: SparkSettings) -> SparkSession:
     # Spark's launch script asks whatever python3 is on the PATH for this otherwise.
     os.environ.setdefault("SPARK_HOME", str(Path(pyspark.__file__).parent))
     try:
-        return SparkSession.builder.config(map={**spark_conf(settings)}).getOrCreate()
+        started = SparkSession.builder.config(map={**spark_conf(settings)}).getOrCreate()
     except PySparkRuntimeError as error:
         raise SparkStartError(_why_not_started(settings)) from error
+    if local_cores(settings.master) is None:
+        _fit_to_cluster(started)
+    return started
 
 
 @contextmanager
@@ -190,6 +180,14 @@ def running_session() -> SparkSession | None:
         return SparkSession.active()
     except PySparkRuntimeError:
         return None
+
+
+def _fit_to_cluster(started: SparkSession) -> None:
+    """Set what follows from the cores of a cluster, but for what its configuration or the settings have said."""
+    said = started.sparkContext.getConf()
+    for name, value in properties_for(started.sparkContext.defaultParallelism, is_local=False).items():
+        if not said.contains(name):
+            started.conf.set(name, value)
 
 
 def _ivy_home(settings: SparkSettings) -> Path:

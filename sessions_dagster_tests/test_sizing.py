@@ -1,0 +1,108 @@
+"""The sizes: what follows from cores and rows, that each can be given, and that the table of them is complete."""
+
+from datetime import UTC, date, datetime, time, timedelta
+from pathlib import Path
+from typing import Final
+
+import pytest
+from deltalake import DeltaTable
+from pyspark.sql import SparkSession
+
+from sessions_dagster.core.landing import land_batch
+from sessions_dagster.core.settings import setting
+from sessions_dagster.runtime.sizing import SHUFFLE_PARTITIONS, SizeError, Sizes, properties_for
+from sessions_dagster_tests.builders import World, write_batch
+from sessions_dagster_tests.oracle import Event
+
+DAY = date(2025, 9, 20)
+OPERATIONS: Final = Path(__file__).parents[1] / "docs" / "operations.md"
+
+
+@pytest.mark.parametrize(
+    ("cores", "is_local", "expected"),
+    [
+        pytest.param(1, True, ["2", "4", "2", "2"], id="one core"),
+        pytest.param(2, True, ["4", "8", "4", "2"], id="a small machine"),
+        pytest.param(16, True, ["32", "64", "32", "8"], id="a laptop"),
+        pytest.param(2, False, ["200", "200", "200", "8"], id="a cluster whose executors are yet to come"),
+        pytest.param(16, False, ["200", "200", "200", "16"], id="a small cluster"),
+        pytest.param(400, False, ["800", "1600", "800", "50"], id="a cluster"),
+    ],
+)
+def test_partitions_follow_the_cores(cores: int, is_local: bool, expected: list[str]) -> None:
+    assert list(properties_for(cores, is_local=is_local).values()) == expected
+
+
+@pytest.mark.parametrize("attribute", Sizes.properties())
+def test_each_size_can_be_given(spark: SparkSession, attribute: str) -> None:
+    assert Sizes.of(spark) == Sizes()
+    with setting(spark, Sizes.properties()[attribute], "1234567"):
+        assert Sizes.of(spark) == Sizes(**{attribute: 1_234_567})
+
+
+@pytest.mark.parametrize("said", ["0", "-1", "1e6", "1.5", "many", ""])
+def test_what_is_no_size_is_named(spark: SparkSession, said: str) -> None:
+    with (
+        setting(spark, "spark.sessions.broadcastRows", said),
+        pytest.raises(SizeError, match=rf"spark\.sessions\.broadcastRows is \'{said}\'.* whole number greater than 0"),
+    ):
+        Sizes.of(spark)
+
+
+def test_what_is_no_size_stops_a_landing_before_it_writes(spark: SparkSession, tmp_path: Path) -> None:
+    world = World(spark, tmp_path)
+    with setting(spark, "spark.sessions.rowsPerFile", "few"), pytest.raises(SizeError):
+        world.land(DAY, [noon_of("ada")])
+    assert not DeltaTable.is_deltatable(world.warehouse.raw_events)
+
+
+@pytest.mark.parametrize(
+    ("size", "accepted", "rejected"),
+    [("spark.sessions.bytesPerFile", 2, 1), ("spark.sessions.rowsPerFile", 1, 2)],
+)
+def test_a_landing_writes_files_of_the_size_given(
+    spark: SparkSession, tmp_path: Path, size: str, accepted: int, rejected: int
+) -> None:
+    world = World(spark, tmp_path)
+    for name in ("one.parquet", "other.parquet"):
+        too_early = [noon_of(f"user {number}", DAY + timedelta(days=1)) for number in range(4)]
+        write_batch([noon_of("ada"), *too_early], tmp_path)
+        place = Path(world.input.batch_folder(DAY), name)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "events.parquet").rename(place)
+    with setting(spark, size, "1"):
+        land_batch(spark, world.input, world.warehouse, DAY, "parquet", landed_at=datetime.now(UTC))
+    assert files_of(world.warehouse.raw_events) == accepted
+    assert files_of(world.warehouse.rejected_events) == rejected
+
+
+def test_a_run_shuffles_into_as_many_tasks_as_its_rows_need(spark: SparkSession, tmp_path: Path) -> None:
+    assert spark.conf.get(SHUFFLE_PARTITIONS) == "1"
+    world = World(spark, tmp_path)
+    world.land(DAY, [noon_of(f"user {number}") for number in range(40)])
+    with setting(spark, "spark.sessions.rowsPerTask", "10"):
+        world.materialize(DAY)
+    assert files_of(world.warehouse.sessionized_events) == 4
+
+
+def test_the_table_in_the_docs_has_every_property_and_its_default() -> None:
+    of_cores = [properties_for(cores, is_local=cores < 400) for cores in (2, 16, 400)]
+    sizes = {name: str(getattr(Sizes(), attribute)) for attribute, name in Sizes.properties().items()}
+    expected = {name: [of[name] for of in of_cores] for name in of_cores[0]} | {name: [sizes[name]] for name in sizes}
+    assert documented() == expected
+
+
+def documented() -> dict[str, list[str]]:
+    """The numbers that the section of sizes has beside each property: those that are all that a cell has."""
+    section = OPERATIONS.read_text().split("\n## Sizes\n")[1].split("\n## ")[0]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in section.splitlines() if line.startswith("| `")]
+    numbers = {name.strip("`"): [cell.replace(",", "") for cell in cells] for name, *cells in rows}
+    return {name: [cell for cell in cells if cell.isdecimal()] for name, cells in numbers.items()}
+
+
+def noon_of(user: str, day: date = DAY) -> Event:
+    return Event(user, "a", "idea", datetime.combine(day, time(12)))
+
+
+def files_of(table_uri: str) -> int:
+    return len(DeltaTable(table_uri).file_uris())
