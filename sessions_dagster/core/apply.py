@@ -48,6 +48,7 @@ from sessions_dagster.core.correction import (
     with_batches,
     withdrawn_facts,
 )
+from sessions_dagster.core.days import ONE_DAY, among
 from sessions_dagster.core.fresh import (
     fresh_day,
     fresh_events,
@@ -58,7 +59,7 @@ from sessions_dagster.core.fresh import (
 )
 from sessions_dagster.core.session_table import as_table_rows, ensure_sessionized_events
 from sessions_dagster.core.sessionize import BEGINS_SESSION
-from sessions_dagster.core.settings import compiled_if_worth, partitions_for, rows_of
+from sessions_dagster.core.settings import compiled_if_worth, partitions_for, rows_around
 from sessions_dagster.core.skew import find_large_keys
 from sessions_dagster.core.tables import files_for
 from sessions_dagster.lake.log import AppliedBatches, applied_batches, event_dates, landed_rows, landings
@@ -140,7 +141,7 @@ class _Held:
     def rows(self, dates: Sequence[date]) -> DataFrame:
         """The rows of some event dates."""
         table = self.spark.read.format("delta").load(self.table_uri)
-        return table.where(F.col(EVENT_DATE).isin(*dates))
+        return table.where(among(EVENT_DATE, dates))
 
 
 @dataclass(frozen=True)
@@ -184,13 +185,15 @@ class _Fresh:
 class _Delivered:
     """What the batches being applied bring: fresh events, where there may be any, and facts of all others.
 
-    With them: facts of what they bring no longer, if any, and the keys that one task should not have all of.
+    With them: facts of what they bring no longer, if any, the keys that one task should not have all of, and the dates
+    of the table that may be touched.
     """
 
     facts: DataFrame
     fresh: _Fresh | None
     withdrawn: DataFrame | None
     large_keys: Sequence[Row]
+    dates: Sequence[date]
 
 
 @dataclass(frozen=True)
@@ -257,7 +260,7 @@ def apply_batches(
         SizeError: If a property of the session is to be a size, and is none.
     """
     began = time.monotonic()
-    looked_at = rows_of(warehouse.raw_events, warehouse.sessionized_events)
+    looked_at = rows_around(window, warehouse.raw_events, warehouse.sessionized_events)
     with warehouse.writing(), compiled_if_worth(spark, looked_at), ExitStack() as for_pending:
         ensure_sessionized_events(spark, warehouse.sessionized_events, rules)
         correction_log.drop_uncommitted(spark, warehouse)
@@ -309,21 +312,23 @@ def _delivered(held: _Held, warehouse: Warehouse, pending: Sequence[PendingBatch
     keys = [rows.select(*SESSION_KEY) for rows in (events, withdrawn) if rows is not None]
     count = landed_rows(DeltaTable(warehouse.raw_events), days) + gone
     large_keys = find_large_keys(reduce(DataFrame.union, keys), count)
+    dates = [day for day in held.dates if _can_touch(days, day, rules)]
     day = fresh_day([batch.day for batch in pending if batch.landed_at is not None], held.dates)
     if day is None:
-        return _Delivered(delivered_facts(events), None, withdrawn, large_keys)
+        return _Delivered(delivered_facts(events), None, withdrawn, large_keys, dates)
     at_midnight, told = _cut(keys_at_midnight(events, day, rules), F.count("*").alias("keys"))
     at_midnight = _hinted(at_midnight, told["keys"])
     fresh = _Fresh.of(day, fresh_events(events, day, at_midnight), rules, large_keys)
     others = other_events(events, day, at_midnight)
-    return _Delivered(delivered_facts(others), fresh, withdrawn, large_keys)
+    return _Delivered(delivered_facts(others), fresh, withdrawn, large_keys, dates)
 
 
 def _resolved(held: _Held, delivered: _Delivered, rules: SessionRules) -> _Resolved:
     """Everything that the correction follows from, with every session found."""
     withdrawn = delivered.withdrawn
     moving = delivered.facts if withdrawn is None else delivered.facts.unionByName(withdrawn)
-    known = _known(held, near_dates(moving, held.dates, rules), withdrawn, rules) if held.dates else []
+    near = near_dates(moving, delivered.dates, rules)
+    known = _known(held, near, withdrawn, rules) if delivered.dates else []
     facts = reduce(DataFrame.unionByName, [moving, *known])
     corrected = F.count_if(F.col(CHANGE).isin(Change.UPDATE.value, Change.REMOVE.value)).alias("corrected")
     rows, told = _cut(
@@ -448,7 +453,7 @@ def _check_unchanged(table: DeltaTable) -> None:
 def _landed(held: _Held, warehouse: Warehouse, batch_days: Sequence[date]) -> DataFrame:
     """The rows of some batches in `raw_events`."""
     raw_events = held.spark.read.format("delta").load(warehouse.raw_events)
-    return raw_events.where(F.col(BATCH_DATE).isin(*batch_days))
+    return raw_events.where(among(BATCH_DATE, batch_days))
 
 
 def _count_rows(resolved: DataFrame) -> dict[Change, dict[date, int]]:
@@ -461,6 +466,13 @@ def _count_rows(resolved: DataFrame) -> dict[Change, dict[date, int]]:
 
 def _can_deliver(batch_day: date, event_date: date) -> bool:
     return timedelta(0) <= batch_day - event_date <= timedelta(days=LATENESS_DAYS)
+
+
+def _can_touch(batch_days: Sequence[date], event_date: date, rules: SessionRules) -> bool:
+    """Whether an event of these batches may touch a row of an event date."""
+    reach = ONE_DAY * -(-rules.timeout // ONE_DAY)
+    first, last = min(batch_days) - timedelta(days=LATENESS_DAYS), max(batch_days)
+    return first - reach <= event_date <= last + reach
 
 
 def _hinted(rows: DataFrame, joined_rows: int) -> DataFrame:

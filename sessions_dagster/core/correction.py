@@ -44,7 +44,7 @@ from sessions_dagster.core.contract import (
     USER,
     SessionRules,
 )
-from sessions_dagster.core.days import ONE_DAY, spans
+from sessions_dagster.core.days import array_of, spans
 from sessions_dagster.core.sessionize import (
     BEGINS_SESSION,
     PIECE,
@@ -130,8 +130,7 @@ def withdrawn_facts(held: DataFrame, raw_events: DataFrame, batch_days: Sequence
         raw_events: The rows that these batches have in `raw_events` now.
         batch_days: The batches.
     """
-    days = F.array(*[F.lit(day) for day in batch_days])
-    once = F.filter(days, _is_delivered_by)
+    once = F.filter(array_of(batch_days), _is_delivered_by)
     deliveries = held.withColumn(BATCH_DATE, F.explode(once))
     withdrawn = deliveries.join(raw_events, [*EVENT_IDENTITY, BATCH_DATE], "left_anti")
     bit = delivery_bit(F.col(BATCH_DATE), F.col(EVENT_DATE))
@@ -141,11 +140,9 @@ def withdrawn_facts(held: DataFrame, raw_events: DataFrame, batch_days: Sequence
 def near_dates(facts: DataFrame, held_dates: Sequence[date], rules: SessionRules) -> DataFrame:
     """Those facts that can touch a row of one of the held dates: within the timeout of such a day."""
     at, reach = F.col(TIMESTAMP), F.lit(rules.timeout)
-    near = [
-        (at >= F.lit(first).cast("timestamp") - reach) & (at < F.lit(last + ONE_DAY).cast("timestamp") + reach)
-        for first, last in spans(held_dates)
-    ]
-    return facts.where(reduce(Column.__or__, near, F.lit(False)))
+    reached = F.sequence(F.to_date(at - reach), F.to_date(at + reach))
+    # No comparison with each date, for the reason that `among` has.
+    return facts.where(F.arrays_overlap(reached, array_of(held_dates)))
 
 
 def neighbourhoods(facts: DataFrame, rules: SessionRules) -> DataFrame:
@@ -361,7 +358,7 @@ def with_batches(changes: DataFrame, resolved: DataFrame, rules: SessionRules, b
         The same rows with `batches` (array of date, in order) added.
     """
     if len(batch_days) == 1:
-        return changes.withColumn(BATCHES, F.array(F.lit(batch_days[0])))
+        return changes.withColumn(BATCHES, array_of(batch_days))
     actions = resolved.where(is_user_action(rules))
     came = _batches_of(of_change(actions, Change.INSERT), F.col(DELIVERED_BY), SESSION_START, "came")
     went = _batches_of(of_change(actions, Change.REMOVE), F.col(HELD), OLD_START, "went")

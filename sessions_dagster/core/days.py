@@ -1,9 +1,12 @@
-"""Days in a row: from days to the stretches without a hole that they form, and back."""
+"""Days: what is on some of them, and the stretches without a hole that they form."""
 
 from collections.abc import Iterable
 from datetime import date, timedelta
 from itertools import pairwise
 from typing import Final
+
+from pyspark.sql import Column
+from pyspark.sql import functions as F
 
 ONE_DAY: Final = timedelta(days=1)
 
@@ -17,6 +20,18 @@ def spans(days: Iterable[date]) -> list[tuple[date, date]]:
     firsts = [ordered[0], *(after for _, after in holes)]
     lasts = [*(before for before, _ in holes), ordered[-1]]
     return list(zip(firsts, lasts, strict=True))
+
+
+def among(column: str, days: Iterable[date]) -> Column:
+    """Whether a column (date) is one of some days; NULL where it is NULL."""
+    # Not IN: what Spark compiles would hold the days, so that each day would compile nearly all of its plans anew. It
+    # prunes partitions and files just the same.
+    return F.array_contains(array_of(days), F.col(column))
+
+
+def array_of(days: Iterable[date]) -> Column:
+    """Some days as one value (array of date)."""
+    return F.array(*[F.lit(day) for day in days]).cast("array<date>")
 
 
 def days_between(first: date, last: date) -> list[date]:

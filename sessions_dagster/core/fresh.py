@@ -7,10 +7,10 @@ nearly all that a daily batch brings. All others are facts of a correction (see 
 """
 
 from collections.abc import Collection, Sequence
-from datetime import date
+from datetime import date, timedelta
 from typing import Final
 
-from pyspark.sql import Column, DataFrame, Row, Window
+from pyspark.sql import DataFrame, Row, Window
 from pyspark.sql import functions as F
 
 from sessions_dagster.core.contract import (
@@ -18,11 +18,13 @@ from sessions_dagster.core.contract import (
     EVENT,
     EVENT_DATE,
     EVENT_IDENTITY,
+    SESSION_ID,
     SESSION_KEY,
+    SESSIONIZED_EVENTS_SCHEMA,
     TIMESTAMP,
     SessionRules,
 )
-from sessions_dagster.core.session_table import as_table_rows
+from sessions_dagster.core.days import ONE_DAY, among
 from sessions_dagster.core.sessionize import (
     PIECE,
     REACH,
@@ -30,11 +32,13 @@ from sessions_dagster.core.sessionize import (
     assign_sessions_in_pieces,
     in_time_order,
     reach_of_event,
+    session_id,
 )
 from sessions_dagster.core.skew import cut_into_pieces
 
 _IS_AT_MIDNIGHT: Final = "is_at_midnight"
 _IS_REPEATED: Final = "is_repeated"
+_US_A_DAY: Final = ONE_DAY // timedelta(microseconds=1)
 _ON_TIME: Final = 1
 """The `delivered_by` bit of the batch of the day itself: none of another day can have brought a fresh event."""
 
@@ -61,8 +65,8 @@ def keys_at_midnight(events: DataFrame, day: date, rules: SessionRules) -> DataF
     Returns:
         `user_id, product_code`, one row per key.
     """
-    reached = F.lit(day).cast("timestamp") + F.lit(rules.timeout)
-    return events.where(_is_of(day) & (F.col(TIMESTAMP) < reached)).select(*SESSION_KEY).distinct()
+    since_midnight = F.pmod(F.unix_micros(TIMESTAMP), F.lit(_US_A_DAY))
+    return events.where(among(EVENT_DATE, [day]) & (since_midnight < rules.timeout_us)).select(*SESSION_KEY).distinct()
 
 
 def fresh_events(events: DataFrame, day: date, at_midnight: DataFrame) -> DataFrame:
@@ -73,13 +77,13 @@ def fresh_events(events: DataFrame, day: date, at_midnight: DataFrame) -> DataFr
         day: The day of `fresh_day`.
         at_midnight: Its keys, as `keys_at_midnight` gives them.
     """
-    return events.where(_is_of(day)).join(at_midnight, [*SESSION_KEY], "left_anti")
+    return events.where(among(EVENT_DATE, [day])).join(at_midnight, [*SESSION_KEY], "left_anti")
 
 
 def other_events(events: DataFrame, day: date, at_midnight: DataFrame) -> DataFrame:
     """All rows but those of `fresh_events`."""
     marked = events.join(at_midnight.withColumn(_IS_AT_MIDNIGHT, F.lit(True)), [*SESSION_KEY], "left")
-    return marked.where(~_is_of(day) | F.col(_IS_AT_MIDNIGHT).isNotNull()).drop(_IS_AT_MIDNIGHT)
+    return marked.where(~among(EVENT_DATE, [day]) | F.col(_IS_AT_MIDNIGHT).isNotNull()).drop(_IS_AT_MIDNIGHT)
 
 
 def fresh_rows(events: DataFrame, rules: SessionRules, large_keys: Sequence[Row] = ()) -> DataFrame:
@@ -92,7 +96,7 @@ def fresh_rows(events: DataFrame, rules: SessionRules, large_keys: Sequence[Row]
 
     Returns:
         `user_id, event_id, product_code, timestamp`, `delivered_by` (byte), `session_start_ts, session_end_ts`
-        (timestamp), `begins_session` (boolean).
+        (timestamp), `begins_session` (boolean), `session_id` (string).
     """
     intervals = events.select(*EVENT_IDENTITY, reach_of_event(rules).alias(REACH))
     if large_keys:
@@ -100,14 +104,14 @@ def fresh_rows(events: DataFrame, rules: SessionRules, large_keys: Sequence[Row]
         placed = assign_sessions_in_pieces(_once(cut_into_pieces(intervals, large_keys), partition))
     else:
         placed = assign_sessions(_once(intervals, SESSION_KEY))
-    return placed.withColumn(DELIVERED_BY, F.lit(_ON_TIME).cast("tinyint"))
+    return placed.withColumns({DELIVERED_BY: F.lit(_ON_TIME).cast("tinyint"), SESSION_ID: session_id()})
 
 
 def table_rows_of(rows: DataFrame, day: date) -> DataFrame:
     """What `fresh_rows` gives, all of a day, as rows of `sessionized_events`."""
     # The date in so many words: where rows of other dates are looked for Spark then sees that none of these can be one,
     # and does not compute any.
-    return as_table_rows(rows).withColumn(EVENT_DATE, F.lit(day))
+    return rows.withColumn(EVENT_DATE, F.lit(day)).select(*SESSIONIZED_EVENTS_SCHEMA.names)
 
 
 def _once(rows: DataFrame, partition: Sequence[str]) -> DataFrame:
@@ -117,7 +121,3 @@ def _once(rows: DataFrame, partition: Sequence[str]) -> DataFrame:
     in_order = Window.partitionBy(*partition).orderBy(*in_time_order(), EVENT)
     same_time, same_event = (F.lag(name).over(in_order).eqNullSafe(F.col(name)) for name in (TIMESTAMP, EVENT))
     return laid_out.withColumn(_IS_REPEATED, same_time & same_event).where(~F.col(_IS_REPEATED)).drop(_IS_REPEATED)
-
-
-def _is_of(day: date) -> Column:
-    return F.col(EVENT_DATE) == F.lit(day)

@@ -6,6 +6,7 @@ from the events, and all others stay as they are.
 
 import time
 from collections.abc import Collection, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import date
 from typing import Final
@@ -33,7 +34,7 @@ from sessions_dagster.core.correction import extent_of_sessions, overlaps_dates
 from sessions_dagster.core.days import ONE_DAY
 from sessions_dagster.core.session_table import rules_of_table
 from sessions_dagster.core.sessionize import is_user_action, session_id
-from sessions_dagster.core.settings import compiled_if_worth, rows_of
+from sessions_dagster.core.settings import compiled_if_worth, rows_around
 from sessions_dagster.core.tables import ensure_table
 from sessions_dagster.lake.log import event_dates, following_metadata, partitions, partitions_touched, version_followed
 from sessions_dagster.lake.places import Warehouse
@@ -76,8 +77,7 @@ def follow_events(spark: SparkSession, warehouse: Warehouse) -> SessionsReport:
         RulesMismatchError: If it was not created by this project.
     """
     began = time.monotonic()
-    looked_at = rows_of(warehouse.sessionized_events, warehouse.sessions)
-    with warehouse.writing(), compiled_if_worth(spark, looked_at):
+    with warehouse.writing(), ExitStack() as for_changes:
         events_table = DeltaTable(warehouse.sessionized_events)
         rules, events_version = rules_of_table(events_table), events_table.version()
         ensure_table(spark, warehouse.sessions, SESSIONS_SCHEMA, partition_by=SESSION_DATE, properties={})
@@ -85,6 +85,8 @@ def follow_events(spark: SparkSession, warehouse: Warehouse) -> SessionsReport:
         changed = _changed_dates(events_table, table)
         made = 0
         if changed:
+            looked_at = rows_around(changed, warehouse.sessionized_events, warehouse.sessions)
+            for_changes.enter_context(compiled_if_worth(spark, looked_at))
             events = spark.read.format("delta").option("versionAsOf", events_version).load(warehouse.sessionized_events)
             over_dates = _events_over(events, changed, event_dates(events_table), rules)
             anew = session_rows(over_dates, rules).localCheckpoint(eager=True)

@@ -1,17 +1,22 @@
 """Settings of a Spark session that hold for one piece of work only."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import date, timedelta
 from typing import Final
 
 from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 
-from sessions_dagster.lake.log import table_facts
+from sessions_dagster.core.contract import LATENESS_DAYS
+from sessions_dagster.lake.log import partition_rows
 from sessions_dagster.runtime.sizing import SHUFFLE_PARTITIONS, Sizes
 
 UNCOMPILED: Final = {"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN"}
 """The properties of a session that runs its plans as they are."""
+
+_AROUND: Final = timedelta(days=LATENESS_DAYS)
+"""How far from its days work looks, but for sessions that are longer."""
 
 
 @contextmanager
@@ -62,7 +67,15 @@ def partitions_for(spark: SparkSession, rows: int) -> Iterator[None]:
         yield
 
 
-def rows_of(*table_uris: str) -> int:
-    """The rows of some Delta tables, none where there is no table; a row that was replaced may count twice."""
-    there = [uri for uri in table_uris if DeltaTable.is_deltatable(uri)]
-    return sum(table_facts(DeltaTable(uri)).rows_written for uri in there)
+def rows_around(days: Collection[date], *table_uris: str) -> int:
+    """How many rows some Delta tables have around some days, for `compiled_if_worth`; about.
+
+    Args:
+        days: What the work is about.
+        table_uris: Tables that are partitioned by a date. Where there is none, there are no rows.
+    """
+    if not days:
+        return 0
+    first, last = min(days) - _AROUND, max(days) + _AROUND
+    there = [partition_rows(DeltaTable(uri)) for uri in table_uris if DeltaTable.is_deltatable(uri)]
+    return sum(rows for of_table in there for day, rows in of_table.items() if first <= day <= last)

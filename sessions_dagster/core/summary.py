@@ -17,7 +17,8 @@ from sessions_dagster.core.contract import (
     SESSION_START,
     USER,
 )
-from sessions_dagster.core.settings import compiled_if_worth, rows_of
+from sessions_dagster.core.days import among
+from sessions_dagster.core.settings import compiled_if_worth, rows_around
 
 SESSION_MINUTES: Final = (0, 10, 20, 30, 60, 120, 240)
 """Where the bars of the histogram of session lengths begin, each at its number of minutes; the last one has no end."""
@@ -63,8 +64,8 @@ class DaySummary:
 
 def summarize_dates(spark: SparkSession, table_uri: str, days: Sequence[date]) -> list[DaySummary]:
     """Count each of some event dates of `sessionized_events`, in one pass; a date without rows is all zeros."""
-    with compiled_if_worth(spark, rows_of(table_uri)):
-        rows = spark.read.format("delta").load(table_uri).where(F.col(EVENT_DATE).isin(*days))
+    with compiled_if_worth(spark, rows_around(days, table_uri)):
+        rows = spark.read.format("delta").load(table_uri).where(among(EVENT_DATE, days))
         found = {row[EVENT_DATE]: _summary(row) for row in summarize(rows).collect()}
     return [found.get(day, DaySummary(day)) for day in days]
 

@@ -101,7 +101,7 @@ def batch_days(table: DeltaTable) -> set[date]:
 
 
 def partition_rows(table: DeltaTable) -> dict[date, int]:
-    """The rows of each partition, of a table that is partitioned by a date and has no deletion vectors."""
+    """The rows of each partition of a table that is partitioned by a date, with those that vectors have deleted."""
     (column,) = table.metadata().partition_columns
     rows: dict[date, int] = {}
     for file in _active_files(table):

@@ -20,7 +20,7 @@ from pyspark.sql import DataFrame
 from sessions_dagster.core.quality import Finding, Offender, Rule, check_dates, missing_batches
 from sessions_dagster.core.session_quality import SessionsFinding, WrongSession, compare_sessions
 from sessions_dagster.core.session_table import rules_of_table
-from sessions_dagster.core.settings import compiled_if_worth, rows_of
+from sessions_dagster.core.settings import compiled_if_worth, rows_around
 from sessions_dagster.lake.log import batch_days, version_followed
 from sessions_dagster.orchestration.assets import sessionized_events, sessions
 from sessions_dagster.orchestration.partitions import daily_partitions
@@ -74,7 +74,7 @@ def session_checks(
     days = _days(context)
     table = _load_or_fail(lake, sessionized_events)
     version = table.version()
-    with compiled_if_worth(spark.spark_session, rows_of(table.table_uri)):
+    with compiled_if_worth(spark.spark_session, rows_around(days, table.table_uri)):
         findings = check_dates(_at_version(spark, table), days[0], days[-1], rules_of_table(table))
     landed = _batch_days(lake, lake.warehouse.raw_events) | _batch_days(lake, lake.warehouse.rejected_events)
 
@@ -101,7 +101,7 @@ def sessions_check(
     if followed is not None:
         # That the events have gone on since is for the next run of `sessions`, and no fault of its rows.
         events_table.load_as_version(followed)
-    with compiled_if_worth(spark.spark_session, rows_of(events_table.table_uri)):
+    with compiled_if_worth(spark.spark_session, rows_around(days, events_table.table_uri)):
         findings = compare_sessions(
             _at_version(spark, table),
             _at_version(spark, events_table),

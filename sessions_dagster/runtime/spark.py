@@ -101,6 +101,9 @@ def spark_conf(settings: SparkSettings) -> dict[str, str]:
         "spark.sql.session.timeZone": "UTC",
         # By default Spark keeps a hundred compiled plans: one run has more, so each would compile all of them again.
         "spark.sql.codegen.cache.maxEntries": "2000",
+        # For each expression PySpark would look up, and send to Java, where in Python it was made: most of what it
+        # takes to build a plan. What is lost are those places in the messages of errors in data.
+        "spark.python.sql.dataFrameDebugging.enabled": "false",
         "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
         "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
         # Parquet's nanoseconds arrive as a long; Spark refuses the file otherwise.
