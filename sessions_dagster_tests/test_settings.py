@@ -1,11 +1,15 @@
 """What holds for one piece of work in a Spark session, and for that only."""
 
 from collections.abc import Iterator
+from datetime import date, timedelta
+from pathlib import Path
 
+import pyarrow as pa
 import pytest
+from deltalake import write_deltalake
 from pyspark.sql import SparkSession
 
-from sessions_dagster.core.settings import compiled_if_worth, partitions_for, setting
+from sessions_dagster.core.settings import compiled_if_worth, partitions_for, rows_around, setting
 from sessions_dagster.runtime.sizing import SHUFFLE_PARTITIONS, Sizes
 
 ROWS_WORTH_COMPILING = Sizes().rows_worth_compiling
@@ -39,6 +43,16 @@ def test_from_how_many_rows_on_plans_are_compiled_can_be_given(compiling: SparkS
             assert compiling.conf.get(COMPILES) == "false"
         with compiled_if_worth(compiling, 7):
             assert compiling.conf.get(COMPILES) == "true"
+
+
+def test_rows_around_days_are_those_that_late_events_may_meet(tmp_path: Path) -> None:
+    day = date(2025, 9, 20)
+    dates = [day + timedelta(days=offset) for offset in (-6, -5, 0, 0, 7, 8)]
+    rows = pa.table({"event_date": dates, "row": range(len(dates))})
+    write_deltalake(tmp_path / "table", rows, partition_by=["event_date"])
+    uris = str(tmp_path / "table"), str(tmp_path / "no table")
+    assert rows_around([day, day + timedelta(days=2)], *uris) == 4
+    assert rows_around([], *uris) == 0
 
 
 @pytest.mark.parametrize(

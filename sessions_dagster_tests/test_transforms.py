@@ -4,8 +4,10 @@ Spark is slow per query and not per row: each query carries thousands of histori
 one is wrong, the smallest of them is told.
 """
 
+import re
 from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from enum import Enum, auto
@@ -56,6 +58,7 @@ from sessions_dagster.core.correction import (
     touched_facts,
     withdrawn_facts,
 )
+from sessions_dagster.core.days import ONE_DAY, among
 from sessions_dagster.core.fresh import (
     fresh_day,
     fresh_events,
@@ -91,6 +94,13 @@ MARATHON: Final = [
     Event("ada", "a", "idea", datetime(2025, 9, 17, 22) + count * timedelta(minutes=4)) for count in range(800)
 ]
 """A session over three midnights: it ends on the 20th at 03:21."""
+
+COMPILED: Final = {
+    "spark.sql.codegen.wholeStage": "true",
+    "spark.sql.codegen.factoryMode": "FALLBACK",
+    # It would compile each part of a plan when its turn comes.
+    "spark.sql.adaptive.enabled": "false",
+}
 
 AT_AN_INSTANT: Final = [("a",), ("x",), ("a", "x"), ("a", "b"), ("x", "y"), ("c", "x", "y")]
 
@@ -400,7 +410,7 @@ def test_the_newest_day_is_fresh_where_the_table_has_nothing_as_new() -> None:
 def test_what_is_looked_for_on_other_dates_computes_no_fresh_row(spark: SparkSession) -> None:
     placed = fresh_rows(events_frame(spark, MARATHON), RULES).observe(Observation(), F.count("*").alias("rows"))
     rows = table_rows_of(placed, FIRST_DAY)
-    looked_for = rows.where(F.col(EVENT_DATE).isin(FIRST_DAY - timedelta(days=1)))
+    looked_for = rows.where(among(EVENT_DATE, [FIRST_DAY - timedelta(days=1)]))
     assert "Window" in plan_of(rows)
     assert "Window" not in plan_of(looked_for)
 
@@ -408,6 +418,44 @@ def test_what_is_looked_for_on_other_dates_computes_no_fresh_row(spark: SparkSes
 def plan_of(rows: DataFrame) -> str:
     plan: str = rows._jdf.queryExecution().optimizedPlan().toString()
     return plan
+
+
+PARTS_OF_A_DAY: dict[str, Callable[[DataFrame, date], DataFrame]] = {
+    "keys at midnight": lambda brought, day: keys_at_midnight(brought, day, RULES),
+    "fresh events": lambda brought, day: fresh_rows(fresh_events(brought, day, keys_of_frame(brought)), RULES),
+    "other events": lambda brought, day: other_events(brought, day, keys_of_frame(brought)),
+    "near dates": lambda brought, day: near_dates(brought, [day], RULES),
+}
+
+
+@pytest.mark.parametrize("part", PARTS_OF_A_DAY)
+def test_a_new_day_compiles_to_the_code_of_any_other(spark: SparkSession, part: str) -> None:
+    brought = events_frame(spark, MARATHON).localCheckpoint()
+    first, second = (code_of(PARTS_OF_A_DAY[part](brought, FIRST_DAY + ONE_DAY * days)) for days in range(2))
+    assert first == second
+
+
+def test_a_date_in_a_comparison_is_part_of_the_code(spark: SparkSession) -> None:
+    brought = events_frame(spark, MARATHON).localCheckpoint()
+    first, second = (code_of(brought.where(F.col(EVENT_DATE) == FIRST_DAY + ONE_DAY * days)) for days in range(2))
+    assert first != second
+
+
+def keys_of_frame(rows: DataFrame) -> DataFrame:
+    return rows.select(USER, PRODUCT).distinct()
+
+
+def code_of(rows: DataFrame) -> list[str]:
+    """The lines of Java that Spark compiles for rows."""
+    spark = rows.sparkSession
+    assert spark._jvm is not None
+    with ExitStack() as compiling:
+        for name, value in COMPILED.items():
+            compiling.enter_context(setting(spark, name, value))
+        explained: str = spark._jvm.PythonSQLUtils.explainString(rows._jdf.queryExecution(), "codegen")
+    lines = [line for line in explained.splitlines() if re.match(r"/\* \d+ \*/", line)]
+    assert lines
+    return lines
 
 
 # --- large keys ------------------------------------------------------------------------------------------------------

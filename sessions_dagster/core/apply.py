@@ -3,7 +3,6 @@
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from functools import reduce
@@ -261,7 +260,7 @@ def apply_batches(
     """
     began = time.monotonic()
     looked_at = rows_around(window, warehouse.raw_events, warehouse.sessionized_events)
-    with warehouse.writing(), compiled_if_worth(spark, looked_at), ExitStack() as for_pending:
+    with warehouse.writing(), compiled_if_worth(spark, looked_at):
         ensure_sessionized_events(spark, warehouse.sessionized_events, rules)
         correction_log.drop_uncommitted(spark, warehouse)
         table = DeltaTable(warehouse.sessionized_events)
@@ -274,19 +273,18 @@ def apply_batches(
             return ApplyReport(table.version(), False, (), present, seconds=time.monotonic() - began)
         logger.info("applying %d of %d landed batches: %s", len(pending), len(present), _days(pending))
         arrived = landed_rows(raw_table, [batch.day for batch in pending]) if raw_table else 0
-        for_pending.enter_context(partitions_for(spark, arrived))
-
         held = _Held(spark, warehouse.sessionized_events, table.version(), tuple(event_dates(table)))
-        delivered = _delivered(held, warehouse, pending, rules)
-        resolved = _resolved(held, delivered, rules)
-        changes = _with_following(held, resolved)
-        rows = _count_rows(changes)
+        with partitions_for(spark, arrived):
+            delivered = _delivered(held, warehouse, pending, arrived, rules)
+            resolved = _resolved(held, delivered, rules)
+            changes = _with_following(held, resolved)
+            rows = _count_rows(changes)
 
-        _check_unchanged(table)
-        if raw_table:
-            _check_unchanged(raw_table)
-        session_counts = _log_corrections(held, warehouse, resolved, pending, rules)
-        committed = _commit(held, changes, delivered.fresh, rows, _applied_after(applied, pending))
+            _check_unchanged(table)
+            if raw_table:
+                _check_unchanged(raw_table)
+            session_counts = _log_corrections(held, warehouse, resolved, pending, rules)
+            committed = _commit(held, changes, delivered.fresh, rows, _applied_after(applied, pending))
         inserted: Mapping[date, int] = rows.get(Change.INSERT, {})
         begun = resolved.begun
         if committed and delivered.fresh is not None:
@@ -305,13 +303,14 @@ def apply_batches(
         )
 
 
-def _delivered(held: _Held, warehouse: Warehouse, pending: Sequence[PendingBatch], rules: SessionRules) -> _Delivered:
-    """What the batches bring, and bring no longer."""
+def _delivered(
+    held: _Held, warehouse: Warehouse, pending: Sequence[PendingBatch], arrived: int, rules: SessionRules
+) -> _Delivered:
+    """What the batches bring, which are so many rows, and bring no longer."""
     days = [batch.day for batch in pending]
     events, (withdrawn, gone) = _landed(held, warehouse, days), _withdrawn(held, warehouse, pending)
     keys = [rows.select(*SESSION_KEY) for rows in (events, withdrawn) if rows is not None]
-    count = landed_rows(DeltaTable(warehouse.raw_events), days) + gone
-    large_keys = find_large_keys(reduce(DataFrame.union, keys), count)
+    large_keys = find_large_keys(reduce(DataFrame.union, keys), arrived + gone)
     dates = [day for day in held.dates if _can_touch(days, day, rules)]
     day = fresh_day([batch.day for batch in pending if batch.landed_at is not None], held.dates)
     if day is None:

@@ -104,6 +104,8 @@ def fresh_rows(events: DataFrame, rules: SessionRules, large_keys: Sequence[Row]
         placed = assign_sessions_in_pieces(_once(cut_into_pieces(intervals, large_keys), partition))
     else:
         placed = assign_sessions(_once(intervals, SESSION_KEY))
+    # The label here already: what a caller counts of these rows ends what Spark compiles of them, and all that is left
+    # to compile with the date in it, each day anew, is `table_rows_of`.
     return placed.withColumns({DELIVERED_BY: F.lit(_ON_TIME).cast("tinyint"), SESSION_ID: session_id()})
 
 

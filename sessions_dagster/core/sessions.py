@@ -6,7 +6,6 @@ from the events, and all others stay as they are.
 
 import time
 from collections.abc import Collection, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import date
 from typing import Final
@@ -77,7 +76,7 @@ def follow_events(spark: SparkSession, warehouse: Warehouse) -> SessionsReport:
         RulesMismatchError: If it was not created by this project.
     """
     began = time.monotonic()
-    with warehouse.writing(), ExitStack() as for_changes:
+    with warehouse.writing():
         events_table = DeltaTable(warehouse.sessionized_events)
         rules, events_version = rules_of_table(events_table), events_table.version()
         ensure_table(spark, warehouse.sessions, SESSIONS_SCHEMA, partition_by=SESSION_DATE, properties={})
@@ -86,13 +85,14 @@ def follow_events(spark: SparkSession, warehouse: Warehouse) -> SessionsReport:
         made = 0
         if changed:
             looked_at = rows_around(changed, warehouse.sessionized_events, warehouse.sessions)
-            for_changes.enter_context(compiled_if_worth(spark, looked_at))
-            events = spark.read.format("delta").option("versionAsOf", events_version).load(warehouse.sessionized_events)
-            over_dates = _events_over(events, changed, event_dates(events_table), rules)
-            anew = session_rows(over_dates, rules).localCheckpoint(eager=True)
-            made = anew.count()
-            held = spark.read.format("delta").load(warehouse.sessions)
-            _replace(held, anew, changed, events_table, warehouse.sessions)
+            with compiled_if_worth(spark, looked_at):
+                events_then = spark.read.format("delta").option("versionAsOf", events_version)
+                events = events_then.load(warehouse.sessionized_events)
+                over_dates = _events_over(events, changed, event_dates(events_table), rules)
+                anew = session_rows(over_dates, rules).localCheckpoint(eager=True)
+                made = anew.count()
+                held = spark.read.format("delta").load(warehouse.sessions)
+                _replace(held, anew, changed, events_table, warehouse.sessions)
         return SessionsReport(
             version=DeltaTable(warehouse.sessions).version(),
             events_version=events_version,
