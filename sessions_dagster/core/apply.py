@@ -326,8 +326,11 @@ def _resolved(held: _Held, delivered: _Delivered, rules: SessionRules) -> _Resol
     """Everything that the correction follows from, with every session found."""
     withdrawn = delivered.withdrawn
     moving = delivered.facts if withdrawn is None else delivered.facts.unionByName(withdrawn)
-    near = near_dates(moving, delivered.dates, rules)
-    known = _known(held, near, withdrawn, rules) if delivered.dates else []
+    known: list[DataFrame] = []
+    if delivered.dates:
+        # Read twice. Not a query of its own: the first one that reads them keeps them.
+        moving = moving.localCheckpoint(eager=False)
+        known = _known(held, near_dates(moving, delivered.dates, rules), withdrawn, rules)
     facts = reduce(DataFrame.unionByName, [moving, *known])
     corrected = F.count_if(F.col(CHANGE).isin(Change.UPDATE.value, Change.REMOVE.value)).alias("corrected")
     rows, told = _cut(

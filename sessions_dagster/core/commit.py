@@ -8,7 +8,13 @@ from delta.tables import DeltaTable
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from sessions_dagster.core.contract import EVENT_DATE, EVENT_IDENTITY, SESSIONIZED_EVENTS_SCHEMA
+from sessions_dagster.core.contract import (
+    EVENT_DATE,
+    EVENT_IDENTITY,
+    SESSIONIZED_EVENTS_SCHEMA,
+    TIMESTAMP,
+    USER,
+)
 from sessions_dagster.core.settings import setting
 
 _COMMIT_METADATA: Final = "spark.databricks.delta.commitInfo.userMetadata"
@@ -86,6 +92,8 @@ def _same_event(held: str, new: str, dates: Sequence[date]) -> str:
     # `array_contains` instead of IN for the reason that `days.among` has.
     literals = ", ".join(f"DATE'{day.isoformat()}'" for day in sorted(dates))
     on_dates = [f"array_contains(array({literals}), {side}.{EVENT_DATE})" for side in (held, new)]
-    # Not the dates of a pair as well, which follow from its timestamps: a fifth key makes the join slower.
-    pairs = [f"{held}.{name} = {new}.{name}" for name in EVENT_IDENTITY]
-    return " AND ".join([*on_dates, *pairs])
+    # A row is looked up by one whole number, which takes Spark half as long as a key of four columns; no number of
+    # another row that comes to the same passes what follows. There every equality would become a part of the key.
+    numbers = [f"unix_micros({side}.{TIMESTAMP}) + hash({side}.{USER})" for side in (held, new)]
+    same = [f"{held}.{name} >= {new}.{name} AND {held}.{name} <= {new}.{name}" for name in EVENT_IDENTITY]
+    return " AND ".join([*on_dates, " = ".join(numbers), *same])
