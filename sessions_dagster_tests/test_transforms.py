@@ -69,6 +69,7 @@ from sessions_dagster.core.fresh import (
 )
 from sessions_dagster.core.sessionize import (
     BEGINS_SESSION,
+    PIECE,
     REACH,
     assign_sessions,
     assign_sessions_in_pieces,
@@ -330,17 +331,25 @@ def keys_of(rows: DataFrame, share: float = 1.0) -> list[Row]:
 def test_keys_cut_into_pieces_have_the_sessions_of_the_oracle(spark: SparkSession, seed: int, share: float) -> None:
     events = {delivery.event for history in histories_from(seed) for delivery in history}
     rows = events_frame(spark, list(events))
-    pieces = cut_into_pieces(with_reach(rows), keys_of(rows, share))
-    check_assigned(assign_sessions_in_pieces(pieces), events)
+    pieces = cut_into_pieces(with_reach(rows), keys_of(rows, share), RULES)
+    check_assigned(assign_sessions_in_pieces(pieces, RULES), events)
 
 
 def test_a_session_over_many_pieces_is_one_session(spark: SparkSession) -> None:
     rows = events_frame(spark, MARATHON)
-    pieces = cut_into_pieces(with_reach(rows), keys_of(rows))
-    found = collected(assign_sessions_in_pieces(pieces))
+    pieces = cut_into_pieces(with_reach(rows), keys_of(rows), RULES)
+    found = collected(assign_sessions_in_pieces(pieces, RULES))
     bounds = {(row[SESSION_START], row[SESSION_END]) for row in found}
     assert bounds == {(MARATHON[0].at, MARATHON[-1].at + TIMEOUT)}
     assert sum(row[BEGINS_SESSION] for row in found) == 1
+
+
+def test_a_piece_is_no_longer_than_twice_the_timeout(spark: SparkSession) -> None:
+    rows = events_frame(spark, MARATHON)
+    pieces = cut_into_pieces(with_reach(rows), keys_of(rows), RULES)
+    lengths = pieces.groupBy(PIECE).agg((F.max(TIMESTAMP) - F.min(TIMESTAMP)).alias("length"))
+    # Beside its own rows a piece has those that reach into it.
+    assert max(row["length"] for row in lengths.collect()) < 3 * TIMEOUT
 
 
 # --- fresh events ----------------------------------------------------------------------------------------------------

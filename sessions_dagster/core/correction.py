@@ -53,6 +53,7 @@ from sessions_dagster.core.sessionize import (
     assign_sessions_in_pieces,
     is_user_action,
     reach_of_event,
+    slot_of,
 )
 from sessions_dagster.core.skew import cut_into_pieces
 
@@ -156,12 +157,12 @@ def neighbourhoods(facts: DataFrame, rules: SessionRules) -> DataFrame:
         of timestamp: those of the facts in the slot itself); one row per key and slot.
     """
     at, reach = F.col(TIMESTAMP), F.lit(rules.timeout)
-    reached = F.sequence(_slot(at - reach, rules), _slot(at + reach, rules))
+    reached = F.sequence(slot_of(at - reach, rules), slot_of(at + reach, rules))
     near = facts.select(*SESSION_KEY, TIMESTAMP, F.explode(reached).alias(_SLOT))
     return near.groupBy(*SESSION_KEY, _SLOT).agg(
         (F.min(TIMESTAMP) - reach).alias(_FROM),
         (F.max(TIMESTAMP) + reach).alias(_UNTIL),
-        F.collect_set(F.when(_slot(at, rules) == F.col(_SLOT), at)).alias(_INSTANTS),
+        F.collect_set(F.when(slot_of(at, rules) == F.col(_SLOT), at)).alias(_INSTANTS),
     )
 
 
@@ -198,14 +199,15 @@ def touched_facts(held: DataFrame, neighbourhoods: DataFrame, rules: SessionRule
     events are taken for that: a fact too many changes nothing.
 
     A session that an event at `t` touches has a user action within the timeout of `t`, before or after. So a user
-    action of each touched session lies in a neighbourhood, and says how far the session reaches.
+    action of each touched session lies in a neighbourhood, and says how far the session reaches. Each that lies there
+    gives the same fact: `resolve` puts them together, as it does with deliveries, and needs no further shuffle for it.
 
     Args:
         held: Rows of `sessionized_events` on all dates of the neighbourhoods.
         neighbourhoods: As `neighbourhoods` gives them.
         rules: The session rules.
     """
-    in_slot = (_slot(F.col(TIMESTAMP), rules) == F.col(_SLOT)) & F.col(TIMESTAMP).between(F.col(_FROM), F.col(_UNTIL))
+    in_slot = (slot_of(F.col(TIMESTAMP), rules) == F.col(_SLOT)) & F.col(TIMESTAMP).between(F.col(_FROM), F.col(_UNTIL))
     # A hot user's batch that lands again has thousands of instants in a slot, and as many rows to compare with each.
     is_crowded = F.size(_INSTANTS) > INSTANTS_WORTH_A_SEARCH
     is_met = is_crowded | F.array_contains(_INSTANTS, F.col(TIMESTAMP))
@@ -217,7 +219,7 @@ def touched_facts(held: DataFrame, neighbourhoods: DataFrame, rules: SessionRule
     told = near.where(as_row | as_session).withColumn(_IS_KNOWN, F.explode(kinds))
     of_row = [F.when(~F.col(_IS_KNOWN), F.col(name)).alias(name) for name in (EVENT, DELIVERED_BY)]
     at = F.when(F.col(_IS_KNOWN), F.col(SESSION_START)).otherwise(F.col(TIMESTAMP)).alias(TIMESTAMP)
-    return held_facts(told.select(USER, PRODUCT, at, *of_row, SESSION_START, SESSION_END).distinct())
+    return held_facts(told.select(USER, PRODUCT, at, *of_row, SESSION_START, SESSION_END))
 
 
 def but_opened(facts: DataFrame, opened: DataFrame) -> DataFrame:
@@ -295,9 +297,11 @@ def resolve(facts: DataFrame, rules: SessionRules, large_keys: Sequence[Row] = (
         (string, see `Change`).
     """
     if large_keys:
-        in_pieces = cut_into_pieces(facts.withColumn(REACH, _reach(rules)), large_keys)
+        # A known session is there for each of its actions that was met, and each time it would be in all of its pieces.
+        once = facts.distinct().withColumn(REACH, _reach(rules))
+        in_pieces = cut_into_pieces(once, large_keys, rules)
         combined = _combined(in_pieces, rules, [*SESSION_KEY, PIECE])
-        placed = assign_sessions_in_pieces(combined)
+        placed = assign_sessions_in_pieces(combined, rules)
     else:
         placed = assign_sessions(_combined(facts, rules, SESSION_KEY))
     return placed.withColumn(CHANGE, _change()).select(*_RESOLVED)
@@ -426,10 +430,6 @@ def _is_delivered_by(batch_date: Column) -> Column:
     days_after = F.datediff(batch_date, F.col(EVENT_DATE))
     bit = F.call_function("shiftleft", F.lit(1), days_after)
     return days_after.between(0, LATENESS_DAYS) & (F.col(DELIVERED_BY).cast("int").bitwiseAND(bit) != 0)
-
-
-def _slot(at: Column, rules: SessionRules) -> Column:
-    return F.floor(F.unix_micros(at) / F.lit(2 * rules.timeout_us))
 
 
 def _other(rows: DataFrame) -> DataFrame:

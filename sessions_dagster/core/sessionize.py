@@ -28,7 +28,7 @@ BEGINS_SESSION = "begins_session"
 """True on exactly one row of every session: its first interval."""
 
 PIECE = "piece"
-"""Where a key is cut into pieces of time: when the piece begins (timestamp). NULL for a key that is in one."""
+"""Where a key is cut into pieces of time: the slot that the piece is (long). NULL for a key that is in one."""
 
 _REACHED_BEFORE = "reached_before"
 _LATEST_START = "latest_start"
@@ -72,14 +72,15 @@ def assign_sessions(rows: DataFrame) -> DataFrame:
     return _placed(_with_latest_session(rows, SESSION_KEY))
 
 
-def assign_sessions_in_pieces(rows: DataFrame) -> DataFrame:
+def assign_sessions_in_pieces(rows: DataFrame, rules: SessionRules) -> DataFrame:
     """Like `assign_sessions`, for rows of which some keys are cut into pieces, so that many tasks can share a key.
 
     Each piece finds its sessions on its own. Those are intervals again, so the sessions of the key are their unions.
 
     Args:
-        rows: As `assign_sessions` takes them, with `piece` (timestamp, see `PIECE`): every row once in the piece its
+        rows: As `assign_sessions` takes them, with `piece` (long, see `PIECE`): every row once in the piece its
             time lies in, and every interval once more in each later piece that it reaches into.
+        rules: The session rules.
 
     Returns:
         As `assign_sessions`, with `piece`; every row once, in the piece its time lies in.
@@ -106,7 +107,7 @@ def assign_sessions_in_pieces(rows: DataFrame) -> DataFrame:
     is_at_its_start = F.col(TIMESTAMP) == F.col(_LATEST_START)
     begins = F.col(BEGINS_SESSION) & is_at_its_start
     placed = _placed(known.withColumn(BEGINS_SESSION, begins)).drop(_ISLAND, _WHOLE_START, _WHOLE_END)
-    return placed.where(~in_pieces | (F.col(PIECE) == piece_of(F.col(TIMESTAMP))))
+    return placed.where(~in_pieces | (F.col(PIECE) == slot_of(F.col(TIMESTAMP), rules)))
 
 
 def in_time_order() -> tuple[Column, Column]:
@@ -115,9 +116,9 @@ def in_time_order() -> tuple[Column, Column]:
     return F.col(TIMESTAMP).asc(), F.col(REACH).asc_nulls_last()
 
 
-def piece_of(at: Column) -> Column:
-    """When the piece begins (timestamp) that an instant (timestamp) lies in: pieces are an hour long."""
-    return F.date_trunc("hour", at)
+def slot_of(at: Column, rules: SessionRules) -> Column:
+    """The slot (long) that an instant (timestamp) lies in: time is cut into slots of twice the timeout."""
+    return F.floor(F.unix_micros(at) / F.lit(2 * rules.timeout_us))
 
 
 def _with_latest_session(rows: DataFrame, partition: Sequence[str]) -> DataFrame:

@@ -9,8 +9,8 @@ from typing import Final
 from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 
-from sessions_dagster.core.contract import SESSION_KEY, TIMESTAMP
-from sessions_dagster.core.sessionize import PIECE, REACH, piece_of
+from sessions_dagster.core.contract import SESSION_KEY, TIMESTAMP, SessionRules
+from sessions_dagster.core.sessionize import PIECE, REACH, slot_of
 from sessions_dagster.runtime.sizing import Sizes
 
 _SAMPLE: Final = 0.01
@@ -37,18 +37,20 @@ def find_large_keys(rows: DataFrame, count: int) -> Sequence[Row]:
     return sampled.where(F.col("count") > limit * _SAMPLE).select(*SESSION_KEY).collect()
 
 
-def cut_into_pieces(rows: DataFrame, large_keys: Sequence[Row]) -> DataFrame:
-    """Cut some keys into pieces, as `assign_sessions_in_pieces` takes them.
+def cut_into_pieces(rows: DataFrame, large_keys: Sequence[Row], rules: SessionRules) -> DataFrame:
+    """Cut some keys into pieces of a slot each, as `assign_sessions_in_pieces` takes them.
+
+    A slot is as short as it can be without most intervals being in more than one.
 
     Args:
         rows: `user_id`, `product_code` (string), `timestamp`, `reach` (timestamp), and any other columns.
         large_keys: Rows of `user_id, product_code`.
+        rules: The session rules.
 
     Returns:
-        The rows with `piece` (timestamp) added. An interval of these keys is also in later pieces that it reaches into.
+        The rows with `piece` (long) added. An interval of these keys is also in later pieces that it reaches into.
     """
     keys = rows.sparkSession.createDataFrame(large_keys, rows.select(*SESSION_KEY).schema)
     marked = rows.join(F.broadcast(keys.withColumn(_IS_LARGE, F.lit(True))), [*SESSION_KEY], "left")
-    first, last = piece_of(F.col(TIMESTAMP)), piece_of(F.coalesce(REACH, TIMESTAMP))
-    pieces = F.sequence(first, last, F.expr("INTERVAL 1 HOUR"))
+    pieces = F.sequence(slot_of(F.col(TIMESTAMP), rules), slot_of(F.coalesce(REACH, TIMESTAMP), rules))
     return marked.withColumn(PIECE, F.explode_outer(F.when(F.col(_IS_LARGE), pieces))).drop(_IS_LARGE)
