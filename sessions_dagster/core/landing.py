@@ -52,6 +52,10 @@ _GROUPS_OF_USERS: Final = 65_536
 
 _REJECTED: Final = "rejected"
 
+_PROPERTIES: Final = {"delta.dataSkippingStatsColumns": LANDED_AT}
+"""Statistics of what `lake.log.landings` asks for. Of other columns they would tell no file of a batch from the others,
+and cost a landing a tenth of its time."""
+
 
 @dataclass(frozen=True)
 class LandingReport:
@@ -234,7 +238,7 @@ def rejected_events(classified: DataFrame) -> DataFrame:
 def _ensure_tables(spark: SparkSession, warehouse: Warehouse) -> None:
     schemas = {warehouse.rejected_events: REJECTED_EVENTS_SCHEMA, warehouse.raw_events: RAW_EVENTS_SCHEMA}
     for table_uri, schema in schemas.items():
-        ensure_table(spark, table_uri, schema, partition_by=BATCH_DATE, properties={})
+        ensure_table(spark, table_uri, schema, partition_by=BATCH_DATE, properties=_PROPERTIES)
 
 
 def _own_columns(schema: StructType) -> list[str]:
