@@ -76,10 +76,12 @@ class Contest:
 
     Attributes:
         events_per_day: Events a day.
+        measured_days: Repetitions.
         heap: What Spark has for all of them.
     """
 
     events_per_day: int
+    measured_days: int
     heap: str = SparkSettings.driver_memory
 
 
@@ -89,7 +91,7 @@ class Scale:
 
     Attributes:
         history_days: Days that are there before anything is measured.
-        measured_days: Repetitions.
+        measured_days: Repetitions of all other scenarios that do not say it of themselves.
         warm_up_days: So many days of the history all contenders of a contest take.
         warm_up_rounds: Repetitions before that, where the same day is measured again and again.
         corrections: The contests, by scenario.
@@ -133,7 +135,7 @@ FULL: Final = Scale(
     warm_up_days=2,
     warm_up_rounds=1,
     # Of 30 million events the recompute does not get through with the heap that is the product's default.
-    corrections={"corrections-1m": Contest(1_000_000), "corrections-5m": Contest(5_000_000, heap="8g")},
+    corrections={"corrections-1m": Contest(1_000_000, 5), "corrections-5m": Contest(5_000_000, 3, heap="8g")},
     history=20_000,
     short_history=30,
     long_history=300,
@@ -153,7 +155,7 @@ SMALL: Final = Scale(
     measured_days=1,
     warm_up_days=0,
     warm_up_rounds=0,
-    corrections={"corrections-1m": Contest(2_000), "corrections-5m": Contest(4_000)},
+    corrections={"corrections-1m": Contest(2_000, 1), "corrections-5m": Contest(4_000, 1)},
     history=1_000,
     short_history=1,
     long_history=2,
@@ -206,7 +208,7 @@ def corrections(bench: Bench, scenario: str) -> Findings:
     """
     contest = bench.scale.corrections[scenario]
     workload = Workload(contest.events_per_day)
-    days = workload.days(bench.scale.history_days + bench.scale.measured_days)
+    days = workload.days(bench.scale.history_days + contest.measured_days)
     input_root, folder = bench.input(workload, days), bench.tables(scenario)
     seconds: dict[str, list[float]] = defaultdict(list)
     with spark_session(SparkSettings(driver_memory=contest.heap)) as spark:

@@ -53,7 +53,7 @@ from sessions_dagster.lake.places import InputRoot, Warehouse
 Made = TypeVar("Made")
 
 SCENARIO = "corrections-5m"
-SCALE = replace(SMALL, corrections={SCENARIO: Contest(1_000)})
+SCALE = replace(SMALL, corrections={SCENARIO: Contest(1_000, 1)})
 WORKLOAD = Workload(20_000)
 LATE_DAY = 9
 """A batch of the workload with five full days before it."""

@@ -9,11 +9,12 @@ import pytest
 from deltalake import write_deltalake
 from pyspark.sql import SparkSession
 
-from sessions_dagster.core.settings import compiled_if_worth, partitions_for, rows_around, setting
+from sessions_dagster.core.settings import compiled_if_worth, partitions_for, planned_ahead, rows_around, setting
 from sessions_dagster.runtime.sizing import SHUFFLE_PARTITIONS, Sizes
 
 ROWS_WORTH_COMPILING = Sizes().rows_worth_compiling
 COMPILES = "spark.sql.codegen.wholeStage"
+ADAPTS = "spark.sql.adaptive.enabled"
 
 
 @pytest.fixture
@@ -43,6 +44,16 @@ def test_from_how_many_rows_on_plans_are_compiled_can_be_given(compiling: SparkS
             assert compiling.conf.get(COMPILES) == "false"
         with compiled_if_worth(compiling, 7):
             assert compiling.conf.get(COMPILES) == "true"
+
+
+@pytest.mark.parametrize(("joined_rows", "adapts"), [(0, "false"), (1_000_000, "false"), (1_000_001, "true")])
+def test_plans_are_kept_to_where_no_table_has_to_be_shuffled(
+    spark: SparkSession, joined_rows: int, adapts: str
+) -> None:
+    with setting(spark, ADAPTS, "true"):
+        with planned_ahead(spark, joined_rows):
+            assert spark.conf.get(ADAPTS) == adapts
+        assert spark.conf.get(ADAPTS) == "true"
 
 
 def test_rows_around_days_are_those_that_late_events_may_meet(tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ from sessions_dagster.core.fresh import (
 )
 from sessions_dagster.core.session_table import as_table_rows, ensure_sessionized_events
 from sessions_dagster.core.sessionize import BEGINS_SESSION
-from sessions_dagster.core.settings import compiled_if_worth, partitions_for, rows_around
+from sessions_dagster.core.settings import compiled_if_worth, partitions_for, planned_ahead, rows_around
 from sessions_dagster.core.skew import find_large_keys
 from sessions_dagster.core.tables import files_for
 from sessions_dagster.lake.log import AppliedBatches, applied_batches, event_dates, landed_rows, landings
@@ -326,19 +326,20 @@ def _resolved(held: _Held, delivered: _Delivered, rules: SessionRules) -> _Resol
     """Everything that the correction follows from, with every session found."""
     withdrawn = delivered.withdrawn
     moving = delivered.facts if withdrawn is None else delivered.facts.unionByName(withdrawn)
-    known: list[DataFrame] = []
+    known, looked_for = list[DataFrame](), 0
     if delivered.dates:
         # Read twice. Not a query of its own: the first one that reads them keeps them.
         moving = moving.localCheckpoint(eager=False)
-        known = _known(held, near_dates(moving, delivered.dates, rules), withdrawn, rules)
+        known, looked_for = _known(held, near_dates(moving, delivered.dates, rules), withdrawn, rules)
     facts = reduce(DataFrame.unionByName, [moving, *known])
     corrected = F.count_if(F.col(CHANGE).isin(Change.UPDATE.value, Change.REMOVE.value)).alias("corrected")
-    rows, told = _cut(
-        resolve(facts, rules, delivered.large_keys),
-        *extent_of_moved(),
-        F.count_if(BEGINS_SESSION).alias("begun"),
-        corrected,
-    )
+    with planned_ahead(held.spark, looked_for):
+        rows, told = _cut(
+            resolve(facts, rules, delivered.large_keys),
+            *extent_of_moved(),
+            F.count_if(BEGINS_SESSION).alias("begun"),
+            corrected,
+        )
     not_new = rows.where(F.col(CHANGE) != Change.INSERT.value)
     if held.dates:
         not_new, _ = _cut(not_new)
@@ -357,21 +358,25 @@ def _withdrawn(held: _Held, warehouse: Warehouse, pending: Sequence[PendingBatch
     return rows, told["rows"]
 
 
-def _known(held: _Held, moving: DataFrame, withdrawn: DataFrame | None, rules: SessionRules) -> list[DataFrame]:
-    """Facts of what the table holds that may be touched by others."""
+def _known(
+    held: _Held, moving: DataFrame, withdrawn: DataFrame | None, rules: SessionRules
+) -> tuple[list[DataFrame], int]:
+    """Facts of what the table holds that may be touched by others, and how many rows they are looked for with."""
     near, told = _cut(neighbourhoods(moving, rules), *extent_of_neighbourhoods())
     extent = _Extent.of(told)
     if not extent.count:
-        return []
+        return [], 0
+    looked_for = extent.count
     touched = touched_facts(held.rows(extent.dates), _hinted(near, extent.count), rules)
     if withdrawn is None:
-        return [touched]
+        return [touched], looked_for
     opened, told = _cut(opened_sessions(withdrawn, rules), *extent_of_opened())
     extent = _Extent.of(told)
     if not extent.count:
-        return [touched]
+        return [touched], looked_for
     rows = rows_of_sessions(held.rows(extent.dates), _hinted(opened, extent.count))
-    return [but_opened(touched, _hinted(opened, extent.count)), held_facts(rows)]
+    facts = [but_opened(touched, _hinted(opened, extent.count)), held_facts(rows)]
+    return facts, max(looked_for, extent.count)
 
 
 def _with_following(held: _Held, resolved: _Resolved) -> DataFrame:
@@ -380,13 +385,10 @@ def _with_following(held: _Held, resolved: _Resolved) -> DataFrame:
         return resolved.rows
     moved = _hinted(moved_sessions(resolved.not_new), resolved.moved.count)
     corrected = _hinted(of_change(resolved.not_new, Change.UPDATE, Change.REMOVE), resolved.corrected)
-    following, told = _cut(
-        following_rows(held.rows(resolved.moved.dates), moved, corrected), F.count("*").alias("rows")
-    )
-    # They are few, on several dates, and come from all tasks of a scan: each would write a file on each of the dates,
-    # and every later scan would open them all.
-    files = files_for(told["rows"], Sizes.of(held.spark).rows_per_file, held.spark)
-    return resolved.rows.unionByName(following.coalesce(files))
+    following = following_rows(held.rows(resolved.moved.dates), moved, corrected)
+    with planned_ahead(held.spark, max(resolved.moved.count, resolved.corrected)):
+        following, _ = _cut(following)
+    return resolved.rows.unionByName(following)
 
 
 def _log_corrections(
@@ -423,7 +425,12 @@ def _commit(
     inserted, updated, removed = (counts.get(change, {}) for change in (Change.INSERT, Change.UPDATE, Change.REMOVE))
     if not (inserted or updated or removed) and (fresh is None or fresh.events.isEmpty()):
         return False
-    rows = as_table_rows(of_change(resolved, Change.INSERT, Change.UPDATE))
+    written = sum(inserted.values()) + sum(updated.values())
+    # They are few, on several dates, and in as many tasks as found them: each would write a file on each of the dates,
+    # and every later scan would open them all.
+    sizes = Sizes.of(held.spark)
+    files = max(files_for(written, sizes.rows_per_file, held.spark), sizes.shuffle_partitions(written))
+    rows = as_table_rows(of_change(resolved, Change.INSERT, Change.UPDATE)).coalesce(files)
     if fresh is not None:
         rows = rows.unionByName(fresh.rows)
     replaced_dates = sorted({*updated, *removed})

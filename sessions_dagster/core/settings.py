@@ -15,6 +15,8 @@ from sessions_dagster.runtime.sizing import SHUFFLE_PARTITIONS, Sizes
 UNCOMPILED: Final = {"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN"}
 """The properties of a session that runs its plans as they are."""
 
+_ADAPTIVE: Final = "spark.sql.adaptive.enabled"
+
 _AROUND: Final = timedelta(days=LATENESS_DAYS)
 """How far from its days work looks, but for sessions that are longer."""
 
@@ -64,6 +66,26 @@ def partitions_for(spark: SparkSession, rows: int) -> Iterator[None]:
     """
     of_session = int(spark.conf.get(SHUFFLE_PARTITIONS) or 0)
     with setting(spark, SHUFFLE_PARTITIONS, str(max(of_session, Sizes.of(spark).shuffle_partitions(rows)))):
+        yield
+
+
+@contextmanager
+def planned_ahead(spark: SparkSession, joined_rows: int) -> Iterator[None]:
+    """Has Spark keep to its first plan, unless a table may have to be shuffled for it to be joined with so many rows.
+
+    Adaptive execution plans anew after each stage, and Delta then lists all files of a table with deletion vectors each
+    time. Only a shuffled table gives it something to do: keys that have too many rows for one task.
+
+    Args:
+        spark: The session.
+        joined_rows: How many rows tables are joined with.
+
+    Raises:
+        SizeError: If a property of the session is to be a size, and is none.
+    """
+    with ExitStack() as few:
+        if joined_rows <= Sizes.of(spark).broadcast_rows:
+            few.enter_context(setting(spark, _ADAPTIVE, "false"))
         yield
 
 
