@@ -80,8 +80,9 @@ class Sizes:
             six dates: at 5 million events a day, which make half a million rows, a day took 48 s instead of 74 s.
         large_key_rows: A key with more rows than this is cut into pieces. A task takes so many in about a second. With
             fewer, keys are cut that hold nobody up, and what is cut has to be put together again.
-        rows_per_file: What gathers the few rows of many tasks writes one file for so many, and no more files than there
-            are cores. So many rows are 1 to 2 MB. Every later scan opens every file; fewer files have fewer tasks.
+        rows_per_file: What gathers the few rows of many tasks does it in one task for so many, and no more tasks than
+            there are cores; each writes a file on each of its dates. So many rows are 1 to 2 MB. Every later scan opens
+            every file; fewer files have fewer tasks.
         bytes_per_file: The same for a landing, in bytes of the files that arrived.
         rows_worth_compiling: For fewer rows than this Spark takes longer to compile its plans than to run them as they
             are: on the demo's data a cold process took 10 s of 55 s longer.
