@@ -330,7 +330,7 @@ def _resolved(held: _Held, delivered: _Delivered, rules: SessionRules) -> _Resol
     if delivered.dates:
         # Read twice. Not a query of its own: the first one that reads them keeps them.
         moving = moving.localCheckpoint(eager=False)
-        known, looked_for = _known(held, near_dates(moving, delivered.dates, rules), withdrawn, rules)
+        known, looked_for = _known(held, delivered, near_dates(moving, delivered.dates, rules), rules)
     facts = reduce(DataFrame.unionByName, [moving, *known])
     corrected = F.count_if(F.col(CHANGE).isin(Change.UPDATE.value, Change.REMOVE.value)).alias("corrected")
     with planned_ahead(held.spark, looked_for):
@@ -358,9 +358,7 @@ def _withdrawn(held: _Held, warehouse: Warehouse, pending: Sequence[PendingBatch
     return rows, told["rows"]
 
 
-def _known(
-    held: _Held, moving: DataFrame, withdrawn: DataFrame | None, rules: SessionRules
-) -> tuple[list[DataFrame], int]:
+def _known(held: _Held, delivered: _Delivered, moving: DataFrame, rules: SessionRules) -> tuple[list[DataFrame], int]:
     """Facts of what the table holds that may be touched by others, and how many rows they are looked for with."""
     near, told = _cut(neighbourhoods(moving, rules), *extent_of_neighbourhoods())
     extent = _Extent.of(told)
@@ -368,9 +366,12 @@ def _known(
         return [], 0
     looked_for = extent.count
     touched = touched_facts(held.rows(extent.dates), _hinted(near, extent.count), rules)
-    if withdrawn is None:
+    if delivered.large_keys:
+        # A session is there for each of its actions that was met, and each time it would be in all of its pieces.
+        touched = touched.distinct()
+    if delivered.withdrawn is None:
         return [touched], looked_for
-    opened, told = _cut(opened_sessions(withdrawn, rules), *extent_of_opened())
+    opened, told = _cut(opened_sessions(delivered.withdrawn, rules), *extent_of_opened())
     extent = _Extent.of(told)
     if not extent.count:
         return [touched], looked_for

@@ -297,9 +297,7 @@ def resolve(facts: DataFrame, rules: SessionRules, large_keys: Sequence[Row] = (
         (string, see `Change`).
     """
     if large_keys:
-        # A known session is there for each of its actions that was met, and each time it would be in all of its pieces.
-        once = facts.distinct().withColumn(REACH, _reach(rules))
-        in_pieces = cut_into_pieces(once, large_keys, rules)
+        in_pieces = cut_into_pieces(facts.withColumn(REACH, _reach(rules)), large_keys, rules)
         combined = _combined(in_pieces, rules, [*SESSION_KEY, PIECE])
         placed = assign_sessions_in_pieces(combined, rules)
     else:
