@@ -5,6 +5,7 @@ Every case is a user of its own, so all of them go through the same three runs: 
 """
 
 import re
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -14,8 +15,9 @@ from typing import Any
 import pytest
 from deltalake import DeltaTable
 from pyspark.sql import DataFrame, Row, SparkSession
+from pyspark.sql import functions as F
 
-from sessions_dagster.core import apply, skew
+from sessions_dagster.core import apply, commit, correction, skew
 from sessions_dagster.core.apply import ApplyReport
 from sessions_dagster.core.contract import USER
 from sessions_dagster.core.correction import SessionChange
@@ -24,6 +26,8 @@ from sessions_dagster_tests.builders import World
 from sessions_dagster_tests.oracle import Event, sessionize
 
 FIRST, SECOND = date(2025, 9, 20), date(2025, 9, 21)
+
+ADAPTS = "spark.sql.adaptive.enabled"
 
 Bounds = tuple[str, str]
 
@@ -155,7 +159,9 @@ class Outcome:
 
 @pytest.fixture(scope="module")
 def outcome(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
-    return three_runs(World(spark, tmp_path_factory.mktemp("corrections")))
+    # As it is outside of the tests: a run then decides for itself where plans are kept to.
+    with setting(spark, ADAPTS, "true"):
+        return three_runs(World(spark, tmp_path_factory.mktemp("corrections")))
 
 
 def three_runs(world: World) -> Outcome:
@@ -223,6 +229,53 @@ def test_corrections_too_large_to_broadcast_end_in_the_same_table(
     assert joins == {name: {"SortMergeJoin"} for name in lookups}
     assert shuffled.wrong_users == [set(), set(), set()]
     assert shuffled.sessions == outcome.sessions
+
+
+def test_plans_are_kept_to_where_a_table_is_joined(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adapts: dict[str, list[str | None]] = defaultdict(list)
+
+    def noted(name: str, work: Callable[..., Any]) -> Callable[..., Any]:
+        def work_and_note(*given: Any) -> Any:
+            adapts[name].append(spark.conf.get(ADAPTS))
+            return work(*given)
+
+        return work_and_note
+
+    monkeypatch.setattr(apply, "resolve", noted("resolve", correction.resolve))
+    monkeypatch.setattr(apply, "following_rows", noted("following_rows", correction.following_rows))
+    monkeypatch.setattr(commit, "upsert", noted("upsert", commit.upsert))
+    world = World(spark, tmp_path)
+    with setting(spark, ADAPTS, "true"):
+        for day, events in ((FIRST, of_ada(u("09:00"))), (SECOND, of_ada(u("09:04")))):
+            world.land(day, events)
+            world.materialize(day)
+    # The first run finds no table yet.
+    assert adapts == {"resolve": ["true", "false"], "following_rows": ["false"], "upsert": ["false"]}
+
+
+@pytest.mark.parametrize("is_removing", [False, True])
+def test_a_row_is_not_replaced_by_another_one_that_comes_to_the_same_number(
+    spark: SparkSession, tmp_path: Path, is_removing: bool
+) -> None:
+    ada, eve = of_ada(u("09:00"))[0], u("09:00")._replace(user="eve")
+    bob = ada._replace(user="bob")
+    number_of_ada, number_of_bob = (
+        spark.range(1).select(F.hash(*map(F.lit, event[:3]))).head()[0]  # type: ignore[index]
+        for event in (ada, bob)
+    )
+    bob = bob._replace(at=ada.at + timedelta(microseconds=number_of_ada - number_of_bob))
+    world = World(spark, tmp_path)
+    world.land(FIRST, [ada, eve])
+    world.materialize(FIRST)
+    # What happens to eve has rows of that date replaced, or removed.
+    if is_removing:
+        world.land(FIRST, [ada, bob])
+    else:
+        world.land(SECOND, [bob, eve._replace(at=eve.at + timedelta(minutes=4))])
+    world.materialize(SECOND)
+    assert set(world.table()) == sessionize(world.all_events())
 
 
 def joins_of(rows: DataFrame) -> set[str]:

@@ -67,9 +67,18 @@ def test_rows_around_days_are_those_that_late_events_may_meet(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("rows", "partitions"), [(0, "4"), (10_000_000, "4"), (10_000_001, "5"), (50_000_000, "20"), (10**9, "400")]
+    ("rows", "partitions"),
+    [
+        (0, "1"),
+        (100_000, "1"),
+        (100_001, "2"),
+        (300_001, "4"),
+        (10_000_000, "4"),
+        (10_000_001, "5"),
+        (10**9, "400"),
+    ],
 )
-def test_many_rows_are_shuffled_into_more_partitions_than_the_session_has(
+def test_rows_are_shuffled_into_as_many_partitions_as_fit_them_where_the_session_has_four(
     spark: SparkSession, rows: int, partitions: str
 ) -> None:
     with setting(spark, SHUFFLE_PARTITIONS, "4"):

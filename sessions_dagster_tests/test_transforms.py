@@ -279,13 +279,13 @@ def check_assignment(spark: SparkSession, events: Collection[Event]) -> None:
     check_assigned(assign_sessions(with_reach(events_frame(spark, list(events)))), events)
 
 
-def with_reach(rows: DataFrame) -> DataFrame:
-    return rows.withColumn(REACH, reach_of_event(RULES))
+def with_reach(rows: DataFrame, rules: SessionRules = RULES) -> DataFrame:
+    return rows.withColumn(REACH, reach_of_event(rules))
 
 
-def check_assigned(rows: DataFrame, events: Collection[Event]) -> None:
+def check_assigned(rows: DataFrame, events: Collection[Event], rules: SessionRules = RULES) -> None:
     found = collected(rows)
-    expected = sessionize(events)
+    expected = sessionize(events, rules.timeout)
     told: dict[str, list[Event]] = defaultdict(list)
     for event in sorted(events):
         told[event.user].append(event)
@@ -333,6 +333,15 @@ def test_keys_cut_into_pieces_have_the_sessions_of_the_oracle(spark: SparkSessio
     rows = events_frame(spark, list(events))
     pieces = cut_into_pieces(with_reach(rows), keys_of(rows, share), RULES)
     check_assigned(assign_sessions_in_pieces(pieces, RULES), events)
+
+
+@pytest.mark.parametrize("timeout", [MICROSECOND, timedelta(hours=25)])
+def test_pieces_are_right_for_any_timeout(spark: SparkSession, timeout: timedelta) -> None:
+    rules = SessionRules(timeout)
+    events = {delivery.event for history in histories_from(1) for delivery in history}
+    rows = events_frame(spark, list(events))
+    pieces = cut_into_pieces(with_reach(rows, rules), keys_of(rows), rules)
+    check_assigned(assign_sessions_in_pieces(pieces, rules), events, rules)
 
 
 def test_a_session_over_many_pieces_is_one_session(spark: SparkSession) -> None:

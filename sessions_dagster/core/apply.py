@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from functools import reduce
@@ -60,7 +61,6 @@ from sessions_dagster.core.session_table import as_table_rows, ensure_sessionize
 from sessions_dagster.core.sessionize import BEGINS_SESSION
 from sessions_dagster.core.settings import compiled_if_worth, partitions_for, planned_ahead, rows_around
 from sessions_dagster.core.skew import find_large_keys
-from sessions_dagster.core.tables import files_for
 from sessions_dagster.lake.log import AppliedBatches, applied_batches, event_dates, landed_rows, landings
 from sessions_dagster.lake.places import Warehouse
 from sessions_dagster.runtime.sizing import Sizes
@@ -184,8 +184,8 @@ class _Fresh:
 class _Delivered:
     """What the batches being applied bring: fresh events, where there may be any, and facts of all others.
 
-    With them: facts of what they bring no longer, if any, the keys that one task should not have all of, and the dates
-    of the table that may be touched.
+    With them: facts of what they bring no longer, if any, the keys that one task should not have all of, the dates of
+    the table that may be touched, and how many keys tell what is fresh.
     """
 
     facts: DataFrame
@@ -193,6 +193,13 @@ class _Delivered:
     withdrawn: DataFrame | None
     large_keys: Sequence[Row]
     dates: Sequence[date]
+    keys_at_midnight: int = 0
+
+    def planned_ahead(self, spark: SparkSession, joined_rows: int) -> AbstractContextManager[None]:
+        """For queries that join a table with so many rows: `settings.planned_ahead`, but not where keys are cut."""
+        # The sessions of pieces are broadcast, and without adaptive execution the time that Spark gives a broadcast
+        # begins with the whole query.
+        return nullcontext() if self.large_keys else planned_ahead(spark, max(joined_rows, self.keys_at_midnight))
 
 
 @dataclass(frozen=True)
@@ -274,17 +281,18 @@ def apply_batches(
         logger.info("applying %d of %d landed batches: %s", len(pending), len(present), _days(pending))
         arrived = landed_rows(raw_table, [batch.day for batch in pending]) if raw_table else 0
         held = _Held(spark, warehouse.sessionized_events, table.version(), tuple(event_dates(table)))
-        with partitions_for(spark, arrived):
+        shuffled = looked_at if any(batch.may_be_held for batch in pending) else arrived
+        with partitions_for(spark, shuffled):
             delivered = _delivered(held, warehouse, pending, arrived, rules)
             resolved = _resolved(held, delivered, rules)
-            changes = _with_following(held, resolved)
+            changes = _with_following(held, delivered, resolved)
             rows = _count_rows(changes)
 
             _check_unchanged(table)
             if raw_table:
                 _check_unchanged(raw_table)
             session_counts = _log_corrections(held, warehouse, resolved, pending, rules)
-            committed = _commit(held, changes, delivered.fresh, rows, _applied_after(applied, pending))
+            committed = _commit(held, changes, delivered, rows, _applied_after(applied, pending))
         inserted: Mapping[date, int] = rows.get(Change.INSERT, {})
         begun = resolved.begun
         if committed and delivered.fresh is not None:
@@ -319,7 +327,7 @@ def _delivered(
     at_midnight = _hinted(at_midnight, told["keys"])
     fresh = _Fresh.of(day, fresh_events(events, day, at_midnight), rules, large_keys)
     others = other_events(events, day, at_midnight)
-    return _Delivered(delivered_facts(others), fresh, withdrawn, large_keys, dates)
+    return _Delivered(delivered_facts(others), fresh, withdrawn, large_keys, dates, told["keys"])
 
 
 def _resolved(held: _Held, delivered: _Delivered, rules: SessionRules) -> _Resolved:
@@ -328,12 +336,11 @@ def _resolved(held: _Held, delivered: _Delivered, rules: SessionRules) -> _Resol
     moving = delivered.facts if withdrawn is None else delivered.facts.unionByName(withdrawn)
     known, looked_for = list[DataFrame](), 0
     if delivered.dates:
-        # Read twice. Not a query of its own: the first one that reads them keeps them.
-        moving = moving.localCheckpoint(eager=False)
         known, looked_for = _known(held, delivered, near_dates(moving, delivered.dates, rules), rules)
     facts = reduce(DataFrame.unionByName, [moving, *known])
     corrected = F.count_if(F.col(CHANGE).isin(Change.UPDATE.value, Change.REMOVE.value)).alias("corrected")
-    with planned_ahead(held.spark, looked_for):
+    # Without a table that is joined nothing is gained.
+    with delivered.planned_ahead(held.spark, looked_for) if known else nullcontext():
         rows, told = _cut(
             resolve(facts, rules, delivered.large_keys),
             *extent_of_moved(),
@@ -380,15 +387,14 @@ def _known(held: _Held, delivered: _Delivered, moving: DataFrame, rules: Session
     return facts, max(looked_for, extent.count)
 
 
-def _with_following(held: _Held, resolved: _Resolved) -> DataFrame:
+def _with_following(held: _Held, delivered: _Delivered, resolved: _Resolved) -> DataFrame:
     """What is resolved, and the rows that follow the sessions that moved."""
     if not resolved.moved.count:
         return resolved.rows
     moved = _hinted(moved_sessions(resolved.not_new), resolved.moved.count)
     corrected = _hinted(of_change(resolved.not_new, Change.UPDATE, Change.REMOVE), resolved.corrected)
-    following = following_rows(held.rows(resolved.moved.dates), moved, corrected)
-    with planned_ahead(held.spark, max(resolved.moved.count, resolved.corrected)):
-        following, _ = _cut(following)
+    with delivered.planned_ahead(held.spark, max(resolved.moved.count, resolved.corrected)):
+        following, _ = _cut(following_rows(held.rows(resolved.moved.dates), moved, corrected))
     return resolved.rows.unionByName(following)
 
 
@@ -418,20 +424,20 @@ def _session_counts() -> list[Column]:
 def _commit(
     held: _Held,
     resolved: DataFrame,
-    fresh: _Fresh | None,
+    delivered: _Delivered,
     counts: Mapping[Change, Mapping[date, int]],
     metadata: str,
 ) -> bool:
     """Write the correction; False if there is nothing to write."""
+    fresh = delivered.fresh
     inserted, updated, removed = (counts.get(change, {}) for change in (Change.INSERT, Change.UPDATE, Change.REMOVE))
     if not (inserted or updated or removed) and (fresh is None or fresh.events.isEmpty()):
         return False
     written = sum(inserted.values()) + sum(updated.values())
-    # They are few, on several dates, and in as many tasks as found them: each would write a file on each of the dates,
-    # and every later scan would open them all.
-    sizes = Sizes.of(held.spark)
-    files = max(files_for(written, sizes.rows_per_file, held.spark), sizes.shuffle_partitions(written))
-    rows = as_table_rows(of_change(resolved, Change.INSERT, Change.UPDATE)).coalesce(files)
+    # They are on several dates, and in as many tasks as found them: each would write a file on each of the dates, and
+    # every later scan would open them all.
+    tasks = Sizes.of(held.spark).partitions(written, usual=held.spark.sparkContext.defaultParallelism)
+    rows = as_table_rows(of_change(resolved, Change.INSERT, Change.UPDATE)).coalesce(tasks)
     if fresh is not None:
         rows = rows.unionByName(fresh.rows)
     replaced_dates = sorted({*updated, *removed})
@@ -440,7 +446,8 @@ def _commit(
         commit.upsert_and_remove(held.table_uri, rows, gone, replaced_dates, metadata)
     elif replaced_dates:
         candidates = sum(inserted.get(day, 0) + updated.get(day, 0) for day in replaced_dates)
-        commit.upsert(held.table_uri, _hinted(rows, candidates), replaced_dates, metadata)
+        with delivered.planned_ahead(held.spark, candidates):
+            commit.upsert(held.table_uri, _hinted(rows, candidates), replaced_dates, metadata)
     else:
         commit.append(held.table_uri, rows, metadata)
     return True

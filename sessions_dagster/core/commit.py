@@ -13,7 +13,6 @@ from sessions_dagster.core.contract import (
     EVENT_IDENTITY,
     SESSIONIZED_EVENTS_SCHEMA,
     TIMESTAMP,
-    USER,
 )
 from sessions_dagster.core.settings import setting
 
@@ -94,6 +93,10 @@ def _same_event(held: str, new: str, dates: Sequence[date]) -> str:
     on_dates = [f"array_contains(array({literals}), {side}.{EVENT_DATE})" for side in (held, new)]
     # A row is looked up by one whole number, which takes Spark half as long as a key of four columns; no number of
     # another row that comes to the same passes what follows. There every equality would become a part of the key.
-    numbers = [f"unix_micros({side}.{TIMESTAMP}) + hash({side}.{USER})" for side in (held, new)]
+    others = [name for name in EVENT_IDENTITY if name != TIMESTAMP]
+    numbers = [
+        f"unix_micros({side}.{TIMESTAMP}) + hash({', '.join(f'{side}.{name}' for name in others)})"
+        for side in (held, new)
+    ]
     same = [f"{held}.{name} >= {new}.{name} AND {held}.{name} <= {new}.{name}" for name in EVENT_IDENTITY]
     return " AND ".join([*on_dates, " = ".join(numbers), *same])

@@ -39,7 +39,7 @@ from sessions_dagster.core.contract import (
     RejectReason,
 )
 from sessions_dagster.core.settings import compiled_if_worth
-from sessions_dagster.core.tables import ensure_table, files_for, replace_slice
+from sessions_dagster.core.tables import STATISTICS_PROPERTY, ensure_table, files_for, replace_slice
 from sessions_dagster.lake.places import InputRoot, Warehouse
 from sessions_dagster.runtime.sizing import Sizes
 
@@ -52,9 +52,8 @@ _GROUPS_OF_USERS: Final = 65_536
 
 _REJECTED: Final = "rejected"
 
-_PROPERTIES: Final = {"delta.dataSkippingStatsColumns": LANDED_AT}
-"""Statistics of what `lake.log.landings` asks for. Of other columns they would tell no file of a batch from the others,
-and cost a landing a tenth of its time."""
+_PROPERTIES: Final = {STATISTICS_PROPERTY: LANDED_AT}
+"""`lake.log.landings` asks for it."""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from pyspark.sql import functions as F
 
 from sessions_dagster.core.contract import EVENT_DATE, SESSION_ID, SESSIONIZED_EVENTS_SCHEMA, TIMESTAMP, SessionRules
 from sessions_dagster.core.sessionize import session_id
-from sessions_dagster.core.tables import ensure_table
+from sessions_dagster.core.tables import STATISTICS_PROPERTY, ensure_table
 
 TIMEOUT_PROPERTY: Final = "sessions.timeout_us"
 USER_ACTIONS_PROPERTY: Final = "sessions.user_action_ids"
@@ -28,6 +28,7 @@ def ensure_sessionized_events(spark: SparkSession, table_uri: str, rules: Sessio
     """
     properties = {
         "delta.enableDeletionVectors": "true",
+        STATISTICS_PROPERTY: TIMESTAMP,
         TIMEOUT_PROPERTY: str(rules.timeout_us),
         USER_ACTIONS_PROPERTY: json.dumps(sorted(rules.user_action_ids)),
     }

@@ -55,7 +55,7 @@ def compiled_if_worth(spark: SparkSession, rows: int) -> Iterator[None]:
 
 @contextmanager
 def partitions_for(spark: SparkSession, rows: int) -> Iterator[None]:
-    """Shuffles into the partitions of the session, except where they would get too many rows each: then into more.
+    """Shuffles into the partitions of the session, unless they would get too few rows each, or too many.
 
     Args:
         spark: The session.
@@ -65,7 +65,7 @@ def partitions_for(spark: SparkSession, rows: int) -> Iterator[None]:
         SizeError: If a property of the session is to be a size, and is none.
     """
     of_session = int(spark.conf.get(SHUFFLE_PARTITIONS) or 0)
-    with setting(spark, SHUFFLE_PARTITIONS, str(max(of_session, Sizes.of(spark).shuffle_partitions(rows)))):
+    with setting(spark, SHUFFLE_PARTITIONS, str(Sizes.of(spark).partitions(rows, usual=of_session))):
         yield
 
 
@@ -74,7 +74,8 @@ def planned_ahead(spark: SparkSession, joined_rows: int) -> Iterator[None]:
     """Has Spark keep to its first plan, unless a table may have to be shuffled for it to be joined with so many rows.
 
     Adaptive execution plans anew after each stage, and Delta then lists all files of a table with deletion vectors each
-    time. Only a shuffled table gives it something to do: keys that have too many rows for one task.
+    time. Where partitions fit their rows (`partitions_for`) and what is joined is broadcast, it finds nothing to adapt.
+    In a shuffled table it does: keys that have too many rows for one task.
 
     Args:
         spark: The session.

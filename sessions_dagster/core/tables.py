@@ -17,6 +17,13 @@ from sessions_dagster.lake.log import batch_days
 RETENTION_PROPERTY: Final = "delta.deletedFileRetentionDuration"
 """The table property that says how long a vacuum keeps what the newest version does not need."""
 
+STATISTICS_PROPERTY: Final = "delta.dataSkippingStatsColumns"
+"""The table property that says of which columns the log keeps the smallest and the greatest value in each file.
+
+By default of all. They cost a tenth of the time in which rows are written, and those of our strings tell no file from
+another: rows are laid out by hash or as they came.
+"""
+
 DEFAULT_RETENTION: Final = "interval 7 days"
 
 

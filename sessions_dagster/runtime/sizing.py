@@ -22,7 +22,7 @@ class SizeError(ValueError):
 
 
 def default_shuffle_partitions(cores: int, *, is_local: bool) -> int:
-    """Two tasks a core, so that a core that is done early finds another one; adaptive execution merges small ones."""
+    """Two tasks a core, so that a core that is done early finds another one. Where there are few rows, see `Sizes`."""
     return max(2 if is_local else _LEAST_ON_A_CLUSTER, 2 * cores)
 
 
@@ -80,9 +80,9 @@ class Sizes:
             six dates: at 5 million events a day, which make half a million rows, a day took 48 s instead of 74 s.
         large_key_rows: A key with more rows than this is cut into pieces. A task takes so many in about a second. With
             fewer, keys are cut that hold nobody up, and what is cut has to be put together again.
-        rows_per_file: What gathers the few rows of many tasks does it in one task for so many, and no more tasks than
-            there are cores; each writes a file on each of its dates. So many rows are 1 to 2 MB. Every later scan opens
-            every file; fewer files have fewer tasks.
+        rows_per_file: No more than one task is for so many rows, where batches are applied and where rejected rows are
+            written. Each writes a file on each of its dates; so many rows are 1 to 2 MB. Every later scan opens every
+            file; fewer files have fewer tasks.
         bytes_per_file: The same for a landing, in bytes of the files that arrived.
         rows_worth_compiling: For fewer rows than this Spark takes longer to compile its plans than to run them as they
             are: on the demo's data a cold process took 10 s of 55 s longer.
@@ -113,9 +113,13 @@ class Sizes:
         """The property of each size, by the name of its attribute."""
         return {field.name: f"spark.sessions.{_camel_case(field.name)}" for field in fields(cls)}
 
-    def shuffle_partitions(self, rows: int) -> int:
-        """Into how many partitions so many rows have to be shuffled at least."""
-        return -(-rows // self.rows_per_task)
+    def partitions(self, rows: int, usual: int) -> int:
+        """How many partitions so many rows should be in, where they usually are in so many.
+
+        Fewer than usual where each would have less than is worth a file, more where one would have too many for a task.
+        """
+        worth_a_file, at_least = -(-rows // self.rows_per_file), -(-rows // self.rows_per_task)
+        return max(1, at_least, min(usual, worth_a_file))
 
 
 def _size(name: str, said: str) -> int:
