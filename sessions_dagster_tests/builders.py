@@ -235,3 +235,9 @@ def _naive(value: Any) -> Any:
 
 def _time(micros: int) -> datetime:
     return datetime(1970, 1, 1) + timedelta(microseconds=micros)
+
+
+def columns_with_statistics(table_uri: str) -> set[str]:
+    """Of which columns the log of a Delta table has the greatest value in each file."""
+    names: list[str] = pa.table(DeltaTable(table_uri).get_add_actions(flatten=True)).column_names
+    return {name.removeprefix("max.") for name in names if name.startswith("max.")}

@@ -41,6 +41,7 @@ from sessions_dagster.core.contract import (
 )
 from sessions_dagster.core.landing import LandingReport, land_batch
 from sessions_dagster.lake.places import InputRoot, StorageError, Warehouse
+from sessions_dagster_tests.builders import columns_with_statistics
 
 EPOCH: Final = datetime(1970, 1, 1)
 COLUMNS: Final = (USER, EVENT, PRODUCT, TIMESTAMP)
@@ -284,6 +285,7 @@ def test_the_tables_are_as_the_contract_says(lake: Lake) -> None:
     ):
         assert [field.name for field in DeltaTable(uri).schema().fields] == schema.names
         assert DeltaTable(uri).metadata().partition_columns == [BATCH_DATE]
+        assert columns_with_statistics(uri) == {LANDED_AT}
 
 
 # --- Parquet ---------------------------------------------------------------------------------------------------------

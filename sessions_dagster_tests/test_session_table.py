@@ -1,4 +1,4 @@
-"""The rules a table was built with: a run with others is refused, and changes nothing."""
+"""What a table was built with: statistics, and the rules. A run with others is refused, and changes nothing."""
 
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -8,10 +8,10 @@ from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 
 from sessions_dagster.core.apply import apply_batches
-from sessions_dagster.core.contract import EVENT_DATE, SESSIONIZED_EVENTS_SCHEMA, SessionRules
+from sessions_dagster.core.contract import EVENT_DATE, SESSIONIZED_EVENTS_SCHEMA, TIMESTAMP, SessionRules
 from sessions_dagster.core.session_table import RulesMismatchError
 from sessions_dagster.core.tables import ensure_table
-from sessions_dagster_tests.builders import World
+from sessions_dagster_tests.builders import World, columns_with_statistics
 from sessions_dagster_tests.oracle import Event
 
 DAY = date(2025, 9, 20)
@@ -27,6 +27,10 @@ def world(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Worl
     world.materialize(DAY)
     world.land(DAY, [Event("ada", "a", "idea", NOON), Event("ada", "x", "idea", NOON)])
     return world
+
+
+def test_the_log_has_statistics_of_timestamps_only(world: World) -> None:
+    assert columns_with_statistics(world.warehouse.sessionized_events) == {TIMESTAMP}
 
 
 @pytest.mark.parametrize(
