@@ -40,7 +40,8 @@ def find_large_keys(rows: DataFrame, count: int) -> Sequence[Row]:
 def cut_into_pieces(rows: DataFrame, large_keys: Sequence[Row], rules: SessionRules) -> DataFrame:
     """Cut some keys into pieces of a slot each, as `assign_sessions_in_pieces` takes them.
 
-    A slot is as short as it can be without most intervals being in more than one.
+    Half of all intervals then are in two pieces; of shorter pieces each would be in more. Under a timeout of hours a
+    piece is a good part of a day, and a key is cut into few.
 
     Args:
         rows: `user_id`, `product_code` (string), `timestamp`, `reach` (timestamp), and any other columns.
