@@ -196,10 +196,8 @@ class _Delivered:
     keys_at_midnight: int = 0
 
     def planned_ahead(self, spark: SparkSession, joined_rows: int) -> AbstractContextManager[None]:
-        """For queries that join a table with so many rows: `settings.planned_ahead`, but not where keys are cut."""
-        # The sessions of pieces are broadcast, and without adaptive execution the time that Spark gives a broadcast
-        # begins with the whole query.
-        return nullcontext() if self.large_keys else planned_ahead(spark, max(joined_rows, self.keys_at_midnight))
+        """`settings.planned_ahead` for queries that join a table with so many rows, and may tell what is fresh."""
+        return planned_ahead(spark, max(joined_rows, self.keys_at_midnight))
 
 
 @dataclass(frozen=True)

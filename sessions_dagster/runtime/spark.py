@@ -104,6 +104,9 @@ def spark_conf(settings: SparkSettings) -> dict[str, str]:
         # For each expression PySpark would look up, and send to Java, where in Python it was made: most of what it
         # takes to build a plan. What is lost are those places in the messages of errors in data.
         "spark.python.sql.dataFrameDebugging.enabled": "false",
+        # By default a query fails if what it broadcasts takes five minutes, with the scan, the shuffle and the windows
+        # that it is made of. How long that takes is a matter of how much there is, and of the machine.
+        "spark.sql.broadcastTimeout": "86400",
         "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
         "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
         # Parquet's nanoseconds arrive as a long; Spark refuses the file otherwise.
