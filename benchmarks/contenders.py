@@ -93,7 +93,7 @@ class Floor:
     table_uri: str
 
     def prepare(self) -> None:
-        """An empty table with the properties and partitions of ours."""
+        """An empty table with the deletion vectors and partitions of ours, but Delta's own choice of statistics."""
         shutil.rmtree(self.table_uri, ignore_errors=True)
         _ensure_sessions_table(self.ours.spark, self.table_uri)
 
