@@ -91,8 +91,8 @@ def _same_event(held: str, new: str, dates: Sequence[date]) -> str:
     # `array_contains` instead of IN for the reason that `days.among` has.
     literals = ", ".join(f"DATE'{day.isoformat()}'" for day in sorted(dates))
     on_dates = [f"array_contains(array({literals}), {side}.{EVENT_DATE})" for side in (held, new)]
-    # A row is looked up by one whole number, which takes Spark half as long as a key of four columns; no number of
-    # another row that comes to the same passes what follows. There every equality would become a part of the key.
+    # A row is looked up by one whole number, which Spark does faster than by four columns. Numbers of different events
+    # can be the same, so the columns are compared as well; as ranges, or Spark would make them a part of the key.
     others = [name for name in EVENT_IDENTITY if name != TIMESTAMP]
     numbers = [
         f"unix_micros({side}.{TIMESTAMP}) + hash({', '.join(f'{side}.{name}' for name in others)})"
