@@ -259,21 +259,28 @@ def test_plans_are_kept_to_where_a_table_is_joined(
 def test_a_row_is_not_replaced_by_another_one_that_comes_to_the_same_number(
     spark: SparkSession, tmp_path: Path, is_removing: bool
 ) -> None:
-    ada, eve = of_ada(u("09:00"))[0], u("09:00")._replace(user="eve")
-    bob = ada._replace(user="bob")
-    number_of_ada, number_of_bob = (
-        spark.range(1).select(F.hash(*map(F.lit, event[:3]))).head()[0]  # type: ignore[index]
-        for event in (ada, bob)
+    action = u("09:00")
+    others = [F.lit(action.event), F.lit(action.product)]
+    users = (
+        spark.range(300_000).select(F.md5(F.col("id").cast("string")).alias("user")).groupBy(F.hash("user", *others))
     )
-    bob = bob._replace(at=ada.at + timedelta(microseconds=number_of_ada - number_of_bob))
+    ada, bob = (
+        action._replace(user=user)
+        for user in users.agg(F.min("user").alias("one"), F.max("user").alias("other"))
+        .where("one < other")
+        .collect()[0][1:]
+    )
+    eve, dan = action._replace(user="eve"), action._replace(user="dan")
+    numbers = spark.range(1).select(*[F.hash(F.lit(event.user), *others) for event in (ada, dan)]).collect()[0]
+    dan = dan._replace(at=dan.at + timedelta(microseconds=numbers[0] - numbers[1]))
     world = World(spark, tmp_path)
     world.land(FIRST, [ada, eve])
     world.materialize(FIRST)
     # What happens to eve has rows of that date replaced, or removed.
     if is_removing:
-        world.land(FIRST, [ada, bob])
+        world.land(FIRST, [ada, bob, dan])
     else:
-        world.land(SECOND, [bob, eve._replace(at=eve.at + timedelta(minutes=4))])
+        world.land(SECOND, [bob, dan, eve._replace(at=eve.at + timedelta(minutes=4))])
     world.materialize(SECOND)
     assert set(world.table()) == sessionize(world.all_events())
 
