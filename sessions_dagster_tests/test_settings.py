@@ -1,6 +1,7 @@
 """What holds for one piece of work in a Spark session, and for that only."""
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -50,10 +51,7 @@ def test_from_how_many_rows_on_plans_are_compiled_can_be_given(compiling: SparkS
 def test_plans_are_kept_to_where_no_table_has_to_be_shuffled(
     spark: SparkSession, joined_rows: int, adapts: str
 ) -> None:
-    with setting(spark, ADAPTS, "true"):
-        with planned_ahead(spark, joined_rows):
-            assert spark.conf.get(ADAPTS) == adapts
-        assert spark.conf.get(ADAPTS) == "true"
+    assert value_during(planned_ahead(spark, joined_rows), spark, ADAPTS, before="true") == adapts
 
 
 def test_rows_around_days_are_those_that_late_events_may_meet(tmp_path: Path) -> None:
@@ -81,10 +79,16 @@ def test_rows_around_days_are_those_that_late_events_may_meet(tmp_path: Path) ->
 def test_rows_are_shuffled_into_as_many_partitions_as_fit_them_where_the_session_has_four(
     spark: SparkSession, rows: int, partitions: str
 ) -> None:
-    with setting(spark, SHUFFLE_PARTITIONS, "4"):
-        with partitions_for(spark, rows):
-            assert spark.conf.get(SHUFFLE_PARTITIONS) == partitions
-        assert spark.conf.get(SHUFFLE_PARTITIONS) == "4"
+    assert value_during(partitions_for(spark, rows), spark, SHUFFLE_PARTITIONS, before="4") == partitions
+
+
+def value_during(work: AbstractContextManager[None], spark: SparkSession, name: str, before: str) -> str | None:
+    """The value of a property during work; it must have the one of before again afterwards."""
+    with setting(spark, name, before):
+        with work:
+            during = spark.conf.get(name)
+        assert spark.conf.get(name) == before
+    return during
 
 
 def test_a_setting_ends_with_its_work_also_where_that_fails(compiling: SparkSession) -> None:

@@ -8,12 +8,7 @@ from delta.tables import DeltaTable
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from sessions_dagster.core.contract import (
-    EVENT_DATE,
-    EVENT_IDENTITY,
-    SESSIONIZED_EVENTS_SCHEMA,
-    TIMESTAMP,
-)
+from sessions_dagster.core.contract import EVENT_DATE, EVENT_IDENTITY, SESSIONIZED_EVENTS_SCHEMA, TIMESTAMP
 from sessions_dagster.core.settings import setting
 
 _COMMIT_METADATA: Final = "spark.databricks.delta.commitInfo.userMetadata"
