@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sessions_dagster.core.days import days_between, spans
+from sessions_dagster.core.days import days_between, of_like_size, spans
 from sessions_dagster.orchestration.arrival_plan import (
     MAX_DAYS_PER_RUN,
     NEW_DAYS_PER_TICK,
@@ -186,6 +186,16 @@ def test_a_day_without_a_folder_is_forgotten() -> None:
 @given(some_days)
 def test_spans_hold_the_days_and_no_other(days: set[date]) -> None:
     assert {day for first, last in spans(days) for day in days_between(first, last)} == days
+
+
+@settings(deadline=None)
+@given(st.dictionaries(st.dates(), st.integers(1, 1000)), st.integers(1, 10))
+def test_parts_of_like_size_hold_each_day_once(sizes: dict[date, int], parts: int) -> None:
+    made = of_like_size(sizes, parts)
+    assert sorted(day for part in made for day in part) == sorted(sizes)
+    assert len(made) == min(parts, len(sizes))
+    of_parts = [sum(sizes[day] for day in part) for part in made]
+    assert max(of_parts, default=0) - min(of_parts, default=0) <= max(sizes.values(), default=0)
 
 
 def test_days_are_told_as_ranges() -> None:

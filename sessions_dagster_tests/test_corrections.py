@@ -17,9 +17,9 @@ from deltalake import DeltaTable
 from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
-from sessions_dagster.core import apply, commit, correction, skew
+from sessions_dagster.core import apply, commit, correction, keys
 from sessions_dagster.core.apply import ApplyReport
-from sessions_dagster.core.contract import USER
+from sessions_dagster.core.contract import USER, SessionRules
 from sessions_dagster.core.correction import SessionChange
 from sessions_dagster.core.settings import setting
 from sessions_dagster_tests.builders import World
@@ -359,6 +359,26 @@ def test_a_new_day_is_counted_whatever_of_it_is_fresh(
     assert report.sessions_new == sessions
 
 
+def test_a_run_writes_one_file_on_each_date_it_corrects(spark: SparkSession, tmp_path: Path) -> None:
+    world = World(spark, tmp_path)
+    days = [FIRST + timedelta(days=offset) for offset in range(4)]
+    users = [f"user {number}" for number in range(20)]
+    for day in days:
+        # Each of these joins the session of the day, if there is one.
+        late = [u("09:04", day=before.day) for before in days if before < day]
+        events = [event._replace(user=user) for event in (u("09:00", day=day.day), *late) for user in users]
+        world.land(day, events)
+    # Several tasks find the rows, and several write them.
+    with setting(spark, "spark.sql.shuffle.partitions", "4"), setting(spark, "spark.sessions.rowsPerFile", "10"):
+        for day in days:
+            world.materialize(day)
+    assert set(world.table()) == sessionize(world.all_events())
+    table = world.warehouse.sessionized_events
+    before, after = (set(DeltaTable(table, version=version).file_uris()) for version in (3, 4))
+    dates = sorted(re.findall("event_date=([0-9-]+)", " ".join(after - before)))
+    assert [day for day in dates if day != days[3].isoformat()] == [day.isoformat() for day in days[:3]]
+
+
 def test_a_run_cuts_large_keys_and_ends_in_the_same_table(
     spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -368,13 +388,12 @@ def test_a_run_cuts_large_keys_and_ends_in_the_same_table(
     late = [event._replace(at=event.at + timedelta(minutes=minutes)) for event in busy for minutes in (1, 600)]
     cut: list[list[str]] = []
 
-    def find(rows: DataFrame, count: int) -> Sequence[Row]:
-        found = skew.find_large_keys(rows, count)
-        cut.append([key[USER] for key in found])
-        return found
+    def noted(facts: DataFrame, rules: SessionRules, large_keys: Sequence[Row]) -> DataFrame:
+        cut.append([key[USER] for key in large_keys])
+        return correction.resolve(facts, rules, large_keys)
 
-    monkeypatch.setattr(skew, "_SAMPLE", 1.0)
-    monkeypatch.setattr(apply, "find_large_keys", find)
+    monkeypatch.setattr(keys, "_SAMPLE", 1.0)
+    monkeypatch.setattr(apply, "resolve", noted)
     calm = [Event("calm", "a", "idea", morning)]
     with setting(spark, "spark.sessions.largeKeyRows", "50"):
         for day, events in ((FIRST, busy), (SECOND, [*late, *calm]), (SECOND, calm)):

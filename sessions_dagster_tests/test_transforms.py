@@ -63,10 +63,10 @@ from sessions_dagster.core.fresh import (
     fresh_day,
     fresh_events,
     fresh_rows,
-    keys_at_midnight,
     other_events,
     table_rows_of,
 )
+from sessions_dagster.core.keys import IS_AT_MIDNIGHT, IS_LARGE, is_at_midnight, notable_keys
 from sessions_dagster.core.sessionize import (
     BEGINS_SESSION,
     PIECE,
@@ -76,7 +76,7 @@ from sessions_dagster.core.sessionize import (
     reach_of_event,
 )
 from sessions_dagster.core.settings import setting
-from sessions_dagster.core.skew import cut_into_pieces, find_large_keys
+from sessions_dagster.core.skew import cut_into_pieces
 from sessions_dagster_tests.histories import DAYS, FIRST_DAY, LATENESS, MICROSECOND, TIMEOUT, Delivery, deliveries
 from sessions_dagster_tests.oracle import Event, sessionize
 
@@ -364,6 +364,11 @@ def test_a_piece_is_no_longer_than_twice_the_timeout(spark: SparkSession) -> Non
 # --- fresh events ----------------------------------------------------------------------------------------------------
 
 
+def keys_at_midnight(rows: DataFrame, day: date) -> DataFrame:
+    marked = rows.withColumn(IS_AT_MIDNIGHT, is_at_midnight(day, RULES))
+    return notable_keys(marked, 0).where(IS_AT_MIDNIGHT).select(USER, PRODUCT)
+
+
 @many_histories
 @given(seed=st.integers(0, 2**31), share=st.sampled_from([0.0, 0.5]))
 def test_fresh_events_have_the_sessions_they_have_among_all(spark: SparkSession, seed: int, share: float) -> None:
@@ -373,7 +378,7 @@ def test_fresh_events_have_the_sessions_they_have_among_all(spark: SparkSession,
     # Twice, as a batch may bring an event twice.
     rows = [event for event in history if event.at.date() >= day - timedelta(days=LATENESS)] * 2
     brought = events_frame(spark, rows)
-    at_midnight = keys_at_midnight(brought, day, RULES)
+    at_midnight = keys_at_midnight(brought, day)
     fresh, others = fresh_events(brought, day, at_midnight), other_events(brought, day, at_midnight)
     found = collected(fresh_rows(fresh, RULES, keys_of(fresh, share) if share else ()))
     assert found
@@ -412,7 +417,7 @@ def test_a_key_is_fresh_where_no_action_before_midnight_reaches_it(
     midnight = datetime.combine(FIRST_DAY, datetime.min.time())
     events = [Event("ada", "x", "idea", midnight + first), Event("ada", "a", "idea", midnight + timedelta(hours=9))]
     brought = events_frame(spark, events)
-    fresh = fresh_events(brought, FIRST_DAY, keys_at_midnight(brought, FIRST_DAY, RULES))
+    fresh = fresh_events(brought, FIRST_DAY, keys_at_midnight(brought, FIRST_DAY))
     assert {event_of(row) for row in collected(fresh)} == (set(events) if is_fresh else set())
 
 
@@ -439,7 +444,7 @@ def plan_of(rows: DataFrame) -> str:
 
 
 PARTS_OF_A_DAY: dict[str, Callable[[DataFrame, date], DataFrame]] = {
-    "keys at midnight": lambda brought, day: keys_at_midnight(brought, day, RULES),
+    "keys at midnight": keys_at_midnight,
     "fresh events": lambda brought, day: fresh_rows(fresh_events(brought, day, keys_of_frame(brought)), RULES),
     "other events": lambda brought, day: other_events(brought, day, keys_of_frame(brought)),
     "near dates": lambda brought, day: near_dates(brought, [day], RULES),
@@ -480,11 +485,31 @@ def code_of(rows: DataFrame) -> list[str]:
 
 
 def test_a_large_key_is_found_and_no_other_one(spark: SparkSession) -> None:
-    large = spark.range(20_000).select(F.lit("large").alias(USER), F.lit("idea").alias(PRODUCT))
-    small = spark.range(20_000).select(F.concat(F.lit("u"), F.col("id") % 4).alias(USER), F.lit("idea").alias(PRODUCT))
-    with setting(spark, "spark.sessions.largeKeyRows", "10000"):
-        found = find_large_keys(large.unionByName(small), 40_000)
-    assert [row[USER] for row in found] == ["large"]
+    rows = keyed(spark, "large", 20_000).unionByName(keyed(spark, "one", 5_000)).unionByName(keyed(spark, "two", 5_000))
+    assert notable(rows, 30_000, limit=10_000) == {("large", False, True)}
+
+
+def test_no_key_is_large_among_as_many_rows_as_one_may_have(spark: SparkSession) -> None:
+    assert notable(keyed(spark, "all", 20_000), 20_000, limit=20_000) == set()
+
+
+def test_a_key_is_told_that_is_at_midnight_whether_it_is_large_or_not(spark: SparkSession) -> None:
+    at_midnight = [keyed(spark, user, 1).withColumn(IS_AT_MIDNIGHT, F.lit(True)) for user in ("large", "small")]
+    rows = reduce(DataFrame.unionByName, [keyed(spark, "large", 20_000), *at_midnight])
+    assert notable(rows, 20_002, limit=10_000) == {("large", True, True), ("small", True, False)}
+
+
+def keyed(spark: SparkSession, user: str, count: int) -> DataFrame:
+    """So many rows of a user, none of them at midnight."""
+    return spark.range(count).select(
+        F.lit(user).alias(USER), F.lit("idea").alias(PRODUCT), F.lit(False).alias(IS_AT_MIDNIGHT)
+    )
+
+
+def notable(rows: DataFrame, count: int, *, limit: int) -> set[tuple[str, bool, bool]]:
+    """The notable keys: user, whether at midnight, whether large."""
+    with setting(rows.sparkSession, "spark.sessions.largeKeyRows", str(limit)):
+        return {(key[USER], key[IS_AT_MIDNIGHT], key[IS_LARGE]) for key in notable_keys(rows, count).collect()}
 
 
 # --- corrections -----------------------------------------------------------------------------------------------------

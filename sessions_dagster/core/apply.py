@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from functools import reduce
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from deltalake import DeltaTable
 from pyspark.sql import Column, DataFrame, Observation, Row, SparkSession
@@ -48,24 +48,26 @@ from sessions_dagster.core.correction import (
     with_batches,
     withdrawn_facts,
 )
-from sessions_dagster.core.days import ONE_DAY, among
+from sessions_dagster.core.days import ONE_DAY, among, of_like_size
 from sessions_dagster.core.fresh import (
     fresh_day,
     fresh_events,
     fresh_rows,
-    keys_at_midnight,
     other_events,
     table_rows_of,
 )
+from sessions_dagster.core.keys import IS_AT_MIDNIGHT, IS_LARGE, is_at_midnight, notable_keys
 from sessions_dagster.core.session_table import as_table_rows, ensure_sessionized_events
 from sessions_dagster.core.sessionize import BEGINS_SESSION
 from sessions_dagster.core.settings import compiled_if_worth, partitions_for, planned_ahead, rows_around
-from sessions_dagster.core.skew import find_large_keys
 from sessions_dagster.lake.log import AppliedBatches, applied_batches, event_dates, landed_rows, landings
 from sessions_dagster.lake.places import Warehouse
 from sessions_dagster.runtime.sizing import Sizes
 
 logger = logging.getLogger(__name__)
+
+MOST_LOOKS_AT_A_ROW: Final = 8
+"""In no more parts than this the rows to write are taken apart by date, as all of them are looked at for each part."""
 
 
 class ConcurrentWriteError(RuntimeError):
@@ -153,6 +155,15 @@ class _Extent:
     @classmethod
     def of(cls, told: Mapping[str, Any]) -> Self:
         return cls(told["count"], tuple(told["dates"]))
+
+
+@dataclass(frozen=True)
+class _Keys:
+    """The keys at the midnight of the newest day, and how many; and those that one task should not have all of."""
+
+    at_midnight: DataFrame
+    count: int
+    large: Sequence[Row]
 
 
 @dataclass(frozen=True)
@@ -315,17 +326,28 @@ def _delivered(
     """What the batches bring, which are so many rows, and bring no longer."""
     days = [batch.day for batch in pending]
     events, (withdrawn, gone) = _landed(held, warehouse, days), _withdrawn(held, warehouse, pending)
-    keys = [rows.select(*SESSION_KEY) for rows in (events, withdrawn) if rows is not None]
-    large_keys = find_large_keys(reduce(DataFrame.union, keys), arrived + gone)
     dates = [day for day in held.dates if _can_touch(days, day, rules)]
     day = fresh_day([batch.day for batch in pending if batch.landed_at is not None], held.dates)
+    keys = _keys(events, withdrawn, arrived + gone, day, rules)
     if day is None:
-        return _Delivered(delivered_facts(events), None, withdrawn, large_keys, dates)
-    at_midnight, told = _cut(keys_at_midnight(events, day, rules), F.count("*").alias("keys"))
-    at_midnight = _hinted(at_midnight, told["keys"])
-    fresh = _Fresh.of(day, fresh_events(events, day, at_midnight), rules, large_keys)
-    others = other_events(events, day, at_midnight)
-    return _Delivered(delivered_facts(others), fresh, withdrawn, large_keys, dates, told["keys"])
+        return _Delivered(delivered_facts(events), None, withdrawn, keys.large, dates)
+    fresh = _Fresh.of(day, fresh_events(events, day, keys.at_midnight), rules, keys.large)
+    others = other_events(events, day, keys.at_midnight)
+    return _Delivered(delivered_facts(others), fresh, withdrawn, keys.large, dates, keys.count)
+
+
+def _keys(events: DataFrame, withdrawn: DataFrame | None, rows: int, day: date | None, rules: SessionRules) -> _Keys:
+    """What has to be known of the keys of so many rows, with the midnight of a day, if any."""
+    at_midnight = F.lit(False) if day is None else is_at_midnight(day, rules)
+    seen = events.select(*SESSION_KEY, at_midnight.alias(IS_AT_MIDNIGHT))
+    if withdrawn is not None:
+        seen = seen.unionByName(withdrawn.select(*SESSION_KEY, F.lit(False).alias(IS_AT_MIDNIGHT)))
+    is_large_key = F.when(F.col(IS_LARGE), F.struct(*SESSION_KEY))
+    found, told = _cut(
+        notable_keys(seen, rows), F.count_if(IS_AT_MIDNIGHT).alias("count"), F.collect_set(is_large_key).alias("large")
+    )
+    keys = found.where(IS_AT_MIDNIGHT).select(*SESSION_KEY)
+    return _Keys(_hinted(keys, told["count"]), told["count"], told["large"])
 
 
 def _resolved(held: _Held, delivered: _Delivered, rules: SessionRules) -> _Resolved:
@@ -431,11 +453,8 @@ def _commit(
     inserted, updated, removed = (counts.get(change, {}) for change in (Change.INSERT, Change.UPDATE, Change.REMOVE))
     if not (inserted or updated or removed) and (fresh is None or fresh.events.isEmpty()):
         return False
-    written = sum(inserted.values()) + sum(updated.values())
-    # They are on several dates, and in as many tasks as found them: each would write a file on each of the dates, and
-    # every later scan would open them all.
-    tasks = Sizes.of(held.spark).partitions(written, usual=held.spark.sparkContext.defaultParallelism)
-    rows = as_table_rows(of_change(resolved, Change.INSERT, Change.UPDATE)).coalesce(tasks)
+    written = {day: inserted.get(day, 0) + updated.get(day, 0) for day in {*inserted, *updated}}
+    rows = _of_few_dates_a_task(as_table_rows(of_change(resolved, Change.INSERT, Change.UPDATE)), written)
     if fresh is not None:
         rows = rows.unionByName(fresh.rows)
     replaced_dates = sorted({*updated, *removed})
@@ -443,12 +462,25 @@ def _commit(
         gone = as_table_rows(of_change(resolved, Change.REMOVE))
         commit.upsert_and_remove(held.table_uri, rows, gone, replaced_dates, metadata)
     elif replaced_dates:
-        candidates = sum(inserted.get(day, 0) + updated.get(day, 0) for day in replaced_dates)
+        candidates = sum(written.get(day, 0) for day in replaced_dates)
         with delivered.planned_ahead(held.spark, candidates):
             commit.upsert(held.table_uri, _hinted(rows, candidates), replaced_dates, metadata)
     else:
         commit.append(held.table_uri, rows, metadata)
     return True
+
+
+def _of_few_dates_a_task(rows: DataFrame, rows_by_date: Mapping[date, int]) -> DataFrame:
+    """The same rows of the table, which are computed already, in tasks that have rows of few dates each."""
+    # As they were found each task has some of all dates. It would write a file on each of them, and every later scan
+    # would open them all. A shuffle would take as long as that is worth.
+    spark = rows.sparkSession
+    tasks = Sizes.of(spark).partitions(sum(rows_by_date.values()), usual=spark.sparkContext.defaultParallelism)
+    parts = of_like_size(rows_by_date, min(tasks, MOST_LOOKS_AT_A_ROW))
+    if len(parts) < 2:
+        return rows.coalesce(tasks)
+    of_parts = [rows.where(among(EVENT_DATE, part)).coalesce(-(-tasks // len(parts))) for part in parts]
+    return reduce(DataFrame.unionByName, of_parts)
 
 
 def _applied_after(applied: AppliedBatches, pending: Sequence[PendingBatch]) -> str:

@@ -1,6 +1,6 @@
 """Days: what is on some of them, and the stretches without a hole that they form."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import date, timedelta
 from itertools import pairwise
 from typing import Final
@@ -37,3 +37,16 @@ def array_of(days: Iterable[date]) -> Column:
 def days_between(first: date, last: date) -> list[date]:
     """The days from the first to the last, both included."""
     return [first + timedelta(days=offset) for offset in range((last - first).days + 1)]
+
+
+def of_like_size(sizes: Mapping[date, int], parts: int) -> list[list[date]]:
+    """Days put into so many parts, or one each if they are fewer, so that the parts have about the same size.
+
+    Args:
+        sizes: The size of each day.
+        parts: How many parts, at least 1.
+    """
+    made: list[list[date]] = [[] for _ in range(min(parts, len(sizes)))]
+    for day in sorted(sizes, key=lambda day: (-sizes[day], day)):
+        min(made, key=lambda part: sum(sizes[each] for each in part)).append(day)
+    return made

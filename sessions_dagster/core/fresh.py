@@ -7,7 +7,7 @@ nearly all that a daily batch brings. All others are facts of a correction (see 
 """
 
 from collections.abc import Collection, Sequence
-from datetime import date, timedelta
+from datetime import date
 from typing import Final
 
 from pyspark.sql import DataFrame, Row, Window
@@ -24,7 +24,8 @@ from sessions_dagster.core.contract import (
     TIMESTAMP,
     SessionRules,
 )
-from sessions_dagster.core.days import ONE_DAY, among
+from sessions_dagster.core.days import among
+from sessions_dagster.core.keys import IS_AT_MIDNIGHT
 from sessions_dagster.core.sessionize import (
     PIECE,
     REACH,
@@ -36,9 +37,7 @@ from sessions_dagster.core.sessionize import (
 )
 from sessions_dagster.core.skew import cut_into_pieces
 
-_IS_AT_MIDNIGHT: Final = "is_at_midnight"
 _IS_REPEATED: Final = "is_repeated"
-_US_A_DAY: Final = ONE_DAY // timedelta(microseconds=1)
 _ON_TIME: Final = 1
 """The `delivered_by` bit of the batch of the day itself: none of another day can have brought a fresh event."""
 
@@ -54,36 +53,21 @@ def fresh_day(batch_days: Collection[date], held_dates: Sequence[date]) -> date 
     return newest if newest is not None and (not held_dates or held_dates[-1] < newest) else None
 
 
-def keys_at_midnight(events: DataFrame, day: date, rules: SessionRules) -> DataFrame:
-    """The keys with an event of a day that a user action before that day may reach.
-
-    Args:
-        events: Rows of `raw_events`.
-        day: The day.
-        rules: The session rules.
-
-    Returns:
-        `user_id, product_code`, one row per key.
-    """
-    since_midnight = F.pmod(F.unix_micros(TIMESTAMP), F.lit(_US_A_DAY))
-    return events.where(among(EVENT_DATE, [day]) & (since_midnight < rules.timeout_us)).select(*SESSION_KEY).distinct()
-
-
 def fresh_events(events: DataFrame, day: date, at_midnight: DataFrame) -> DataFrame:
     """The fresh ones among rows of `raw_events`.
 
     Args:
         events: Rows of `raw_events`.
         day: The day of `fresh_day`.
-        at_midnight: Its keys, as `keys_at_midnight` gives them.
+        at_midnight: `user_id, product_code` of the keys with an event at its midnight (`keys.is_at_midnight`).
     """
     return events.where(among(EVENT_DATE, [day])).join(at_midnight, [*SESSION_KEY], "left_anti")
 
 
 def other_events(events: DataFrame, day: date, at_midnight: DataFrame) -> DataFrame:
     """All rows but those of `fresh_events`."""
-    marked = events.join(at_midnight.withColumn(_IS_AT_MIDNIGHT, F.lit(True)), [*SESSION_KEY], "left")
-    return marked.where(~among(EVENT_DATE, [day]) | F.col(_IS_AT_MIDNIGHT).isNotNull()).drop(_IS_AT_MIDNIGHT)
+    marked = events.join(at_midnight.withColumn(IS_AT_MIDNIGHT, F.lit(True)), [*SESSION_KEY], "left")
+    return marked.where(~among(EVENT_DATE, [day]) | F.col(IS_AT_MIDNIGHT).isNotNull()).drop(IS_AT_MIDNIGHT)
 
 
 def fresh_rows(events: DataFrame, rules: SessionRules, large_keys: Sequence[Row] = ()) -> DataFrame:

@@ -1,6 +1,7 @@
-"""Keys with so many rows that one task should not have them all: finding them, and cutting them into pieces of time.
+"""Keys with so many rows that one task should not have them all: cutting them into pieces of time.
 
-Nothing here decides what a session is. Which keys are cut, and whether any are, changes no row of the outcome.
+Nothing here decides what a session is. Which keys are cut, and whether any are, changes no row of the outcome; `keys`
+finds them.
 """
 
 from collections.abc import Sequence
@@ -11,30 +12,8 @@ from pyspark.sql import functions as F
 
 from sessions_dagster.core.contract import SESSION_KEY, TIMESTAMP, SessionRules
 from sessions_dagster.core.sessionize import PIECE, REACH, slot_of
-from sessions_dagster.runtime.sizing import Sizes
 
-_SAMPLE: Final = 0.01
-_SEED: Final = 1
 _IS_LARGE: Final = "is_large"
-
-
-def find_large_keys(rows: DataFrame, count: int) -> Sequence[Row]:
-    """The keys with more than about as many rows as `Sizes.large_key_rows` says.
-
-    A sample tells: it is a good deal quicker than to count, and a key near the limit is as well off either way.
-
-    Args:
-        rows: `user_id, product_code` (string), and any other columns.
-        count: About how many rows these are. Where they are no more than a key may have, none is looked at.
-
-    Returns:
-        Rows of `user_id, product_code`.
-    """
-    limit = Sizes.of(rows.sparkSession).large_key_rows
-    if count <= limit:
-        return ()
-    sampled = rows.select(*SESSION_KEY).sample(_SAMPLE, _SEED).groupBy(*SESSION_KEY).count()
-    return sampled.where(F.col("count") > limit * _SAMPLE).select(*SESSION_KEY).collect()
 
 
 def cut_into_pieces(rows: DataFrame, large_keys: Sequence[Row], rules: SessionRules) -> DataFrame:
