@@ -449,17 +449,18 @@ def skew(bench: Bench) -> Findings:
             found = {f"ours with the {name} batch": Ours(spark, root, Warehouse(str(folder / name))).rows()}
             rows = _compare_with_one_pass(spark, root, days, found, folder)
             bench.say(f"{name} batch: ours is one pass over all batches, {rows:,} rows")
-    peaks = {}
-    for name in inputs:
-        bench.say(f"{name} batch in a process of its own, for its peak of memory")
-        peaks[name] = in_own_process(peak_of_correction, str(_copied(landed[name], folder / name)), days[-1])
-        bench.say(f"{name} batch: {peaks[name]}")
+    peaks = defaultdict[str, list[PeakMemory]](list)
+    for number in range(bench.scale.measured_days):
+        for name, warehouse in in_turn(landed, number):
+            bench.say(f"{name} batch in a process of its own, for its peak of memory")
+            peaks[name].append(in_own_process(peak_of_correction, str(_copied(warehouse, folder / name)), days[-1]))
+            bench.say(f"{name} batch: {peaks[name][-1]}")
     return Findings(
         [measure for name in _HOT_BATCHES for measure in _skew_measures(name, workload.events_per_day, seconds, peaks)],
         {
             "events_per_day": workload.events_per_day,
             "seconds": seconds,
-            "peak_memory_bytes": {name: asdict(peak) for name, peak in peaks.items()},
+            "peak_memory_bytes": {name: [asdict(peak) for peak in of_name] for name, of_name in peaks.items()},
         },
     )
 
@@ -503,10 +504,10 @@ def _seconds_of_rounds(
 
 
 def _skew_measures(
-    name: str, events: int, seconds: Mapping[str, Sequence[float]], peaks: Mapping[str, PeakMemory]
+    name: str, events: int, seconds: Mapping[str, Sequence[float]], peaks: Mapping[str, Sequence[PeakMemory]]
 ) -> list[Measure]:
     compared = f"half of {in_words(events)} events from {_HOT_BATCHES[name].whose} / {_UNIFORM}"
-    memory = ratios([peaks[name].unified], [peaks[_UNIFORM].unified])
+    memory = ratios(*([peak.unified for peak in peaks[each]] for each in (name, _UNIFORM)))
     return [
         Measure(f"seconds, {compared}", ratios(seconds[name], seconds[_UNIFORM]), at_most(1.3)),
         Measure(f"peak memory, {compared}", memory, at_most(1.3)),

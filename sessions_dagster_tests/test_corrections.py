@@ -359,24 +359,40 @@ def test_a_new_day_is_counted_whatever_of_it_is_fresh(
     assert report.sessions_new == sessions
 
 
-def test_a_run_writes_one_file_on_each_date_it_corrects(spark: SparkSession, tmp_path: Path) -> None:
-    world = World(spark, tmp_path)
-    days = [FIRST + timedelta(days=offset) for offset in range(4)]
+THREE_DAYS = [FIRST + timedelta(days=offset) for offset in range(3)]
+
+
+@pytest.fixture(scope="module")
+def corrected_day_by_day(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> World:
+    """A world of which each run has corrected all days before its own, with several tasks that find and write rows."""
+    world = World(spark, tmp_path_factory.mktemp("days"))
     users = [f"user {number}" for number in range(20)]
-    for day in days:
-        # Each of these joins the session of the day, if there is one.
-        late = [u("09:04", day=before.day) for before in days if before < day]
-        events = [event._replace(user=user) for event in (u("09:00", day=day.day), *late) for user in users]
-        world.land(day, events)
-    # Several tasks find the rows, and several write them.
     with setting(spark, "spark.sql.shuffle.partitions", "4"), setting(spark, "spark.sessions.rowsPerFile", "10"):
-        for day in days:
+        for day in THREE_DAYS:
+            # Each of these joins the session that there is.
+            late = [u("09:04", day=before.day) for before in THREE_DAYS if before < day]
+            world.land(day, [event._replace(user=user) for event in (u("09:00", day=day.day), *late) for user in users])
             world.materialize(day)
     assert set(world.table()) == sessionize(world.all_events())
-    table = world.warehouse.sessionized_events
-    before, after = (set(DeltaTable(table, version=version).file_uris()) for version in (3, 4))
-    dates = sorted(re.findall("event_date=([0-9-]+)", " ".join(after - before)))
-    assert [day for day in dates if day != days[3].isoformat()] == [day.isoformat() for day in days[:3]]
+    return world
+
+
+def test_a_run_writes_one_file_on_each_date_it_corrects(corrected_day_by_day: World) -> None:
+    files = files_of_version(corrected_day_by_day.warehouse.sessionized_events, len(THREE_DAYS))
+    *before, newest = [day.isoformat() for day in THREE_DAYS]
+    dates = sorted(re.findall("event_date=([0-9-]+)", " ".join(files)))
+    assert [day for day in dates if day != newest] == before
+
+
+def test_a_run_writes_its_entries_in_as_many_files_as_they_are_worth(corrected_day_by_day: World) -> None:
+    # The last run has extended 40 sessions. No more than a file for each of two cores.
+    assert len(files_of_version(corrected_day_by_day.warehouse.session_corrections, len(THREE_DAYS) - 1)) == 2
+
+
+def files_of_version(table_uri: str, version: int) -> set[str]:
+    """The files that the commit of a version added, but for those that got a deletion vector only."""
+    before, after = (set(DeltaTable(table_uri, version=each).file_uris()) for each in (version - 1, version))
+    return after - before
 
 
 def test_a_run_cuts_large_keys_and_ends_in_the_same_table(

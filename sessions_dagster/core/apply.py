@@ -60,6 +60,7 @@ from sessions_dagster.core.keys import IS_AT_MIDNIGHT, IS_LARGE, is_at_midnight,
 from sessions_dagster.core.session_table import as_table_rows, ensure_sessionized_events
 from sessions_dagster.core.sessionize import BEGINS_SESSION
 from sessions_dagster.core.settings import compiled_if_worth, partitions_for, planned_ahead, rows_around
+from sessions_dagster.core.tables import files_for
 from sessions_dagster.lake.log import AppliedBatches, applied_batches, event_dates, landed_rows, landings
 from sessions_dagster.lake.places import Warehouse
 from sessions_dagster.runtime.sizing import Sizes
@@ -429,7 +430,9 @@ def _log_corrections(
     if by_change.keys() - {SessionChange.KEPT}:
         corrected = changes.where(F.col(KIND) != SessionChange.KEPT.value)
         entries = with_batches(corrected, resolved.rows, rules, [batch.day for batch in pending])
-        correction_log.write_ahead(warehouse, entries, held.version + 1)
+        count = sum(by_change.values()) - by_change.get(SessionChange.KEPT, 0)
+        files = files_for(count, Sizes.of(held.spark).rows_per_file, held.spark)
+        correction_log.write_ahead(warehouse, entries.coalesce(files), held.version + 1)
     return _SessionCounts(by_change, told["continued"])
 
 
