@@ -133,7 +133,7 @@ FULL: Final = Scale(
     measured_days=3,
     # The second run in a process is still slower than the third.
     warm_up_days=2,
-    warm_up_rounds=1,
+    warm_up_rounds=2,
     # Of 30 million events the recompute does not get through with the heap that is the product's default.
     corrections={"corrections-1m": Contest(1_000_000, 5), "corrections-5m": Contest(5_000_000, 3, heap="8g")},
     history=20_000,

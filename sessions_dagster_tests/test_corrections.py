@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 from deltalake import DeltaTable
-from pyspark.sql import DataFrame, Row, SparkSession
+from pyspark import StorageLevel
+from pyspark.sql import Column, DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
 from sessions_dagster.core import apply, commit, correction, keys
@@ -417,3 +418,25 @@ def test_a_run_cuts_large_keys_and_ends_in_the_same_table(
             world.materialize(day)
             assert set(world.table()) == sessionize(world.all_events())
     assert cut == [["busy"], ["busy"], ["busy"]], "also where its events are withdrawn and hardly any are landed"
+
+
+@pytest.mark.parametrize(
+    ("limit", "level"), [("1", StorageLevel.MEMORY_AND_DISK), ("1000", StorageLevel.MEMORY_AND_DISK_DESER)]
+)
+def test_what_is_resolved_is_kept_as_bytes_where_keys_are_large(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, level: StorageLevel
+) -> None:
+    levels: list[StorageLevel] = []
+    cut = apply._cut
+
+    def noted(rows: DataFrame, *measures: Column, **options: StorageLevel) -> Any:
+        levels.extend(options.values())
+        return cut(rows, *measures, **options)
+
+    monkeypatch.setattr(keys, "_SAMPLE", 1.0)
+    monkeypatch.setattr(apply, "_cut", noted)
+    world = World(spark, tmp_path)
+    world.land(FIRST, of_ada(u("09:00"), u("09:04")))
+    with setting(spark, "spark.sessions.largeKeyRows", limit):
+        world.materialize(FIRST)
+    assert levels == [level]

@@ -10,6 +10,7 @@ from functools import reduce
 from typing import Any, Final, Self
 
 from deltalake import DeltaTable
+from pyspark import StorageLevel
 from pyspark.sql import Column, DataFrame, Observation, Row, SparkSession
 from pyspark.sql import functions as F
 
@@ -367,6 +368,9 @@ def _resolved(held: _Held, delivered: _Delivered, rules: SessionRules) -> _Resol
             *extent_of_moved(),
             F.count_if(BEGINS_SESSION).alias("begun"),
             corrected,
+            # A large key may have all its events here, which as bytes take far less memory; a usual run has few rows
+            # here, and would take 2% longer.
+            kept=StorageLevel.MEMORY_AND_DISK if delivered.large_keys else StorageLevel.MEMORY_AND_DISK_DESER,
         )
     not_new = rows.where(F.col(CHANGE) != Change.INSERT.value)
     if held.dates:
@@ -530,14 +534,16 @@ def _hinted(rows: DataFrame, joined_rows: int) -> DataFrame:
     return F.broadcast(rows) if joined_rows <= Sizes.of(rows.sparkSession).broadcast_rows else rows
 
 
-def _cut(rows: DataFrame, *measures: Column) -> tuple[DataFrame, Mapping[str, Any]]:
+def _cut(
+    rows: DataFrame, *measures: Column, kept: StorageLevel = StorageLevel.MEMORY_AND_DISK_DESER
+) -> tuple[DataFrame, Mapping[str, Any]]:
     """Compute rows once, and some aggregates of them on the way."""
     # Cut from what they were computed of: they are read several times, also by Delta's own commands, and a cache would
     # be thrown away, and computed again, as soon as Delta commits to the table that it was read from.
     if not measures:
-        return rows.localCheckpoint(eager=True), {}
+        return rows.localCheckpoint(eager=True, storageLevel=kept), {}
     told = Observation()
-    return rows.observe(told, *measures).localCheckpoint(eager=True), told.get
+    return rows.observe(told, *measures).localCheckpoint(eager=True, storageLevel=kept), told.get
 
 
 def _days(batches: Sequence[PendingBatch]) -> str:
