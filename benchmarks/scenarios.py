@@ -507,7 +507,7 @@ def _skew_measures(
     name: str, events: int, seconds: Mapping[str, Sequence[float]], peaks: Mapping[str, Sequence[PeakMemory]]
 ) -> list[Measure]:
     compared = f"half of {in_words(events)} events from {_HOT_BATCHES[name].whose} / {_UNIFORM}"
-    memory = ratios(*([peak.unified for peak in peaks[each]] for each in (name, _UNIFORM)))
+    memory = ratios([peak.unified for peak in peaks[name]], [peak.unified for peak in peaks[_UNIFORM]])
     return [
         Measure(f"seconds, {compared}", ratios(seconds[name], seconds[_UNIFORM]), at_most(1.3)),
         Measure(f"peak memory, {compared}", memory, at_most(1.3)),

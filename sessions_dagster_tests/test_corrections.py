@@ -20,7 +20,7 @@ from pyspark.sql import functions as F
 
 from sessions_dagster.core import apply, commit, correction, keys
 from sessions_dagster.core.apply import ApplyReport
-from sessions_dagster.core.contract import USER, SessionRules
+from sessions_dagster.core.contract import PRODUCT, USER, SessionRules
 from sessions_dagster.core.correction import SessionChange
 from sessions_dagster.core.settings import setting
 from sessions_dagster_tests.builders import World
@@ -418,6 +418,20 @@ def test_a_run_cuts_large_keys_and_ends_in_the_same_table(
             world.materialize(day)
             assert set(world.table()) == sessionize(world.all_events())
     assert cut == [["busy"], ["busy"], ["busy"]], "also where its events are withdrawn and hardly any are landed"
+
+
+def test_few_rows_are_not_searched_for_keys_where_no_day_is_new(
+    spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def search(*_: Any) -> DataFrame:
+        raise AssertionError("keys are looked for")
+
+    monkeypatch.setattr(apply, "notable_keys", search)
+    events = spark.range(2).select(F.lit("ada").alias(USER), F.lit("idea").alias(PRODUCT))
+    with setting(spark, "spark.sessions.largeKeyRows", "2"):
+        assert apply._keys(events, None, 2, None, SessionRules()).large == ()
+        with pytest.raises(AssertionError, match="keys are looked for"):
+            apply._keys(events, None, 3, None, SessionRules())
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,6 @@ from sessions_dagster.core.keys import IS_AT_MIDNIGHT, IS_LARGE, is_at_midnight,
 from sessions_dagster.core.session_table import as_table_rows, ensure_sessionized_events
 from sessions_dagster.core.sessionize import BEGINS_SESSION
 from sessions_dagster.core.settings import compiled_if_worth, partitions_for, planned_ahead, rows_around
-from sessions_dagster.core.tables import files_for
 from sessions_dagster.lake.log import AppliedBatches, applied_batches, event_dates, landed_rows, landings
 from sessions_dagster.lake.places import Warehouse
 from sessions_dagster.runtime.sizing import Sizes
@@ -340,6 +339,8 @@ def _delivered(
 
 def _keys(events: DataFrame, withdrawn: DataFrame | None, rows: int, day: date | None, rules: SessionRules) -> _Keys:
     """What has to be known of the keys of so many rows, with the midnight of a day, if any."""
+    if day is None and rows <= Sizes.of(events.sparkSession).large_key_rows:
+        return _Keys(events.select(*SESSION_KEY).limit(0), 0, ())
     at_midnight = F.lit(False) if day is None else is_at_midnight(day, rules)
     seen = events.select(*SESSION_KEY, at_midnight.alias(IS_AT_MIDNIGHT))
     if withdrawn is not None:
@@ -435,8 +436,7 @@ def _log_corrections(
         corrected = changes.where(F.col(KIND) != SessionChange.KEPT.value)
         entries = with_batches(corrected, resolved.rows, rules, [batch.day for batch in pending])
         count = sum(by_change.values()) - by_change.get(SessionChange.KEPT, 0)
-        files = files_for(count, Sizes.of(held.spark).rows_per_file, held.spark)
-        correction_log.write_ahead(warehouse, entries.coalesce(files), held.version + 1)
+        correction_log.write_ahead(warehouse, entries.coalesce(_tasks_to_write(held.spark, count)), held.version + 1)
     return _SessionCounts(by_change, told["continued"])
 
 
@@ -481,13 +481,16 @@ def _of_few_dates_a_task(rows: DataFrame, rows_by_date: Mapping[date, int]) -> D
     """The same rows of the table, which are computed already, in tasks that have rows of few dates each."""
     # As they were found each task has some of all dates. It would write a file on each of them, and every later scan
     # would open them all. A shuffle would take as long as that is worth.
-    spark = rows.sparkSession
-    tasks = Sizes.of(spark).partitions(sum(rows_by_date.values()), usual=spark.sparkContext.defaultParallelism)
+    tasks = _tasks_to_write(rows.sparkSession, sum(rows_by_date.values()))
     parts = of_like_size(rows_by_date, min(tasks, MOST_LOOKS_AT_A_ROW))
     if len(parts) < 2:
         return rows.coalesce(tasks)
     of_parts = [rows.where(among(EVENT_DATE, part)).coalesce(-(-tasks // len(parts))) for part in parts]
     return reduce(DataFrame.unionByName, of_parts)
+
+
+def _tasks_to_write(spark: SparkSession, rows: int) -> int:
+    return Sizes.of(spark).partitions(rows, usual=spark.sparkContext.defaultParallelism)
 
 
 def _applied_after(applied: AppliedBatches, pending: Sequence[PendingBatch]) -> str:
