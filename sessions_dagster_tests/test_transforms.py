@@ -299,17 +299,21 @@ def check_assigned(rows: DataFrame, events: Collection[Event], rules: SessionRul
     assert sorted(begun) == sorted({(row.user, row.product, row.start) for row in expected if row.start is not None})
 
 
-def test_every_history_on_a_small_grid_has_the_sessions_of_the_oracle(spark: SparkSession) -> None:
+def histories_on_a_small_grid() -> list[Event]:
+    """Every history of a user action, an IDE event, both or none at a begin, and around one and two timeouts later."""
     instants = [timedelta(0), *(count * TIMEOUT + edge * MICROSECOND for count in (1, 2) for edge in (-1, 0, 1))]
     begin = datetime(2025, 9, 20, 23, 55)
     histories = enumerate(product(("", "a", "x", "ax"), repeat=len(instants)))
-    events = [
+    return [
         Event(f"u{number}", name, "idea", begin + offset)
         for number, history in histories
         for offset, names in zip(instants, history, strict=True)
         for name in names
     ]
-    check_assignment(spark, events)
+
+
+def test_every_history_on_a_small_grid_has_the_sessions_of_the_oracle(spark: SparkSession) -> None:
+    check_assignment(spark, histories_on_a_small_grid())
 
 
 @many_histories
@@ -326,39 +330,46 @@ def keys_of(rows: DataFrame, share: float = 1.0) -> list[Row]:
     return rows.select(USER, PRODUCT).distinct().sample(share, seed=1).collect()
 
 
+def check_assignment_in_pieces(
+    spark: SparkSession, events: Collection[Event], share: float = 1.0, rules: SessionRules = RULES
+) -> None:
+    """`assign_sessions_in_pieces` finds what `check_assignment` looks for, with some keys cut, or all of them."""
+    rows = events_frame(spark, list(events))
+    in_pieces = cut_into_pieces(with_reach(rows, rules), keys_of(rows, share), rules)
+    check_assigned(assign_sessions_in_pieces(in_pieces, in_pieces, rules), events, rules)
+
+
+def test_every_history_on_a_small_grid_has_its_sessions_in_pieces(spark: SparkSession) -> None:
+    check_assignment_in_pieces(spark, histories_on_a_small_grid())
+
+
 @many_histories
 @given(seed=st.integers(0, 2**31), share=st.sampled_from([0.5, 1.0]))
 def test_keys_cut_into_pieces_have_the_sessions_of_the_oracle(spark: SparkSession, seed: int, share: float) -> None:
     events = {delivery.event for history in histories_from(seed) for delivery in history}
-    rows = events_frame(spark, list(events))
-    pieces = cut_into_pieces(with_reach(rows), keys_of(rows, share), RULES)
-    check_assigned(assign_sessions_in_pieces(pieces, RULES), events)
+    check_assignment_in_pieces(spark, events, share)
 
 
 @pytest.mark.parametrize("timeout", [MICROSECOND, timedelta(hours=25)])
 def test_pieces_are_right_for_any_timeout(spark: SparkSession, timeout: timedelta) -> None:
-    rules = SessionRules(timeout)
     events = {delivery.event for history in histories_from(1) for delivery in history}
-    rows = events_frame(spark, list(events))
-    pieces = cut_into_pieces(with_reach(rows, rules), keys_of(rows), rules)
-    check_assigned(assign_sessions_in_pieces(pieces, rules), events, rules)
+    check_assignment_in_pieces(spark, events, rules=SessionRules(timeout))
 
 
 def test_a_session_over_many_pieces_is_one_session(spark: SparkSession) -> None:
     rows = events_frame(spark, MARATHON)
-    pieces = cut_into_pieces(with_reach(rows), keys_of(rows), RULES)
-    found = collected(assign_sessions_in_pieces(pieces, RULES))
+    in_pieces = cut_into_pieces(with_reach(rows), keys_of(rows), RULES)
+    found = collected(assign_sessions_in_pieces(in_pieces, in_pieces, RULES))
     bounds = {(row[SESSION_START], row[SESSION_END]) for row in found}
     assert bounds == {(MARATHON[0].at, MARATHON[-1].at + TIMEOUT)}
     assert sum(row[BEGINS_SESSION] for row in found) == 1
 
 
-def test_a_piece_is_no_longer_than_twice_the_timeout(spark: SparkSession) -> None:
+def test_a_piece_is_no_longer_than_the_timeout(spark: SparkSession) -> None:
     rows = events_frame(spark, MARATHON)
-    pieces = cut_into_pieces(with_reach(rows), keys_of(rows), RULES)
+    pieces = cut_into_pieces(rows, keys_of(rows), RULES)
     lengths = pieces.groupBy(PIECE).agg((F.max(TIMESTAMP) - F.min(TIMESTAMP)).alias("length"))
-    # Beside its own rows a piece has those that reach into it.
-    assert max(row["length"] for row in lengths.collect()) < 3 * TIMEOUT
+    assert max(row["length"] for row in lengths.collect()) < TIMEOUT
 
 
 # --- fresh events ----------------------------------------------------------------------------------------------------

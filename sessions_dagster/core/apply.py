@@ -400,7 +400,7 @@ def _known(held: _Held, delivered: _Delivered, moving: DataFrame, rules: Session
     looked_for = extent.count
     touched = touched_facts(held.rows(extent.dates), _hinted(near, extent.count), rules)
     if delivered.large_keys:
-        # A session is there for each of its actions that was met, and each time it would be in all of its pieces.
+        # A session is there for each of its actions that was met, and all of these would be in one piece.
         touched = touched.distinct()
     if delivered.withdrawn is None:
         return [touched], looked_for

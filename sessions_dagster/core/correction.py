@@ -53,7 +53,6 @@ from sessions_dagster.core.sessionize import (
     assign_sessions_in_pieces,
     is_user_action,
     reach_of_event,
-    slot_of,
 )
 from sessions_dagster.core.skew import cut_into_pieces
 
@@ -157,12 +156,12 @@ def neighbourhoods(facts: DataFrame, rules: SessionRules) -> DataFrame:
         of timestamp: those of the facts in the slot itself); one row per key and slot.
     """
     at, reach = F.col(TIMESTAMP), F.lit(rules.timeout)
-    reached = F.sequence(slot_of(at - reach, rules), slot_of(at + reach, rules))
+    reached = F.sequence(_slot_of(at - reach, rules), _slot_of(at + reach, rules))
     near = facts.select(*SESSION_KEY, TIMESTAMP, F.explode(reached).alias(_SLOT))
     return near.groupBy(*SESSION_KEY, _SLOT).agg(
         (F.min(TIMESTAMP) - reach).alias(_FROM),
         (F.max(TIMESTAMP) + reach).alias(_UNTIL),
-        F.collect_set(F.when(slot_of(at, rules) == F.col(_SLOT), at)).alias(_INSTANTS),
+        F.collect_set(F.when(_slot_of(at, rules) == F.col(_SLOT), at)).alias(_INSTANTS),
     )
 
 
@@ -207,7 +206,9 @@ def touched_facts(held: DataFrame, neighbourhoods: DataFrame, rules: SessionRule
         neighbourhoods: As `neighbourhoods` gives them.
         rules: The session rules.
     """
-    in_slot = (slot_of(F.col(TIMESTAMP), rules) == F.col(_SLOT)) & F.col(TIMESTAMP).between(F.col(_FROM), F.col(_UNTIL))
+    in_slot = (_slot_of(F.col(TIMESTAMP), rules) == F.col(_SLOT)) & F.col(TIMESTAMP).between(
+        F.col(_FROM), F.col(_UNTIL)
+    )
     # A hot user's batch that lands again has thousands of instants in a slot, and as many rows to compare with each.
     is_crowded = F.size(_INSTANTS) > INSTANTS_WORTH_A_SEARCH
     is_met = is_crowded | F.array_contains(_INSTANTS, F.col(TIMESTAMP))
@@ -297,9 +298,10 @@ def resolve(facts: DataFrame, rules: SessionRules, large_keys: Sequence[Row] = (
         (string, see `Change`).
     """
     if large_keys:
-        in_pieces = cut_into_pieces(facts.withColumn(REACH, _reach(rules)), large_keys, rules)
-        combined = _combined(in_pieces, rules, [*SESSION_KEY, PIECE])
-        placed = assign_sessions_in_pieces(combined, rules)
+        in_pieces, by_piece = cut_into_pieces(facts, large_keys, rules), [*SESSION_KEY, PIECE]
+        of_intervals = in_pieces.where(F.col(EVENT).isNull() | is_user_action(rules))
+        intervals = _combined(of_intervals, rules, by_piece)
+        placed = assign_sessions_in_pieces(_combined(in_pieces, rules, by_piece), intervals, rules)
     else:
         placed = assign_sessions(_combined(facts, rules, SESSION_KEY))
     return placed.withColumn(CHANGE, _change()).select(*_RESOLVED)
@@ -422,6 +424,11 @@ def _kind() -> Column:
         .when(grew, SessionChange.EXTENDED.value)
         .otherwise(SessionChange.SHRUNK.value)
     )
+
+
+def _slot_of(at: Column, rules: SessionRules) -> Column:
+    """The slot (long) that an instant (timestamp) lies in: time is cut into slots of twice the timeout."""
+    return F.floor(F.unix_micros(at) / F.lit(2 * rules.timeout_us))
 
 
 def _is_delivered_by(batch_date: Column) -> Column:

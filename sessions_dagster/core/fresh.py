@@ -84,8 +84,8 @@ def fresh_rows(events: DataFrame, rules: SessionRules, large_keys: Sequence[Row]
     """
     intervals = events.select(*EVENT_IDENTITY, reach_of_event(rules).alias(REACH))
     if large_keys:
-        partition = [*SESSION_KEY, PIECE]
-        placed = assign_sessions_in_pieces(_once(cut_into_pieces(intervals, large_keys, rules), partition), rules)
+        in_pieces = cut_into_pieces(intervals, large_keys, rules)
+        placed = assign_sessions_in_pieces(_once(in_pieces, [*SESSION_KEY, PIECE]), in_pieces, rules)
     else:
         placed = assign_sessions(_once(intervals, SESSION_KEY))
     # The label here already: what a caller counts of these rows ends what Spark compiles of them, and all that is left

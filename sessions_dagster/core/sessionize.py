@@ -28,14 +28,13 @@ BEGINS_SESSION = "begins_session"
 """True on exactly one row of every session: its first interval."""
 
 PIECE = "piece"
-"""Where a key is cut into pieces of time: the slot that the piece is (long). NULL for a key that is in one."""
+"""Where a key is cut into pieces of time: which one a row lies in (long, see `piece_of`). NULL for all other keys."""
 
 _REACHED_BEFORE = "reached_before"
 _LATEST_START = "latest_start"
 _LATEST_END = "latest_end"
-_ISLAND = "island"
-_WHOLE_START = "whole_start"
-_WHOLE_END = "whole_end"
+_OF_PIECE = "of_piece"
+_BEFORE_PIECE = "before_piece"
 
 
 def is_user_action(rules: SessionRules) -> Column:
@@ -72,42 +71,31 @@ def assign_sessions(rows: DataFrame) -> DataFrame:
     return _placed(_with_latest_session(rows, SESSION_KEY))
 
 
-def assign_sessions_in_pieces(rows: DataFrame, rules: SessionRules) -> DataFrame:
+def assign_sessions_in_pieces(rows: DataFrame, intervals: DataFrame, rules: SessionRules) -> DataFrame:
     """Like `assign_sessions`, for rows of which some keys are cut into pieces, so that many tasks can share a key.
 
-    Each piece finds its sessions on its own. Those are intervals again, so the sessions of the key are their unions.
-
     Args:
-        rows: As `assign_sessions` takes them, with `piece` (long, see `PIECE`): every row once in the piece its
-            time lies in, and every interval once more in each later piece that it reaches into.
+        rows: As `assign_sessions` takes them, with `piece` (long, see `PIECE`).
+        intervals: `user_id`, `product_code`, `piece`, `timestamp`, `reach`: at least all intervals of the keys that are
+            in pieces. One may be there several times; rows that are no interval, or not in a piece, do not matter.
         rules: The session rules.
 
     Returns:
-        As `assign_sessions`, with `piece`; every row once, in the piece its time lies in.
+        As `assign_sessions`, with `piece`.
     """
+    at, in_pieces = F.col(TIMESTAMP), F.col(PIECE).isNotNull()
     by_piece = (*SESSION_KEY, PIECE)
-    in_pieces = F.col(PIECE).isNotNull()
-    intervals = rows.where(in_pieces & F.col(REACH).isNotNull()).select(*by_piece, TIMESTAMP, REACH)
-    islands = _with_latest_session(intervals, by_piece).where(BEGINS_SESSION)
-    merged = _with_latest_session(islands.select(*SESSION_KEY, TIMESTAMP, F.col(_LATEST_END).alias(REACH)), SESSION_KEY)
-    # An interval that begins an island in its own piece and in the next one is one island.
-    whole = merged.select(
-        *SESSION_KEY,
-        F.col(TIMESTAMP).alias(_ISLAND),
-        F.col(_LATEST_START).alias(_WHOLE_START),
-        F.col(_LATEST_END).alias(_WHOLE_END),
-    ).distinct()
-    local = _with_latest_session(rows, by_piece).withColumn(_ISLAND, F.when(in_pieces, F.col(_LATEST_START)))
-    known = local.join(F.broadcast(whole), [*SESSION_KEY, _ISLAND], "left").withColumns(
-        {
-            _LATEST_START: F.coalesce(_WHOLE_START, _LATEST_START),
-            _LATEST_END: F.coalesce(_WHOLE_END, _LATEST_END),
-        }
-    )
-    is_at_its_start = F.col(TIMESTAMP) == F.col(_LATEST_START)
-    begins = F.col(BEGINS_SESSION) & is_at_its_start
-    placed = _placed(known.withColumn(BEGINS_SESSION, begins)).drop(_ISLAND, _WHOLE_START, _WHOLE_END)
-    return placed.where(~in_pieces | (F.col(PIECE) == slot_of(F.col(TIMESTAMP), rules)))
+    sessions = _sessions_by_piece(intervals.where(in_pieces & F.col(REACH).isNotNull()), rules)
+    met = _with_latest_session(rows, by_piece).join(F.broadcast(sessions), [*by_piece], "left")
+    has_begun = at >= F.col(_OF_PIECE)[_LATEST_START]
+
+    def latest(bound: str) -> Column:
+        of_key = F.when(has_begun, F.col(_OF_PIECE)[bound]).otherwise(F.col(_BEFORE_PIECE)[bound])
+        return F.when(in_pieces, of_key).otherwise(F.col(bound))
+
+    known = met.withColumns({bound: latest(bound) for bound in (_LATEST_START, _LATEST_END)})
+    begins = F.col(BEGINS_SESSION) & (at == F.col(_LATEST_START))
+    return _placed(known.withColumn(BEGINS_SESSION, begins)).drop(_OF_PIECE, _BEFORE_PIECE)
 
 
 def in_time_order() -> tuple[Column, Column]:
@@ -116,9 +104,13 @@ def in_time_order() -> tuple[Column, Column]:
     return F.col(TIMESTAMP).asc(), F.col(REACH).asc_nulls_last()
 
 
-def slot_of(at: Column, rules: SessionRules) -> Column:
-    """The slot (long) that an instant (timestamp) lies in: time is cut into slots of twice the timeout."""
-    return F.floor(F.unix_micros(at) / F.lit(2 * rules.timeout_us))
+def piece_of(at: Column, rules: SessionRules) -> Column:
+    """The piece (long) that an instant (timestamp) lies in.
+
+    It is as long as the timeout, and no interval is shorter: all that begin in one piece overlap, and so are of one
+    session.
+    """
+    return F.floor(F.unix_micros(at) / F.lit(rules.timeout_us))
 
 
 def _with_latest_session(rows: DataFrame, partition: Sequence[str]) -> DataFrame:
@@ -135,6 +127,23 @@ def _with_latest_session(rows: DataFrame, partition: Sequence[str]) -> DataFrame
     latest_start = F.max(F.when(F.col(BEGINS_SESSION), at)).over(so_far)
     started = marked.withColumn(_LATEST_START, latest_start)
     return started.withColumn(_LATEST_END, F.max(reach).over(of_session)).drop(_REACHED_BEFORE)
+
+
+def _sessions_by_piece(intervals: DataFrame, rules: SessionRules) -> DataFrame:
+    """The session that begins in each piece of a key, and the one that reaches into it from before; NULL where none.
+
+    No session is shorter than a piece, so there is at most one of either.
+    """
+    # A task hands on no more than one union of all that it has of a piece, however many intervals these are.
+    unions = intervals.groupBy(*SESSION_KEY, PIECE).agg(F.min(TIMESTAMP).alias(TIMESTAMP), F.max(REACH).alias(REACH))
+    sessions = _with_latest_session(unions, SESSION_KEY).where(BEGINS_SESSION)
+    first, last = (piece_of(F.col(bound), rules) for bound in (_LATEST_START, _LATEST_END))
+    bounds, begins_there = F.struct(_LATEST_START, _LATEST_END), F.col(PIECE) == first
+    by_piece = sessions.withColumn(PIECE, F.explode(F.sequence(first, last))).groupBy(*SESSION_KEY, PIECE)
+    return by_piece.agg(
+        F.max(F.when(begins_there, bounds)).alias(_OF_PIECE),
+        F.max(F.when(~begins_there, bounds)).alias(_BEFORE_PIECE),
+    )
 
 
 def _placed(rows: DataFrame) -> DataFrame:
