@@ -417,7 +417,34 @@ def test_a_run_cuts_large_keys_and_ends_in_the_same_table(
             world.land(day, events)
             world.materialize(day)
             assert set(world.table()) == sessionize(world.all_events())
-    assert cut == [["busy"], ["busy"], ["busy"]], "also where its events are withdrawn and hardly any are landed"
+    # Of the new day only the outline is resolved.
+    assert cut == [[], ["busy"], ["busy"]], "also where its events are withdrawn and hardly any are landed"
+
+
+def test_of_a_large_key_of_a_new_day_only_the_outline_is_resolved(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(spark, tmp_path)
+    resolved: list[int] = []
+
+    def noted(facts: DataFrame, rules: SessionRules, large_keys: Sequence[Row]) -> DataFrame:
+        resolved.append(facts.count())
+        return correction.resolve(facts, rules, large_keys)
+
+    monkeypatch.setattr(keys, "_SAMPLE", 1.0)
+    monkeypatch.setattr(apply, "resolve", noted)
+    evening, midnight = Event("busy", "a", "idea", datetime(2025, 9, 20, 23, 58)), datetime(2025, 9, 21)
+    busy = [Event("busy", "a", "idea", midnight + count * timedelta(seconds=30)) for count in range(100)]
+    with setting(spark, "spark.sessions.largeKeyRows", "50"):
+        for day, events in ((FIRST, [evening]), (SECOND, busy)):
+            world.land(day, events)
+            report = world.materialize(day)
+            assert set(world.table()) == sessionize(world.all_events())
+    # The event of the evening was fresh. Then: what is at midnight, the ends of nine more pieces, and the session known.
+    assert resolved == [0, 10 + 2 * 9 + 1]
+    assert report.inserted == {SECOND: 100}
+    assert report.sessions_new == 0
+    assert report.session_changes == {correction.SessionChange.EXTENDED: 1}
 
 
 def test_few_rows_are_not_searched_for_keys_where_no_day_is_new(
@@ -450,7 +477,7 @@ def test_what_is_resolved_is_kept_as_bytes_where_keys_are_large(
     monkeypatch.setattr(keys, "_SAMPLE", 1.0)
     monkeypatch.setattr(apply, "_cut", noted)
     world = World(spark, tmp_path)
-    world.land(FIRST, of_ada(u("09:00"), u("09:04")))
+    world.land(SECOND, of_ada(u("09:00"), u("09:04")))
     with setting(spark, "spark.sessions.largeKeyRows", limit):
-        world.materialize(FIRST)
+        world.materialize(SECOND)
     assert levels == [level]

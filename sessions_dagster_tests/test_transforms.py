@@ -66,7 +66,15 @@ from sessions_dagster.core.fresh import (
     other_events,
     table_rows_of,
 )
-from sessions_dagster.core.keys import IS_AT_MIDNIGHT, IS_LARGE, is_at_midnight, notable_keys
+from sessions_dagster.core.keys import (
+    IS_AT_MIDNIGHT,
+    IS_LARGE,
+    IS_LARGE_AS_NEW,
+    IS_NEW,
+    is_at_midnight,
+    notable_keys,
+)
+from sessions_dagster.core.outline import IS_OUTLINE, outlined_sessions, outlines, with_outlines, without_outlines
 from sessions_dagster.core.sessionize import (
     BEGINS_SESSION,
     PIECE,
@@ -299,9 +307,9 @@ def check_assigned(rows: DataFrame, events: Collection[Event], rules: SessionRul
     assert sorted(begun) == sorted({(row.user, row.product, row.start) for row in expected if row.start is not None})
 
 
-def histories_on_a_small_grid() -> list[Event]:
+def histories_on_a_small_grid(edges: Sequence[int] = (-1, 0, 1)) -> list[Event]:
     """Every history of a user action, an IDE event, both or none at a begin, and around one and two timeouts later."""
-    instants = [timedelta(0), *(count * TIMEOUT + edge * MICROSECOND for count in (1, 2) for edge in (-1, 0, 1))]
+    instants = [timedelta(0), *(count * TIMEOUT + edge * MICROSECOND for count in (1, 2) for edge in edges)]
     begin = datetime(2025, 9, 20, 23, 55)
     histories = enumerate(product(("", "a", "x", "ax"), repeat=len(instants)))
     return [
@@ -340,7 +348,7 @@ def check_assignment_in_pieces(
 
 
 def test_every_history_on_a_small_grid_has_its_sessions_in_pieces(spark: SparkSession) -> None:
-    check_assignment_in_pieces(spark, histories_on_a_small_grid())
+    check_assignment_in_pieces(spark, histories_on_a_small_grid(edges=(-1, 0)))
 
 
 @many_histories
@@ -375,23 +383,23 @@ def test_a_piece_is_no_longer_than_the_timeout(spark: SparkSession) -> None:
 # --- fresh events ----------------------------------------------------------------------------------------------------
 
 
-def keys_at_midnight(rows: DataFrame, day: date) -> DataFrame:
-    marked = rows.withColumn(IS_AT_MIDNIGHT, is_at_midnight(day, RULES))
-    return notable_keys(marked, 0).where(IS_AT_MIDNIGHT).select(USER, PRODUCT)
+def keys_at_midnight(rows: DataFrame, day: date, rules: SessionRules = RULES) -> DataFrame:
+    marks = {IS_AT_MIDNIGHT: is_at_midnight(day, rules), IS_NEW: among(EVENT_DATE, [day])}
+    return notable_keys(rows.withColumns(marks), 0).where(IS_AT_MIDNIGHT).select(USER, PRODUCT)
 
 
 @many_histories
-@given(seed=st.integers(0, 2**31), share=st.sampled_from([0.0, 0.5]))
-def test_fresh_events_have_the_sessions_they_have_among_all(spark: SparkSession, seed: int, share: float) -> None:
+@given(seed=st.integers(0, 2**31))
+def test_fresh_events_have_the_sessions_they_have_among_all(spark: SparkSession, seed: int) -> None:
     delivered = [delivery for history in histories_from(seed) for delivery in history]
     day = FIRST_DAY + timedelta(days=DAYS // 2)
     history = {delivery.event for delivery in delivered if delivery.event.at.date() <= day}
     # Twice, as a batch may bring an event twice.
     rows = [event for event in history if event.at.date() >= day - timedelta(days=LATENESS)] * 2
-    brought = events_frame(spark, rows)
+    brought = without_outlines(events_frame(spark, rows))
     at_midnight = keys_at_midnight(brought, day)
     fresh, others = fresh_events(brought, day, at_midnight), other_events(brought, day, at_midnight)
-    found = collected(fresh_rows(fresh, RULES, keys_of(fresh, share) if share else ()))
+    found = collected(fresh_rows(fresh, RULES))
     assert found
     told: dict[str, list[Event]] = defaultdict(list)
     for event in sorted(history):
@@ -427,7 +435,7 @@ def test_a_key_is_fresh_where_no_action_before_midnight_reaches_it(
 ) -> None:
     midnight = datetime.combine(FIRST_DAY, datetime.min.time())
     events = [Event("ada", "x", "idea", midnight + first), Event("ada", "a", "idea", midnight + timedelta(hours=9))]
-    brought = events_frame(spark, events)
+    brought = without_outlines(events_frame(spark, events))
     fresh = fresh_events(brought, FIRST_DAY, keys_at_midnight(brought, FIRST_DAY))
     assert {event_of(row) for row in collected(fresh)} == (set(events) if is_fresh else set())
 
@@ -464,7 +472,7 @@ PARTS_OF_A_DAY: dict[str, Callable[[DataFrame, date], DataFrame]] = {
 
 @pytest.mark.parametrize("part", PARTS_OF_A_DAY)
 def test_a_new_day_compiles_to_the_code_of_any_other(spark: SparkSession, part: str) -> None:
-    brought = events_frame(spark, MARATHON).localCheckpoint()
+    brought = without_outlines(events_frame(spark, MARATHON)).localCheckpoint()
     first, second = (code_of(PARTS_OF_A_DAY[part](brought, FIRST_DAY + ONE_DAY * days)) for days in range(2))
     assert first == second
 
@@ -492,36 +500,111 @@ def code_of(rows: DataFrame) -> list[str]:
     return lines
 
 
+# --- outlines of large keys ------------------------------------------------------------------------------------------
+
+
+def with_outlines_of(rows: DataFrame, day: date, large_keys: Sequence[Row], rules: SessionRules = RULES) -> DataFrame:
+    return with_outlines(rows, day, large_keys, outlines(rows, day, large_keys, rules), rules)
+
+
+def check_new_day(
+    spark: SparkSession, events: Collection[Event], day: date, share: float = 1.0, rules: SessionRules = RULES
+) -> None:
+    """What is fresh of a new day and what is not have the sessions of the oracle, with some keys large, or all."""
+    # Twice, as a batch may bring an event twice.
+    rows = events_frame(spark, [*events] * 2)
+    large_keys = keys_of(rows, share)
+    brought = with_outlines_of(rows, day, large_keys, rules)
+    small = rows.join(spark.createDataFrame(large_keys), [USER, PRODUCT], "left_anti")
+    at_midnight = keys_at_midnight(small, day, rules)
+    others = other_events(brought, day, at_midnight).withColumn(BATCH_DATE, F.col(EVENT_DATE))
+    resolved = resolve(delivered_facts(others), rules).localCheckpoint()
+    sessions = outlined_sessions(resolved, day, large_keys)
+    columns = [USER, EVENT, PRODUCT, TIMESTAMP, SESSION_START, SESSION_END, BEGINS_SESSION]
+    fresh = fresh_rows(fresh_events(brought, day, at_midnight), rules, sessions)
+    check_assigned(resolved.select(*columns).unionByName(fresh.select(*columns)), events, rules)
+
+
+def history_until(day: date, seed: int) -> set[Event]:
+    events = {delivery.event for history in histories_from(seed) for delivery in history}
+    return {event for event in events if event.at.date() <= day}
+
+
+@many_histories
+@given(seed=st.integers(0, 2**31), share=st.sampled_from([0.5, 1.0]))
+def test_a_new_day_with_large_keys_has_the_sessions_of_the_oracle(spark: SparkSession, seed: int, share: float) -> None:
+    day = FIRST_DAY + timedelta(days=DAYS // 2)
+    check_new_day(spark, history_until(day, seed), day, share)
+
+
+@pytest.mark.parametrize("timeout", [MICROSECOND, timedelta(minutes=7), timedelta(hours=25)])
+def test_outlines_are_right_for_any_timeout(spark: SparkSession, timeout: timedelta) -> None:
+    day = FIRST_DAY + timedelta(days=DAYS // 2)
+    check_new_day(spark, history_until(day, 1), day, rules=SessionRules(timeout))
+
+
+def test_every_history_around_midnight_on_a_small_grid_has_its_sessions_where_keys_are_large(
+    spark: SparkSession,
+) -> None:
+    check_new_day(spark, histories_on_a_small_grid(edges=(-1, 0)), date(2025, 9, 21))
+
+
+def test_an_outline_is_no_more_than_the_ends_of_each_piece_and_what_is_at_midnight(spark: SparkSession) -> None:
+    midnight = datetime.combine(FIRST_DAY, datetime.min.time())
+    dense = [
+        Event("ada", name, "idea", midnight + TIMEOUT + number * timedelta(seconds=30))
+        for number in range(20)
+        for name in "ax"
+    ]
+    at_midnight = [Event("ada", "x", "idea", midnight + timedelta(seconds=number)) for number in range(3)]
+    rows = events_frame(spark, [*dense, *at_midnight])
+    marked = with_outlines_of(rows, FIRST_DAY, keys_of(rows))
+    found = {event_of(row) for row in collected(marked.where(IS_OUTLINE))}
+    # Twenty half minutes are two pieces of ten. Their IDE events at these instants may begin with a session.
+    assert found == {
+        *at_midnight,
+        *(event for number in (0, 9, 10, 19) for event in dense[2 * number : 2 * number + 2]),
+    }
+
+
 # --- large keys ------------------------------------------------------------------------------------------------------
 
 
 def test_a_large_key_is_found_and_no_other_one(spark: SparkSession) -> None:
     rows = keyed(spark, "large", 20_000).unionByName(keyed(spark, "one", 5_000)).unionByName(keyed(spark, "two", 5_000))
-    assert notable(rows, 30_000, limit=10_000) == {("large", False, True)}
+    assert notable(rows, 30_000, limit=10_000) == {"large": {IS_LARGE}}
+
+
+def test_a_key_is_large_by_its_new_events_or_by_all_others(spark: SparkSession) -> None:
+    rows = reduce(
+        DataFrame.unionByName,
+        [keyed(spark, "new", 20_000, new=True), keyed(spark, "both", 8_000, new=True), keyed(spark, "both", 8_000)],
+    )
+    assert notable(rows, 36_000, limit=10_000) == {"new": {IS_LARGE_AS_NEW}}
 
 
 def test_no_key_is_large_among_as_many_rows_as_one_may_have(spark: SparkSession) -> None:
     # There are twice as many as is said here: if it were looked, the key would be found.
-    assert notable(keyed(spark, "all", 40_000), 20_000, limit=20_000) == set()
+    assert notable(keyed(spark, "all", 40_000), 20_000, limit=20_000) == {}
 
 
 def test_a_key_is_told_that_is_at_midnight_whether_it_is_large_or_not(spark: SparkSession) -> None:
     at_midnight = [keyed(spark, user, 1).withColumn(IS_AT_MIDNIGHT, F.lit(True)) for user in ("large", "small")]
     rows = reduce(DataFrame.unionByName, [keyed(spark, "large", 20_000), *at_midnight])
-    assert notable(rows, 20_002, limit=10_000) == {("large", True, True), ("small", True, False)}
+    assert notable(rows, 20_002, limit=10_000) == {"large": {IS_AT_MIDNIGHT, IS_LARGE}, "small": {IS_AT_MIDNIGHT}}
 
 
-def keyed(spark: SparkSession, user: str, count: int) -> DataFrame:
+def keyed(spark: SparkSession, user: str, count: int, *, new: bool = False) -> DataFrame:
     """So many rows of a user, none of them at midnight."""
-    return spark.range(count).select(
-        F.lit(user).alias(USER), F.lit("idea").alias(PRODUCT), F.lit(False).alias(IS_AT_MIDNIGHT)
-    )
+    marks = F.lit(False).alias(IS_AT_MIDNIGHT), F.lit(new).alias(IS_NEW)
+    return spark.range(count).select(F.lit(user).alias(USER), F.lit("idea").alias(PRODUCT), *marks)
 
 
-def notable(rows: DataFrame, count: int, *, limit: int) -> set[tuple[str, bool, bool]]:
-    """The notable keys: user, whether at midnight, whether large."""
+def notable(rows: DataFrame, count: int, *, limit: int) -> dict[str, set[str]]:
+    """What the notable keys are, by user."""
+    marks = (IS_AT_MIDNIGHT, IS_LARGE, IS_LARGE_AS_NEW)
     with setting(rows.sparkSession, "spark.sessions.largeKeyRows", str(limit)):
-        return {(key[USER], key[IS_AT_MIDNIGHT], key[IS_LARGE]) for key in notable_keys(rows, count).collect()}
+        return {key[USER]: {mark for mark in marks if key[mark]} for key in notable_keys(rows, count).collect()}
 
 
 # --- corrections -----------------------------------------------------------------------------------------------------

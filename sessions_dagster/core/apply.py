@@ -57,7 +57,15 @@ from sessions_dagster.core.fresh import (
     other_events,
     table_rows_of,
 )
-from sessions_dagster.core.keys import IS_AT_MIDNIGHT, IS_LARGE, is_at_midnight, notable_keys
+from sessions_dagster.core.keys import (
+    IS_AT_MIDNIGHT,
+    IS_LARGE,
+    IS_LARGE_AS_NEW,
+    IS_NEW,
+    is_at_midnight,
+    notable_keys,
+)
+from sessions_dagster.core.outline import outlined_sessions, outlines, with_outlines, without_outlines
 from sessions_dagster.core.session_table import as_table_rows, ensure_sessionized_events
 from sessions_dagster.core.sessionize import BEGINS_SESSION
 from sessions_dagster.core.settings import compiled_if_worth, partitions_for, planned_ahead, rows_around
@@ -160,28 +168,31 @@ class _Extent:
 
 @dataclass(frozen=True)
 class _Keys:
-    """The keys at the midnight of the newest day, and how many; and those that one task should not have all of."""
+    """The keys at the midnight of the newest day, and how many; and those that one task should not have all of.
+
+    These are large by their events of the newest day (and then not among the first), or by all others.
+    """
 
     at_midnight: DataFrame
     count: int
+    large_as_new: Sequence[Row]
     large: Sequence[Row]
 
 
 @dataclass(frozen=True)
 class _Fresh:
-    """The fresh events of a day, and the same as rows of the table; with how many they are, once these are written."""
+    """The fresh events of a day, and which keys among them have outlines; with how many they are, once written."""
 
     day: date
     events: DataFrame
-    rows: DataFrame
-    counts: Observation
+    outlined_keys: Sequence[Row]
+    counts: Observation = field(default_factory=Observation)
 
-    @classmethod
-    def of(cls, day: date, events: DataFrame, rules: SessionRules, large_keys: Sequence[Row]) -> Self:
-        counts = Observation()
+    def rows(self, resolved: DataFrame, rules: SessionRules) -> DataFrame:
+        """The same as rows of the table, with the sessions of the outlines, which are resolved."""
+        outlined = outlined_sessions(resolved, self.day, self.outlined_keys) if self.outlined_keys else None
         counted = F.count("*").alias("rows"), F.count_if(BEGINS_SESSION).alias("begun")
-        placed = fresh_rows(events, rules, large_keys).observe(counts, *counted)
-        return cls(day, events, table_rows_of(placed, day), counts)
+        return table_rows_of(fresh_rows(self.events, rules, outlined).observe(self.counts, *counted), self.day)
 
     def counted_with(self, inserted: Mapping[date, int], begun: int) -> tuple[Mapping[date, int], int]:
         """Rows by event date, and sessions, with those of this day that were written."""
@@ -196,8 +207,8 @@ class _Fresh:
 class _Delivered:
     """What the batches being applied bring: fresh events, where there may be any, and facts of all others.
 
-    With them: facts of what they bring no longer, if any, the keys that one task should not have all of, the dates of
-    the table that may be touched, and how many keys tell what is fresh.
+    With them: facts of what they bring no longer, if any, the keys of facts that one task should not have all of, the
+    dates of the table that may be touched, and how many keys tell what is fresh.
     """
 
     facts: DataFrame
@@ -206,6 +217,11 @@ class _Delivered:
     large_keys: Sequence[Row]
     dates: Sequence[date]
     keys_at_midnight: int = 0
+
+    @property
+    def has_large_keys(self) -> bool:
+        """Whether any key has too many events for a task, be they fresh or not."""
+        return bool(self.large_keys or (self.fresh and self.fresh.outlined_keys))
 
     def planned_ahead(self, spark: SparkSession, joined_rows: int) -> AbstractContextManager[None]:
         """`settings.planned_ahead` for queries that join a table with so many rows, and may tell what is fresh."""
@@ -302,7 +318,7 @@ def apply_batches(
             if raw_table:
                 _check_unchanged(raw_table)
             session_counts = _log_corrections(held, warehouse, resolved, pending, rules)
-            committed = _commit(held, changes, delivered, rows, _applied_after(applied, pending))
+            committed = _commit(held, changes, delivered, rows, _applied_after(applied, pending), rules)
         inserted: Mapping[date, int] = rows.get(Change.INSERT, {})
         begun = resolved.begun
         if committed and delivered.fresh is not None:
@@ -332,25 +348,37 @@ def _delivered(
     keys = _keys(events, withdrawn, arrived + gone, day, rules)
     if day is None:
         return _Delivered(delivered_facts(events), None, withdrawn, keys.large, dates)
-    fresh = _Fresh.of(day, fresh_events(events, day, keys.at_midnight), rules, keys.large)
-    others = other_events(events, day, keys.at_midnight)
+    marked = _with_outlines(events, day, keys.large_as_new, rules)
+    fresh = _Fresh(day, fresh_events(marked, day, keys.at_midnight), keys.large_as_new)
+    others = other_events(marked, day, keys.at_midnight)
     return _Delivered(delivered_facts(others), fresh, withdrawn, keys.large, dates, keys.count)
+
+
+def _with_outlines(events: DataFrame, day: date, large_keys: Sequence[Row], rules: SessionRules) -> DataFrame:
+    """The events, of which those are marked that say all of the sessions of large keys on a day."""
+    if not large_keys:
+        return without_outlines(events)
+    found, _ = _cut(outlines(events, day, large_keys, rules))
+    return with_outlines(events, day, large_keys, found, rules)
 
 
 def _keys(events: DataFrame, withdrawn: DataFrame | None, rows: int, day: date | None, rules: SessionRules) -> _Keys:
     """What has to be known of the keys of so many rows, with the midnight of a day, if any."""
     if day is None and rows <= Sizes.of(events.sparkSession).large_key_rows:
-        return _Keys(events.select(*SESSION_KEY).limit(0), 0, ())
-    at_midnight = F.lit(False) if day is None else is_at_midnight(day, rules)
-    seen = events.select(*SESSION_KEY, at_midnight.alias(IS_AT_MIDNIGHT))
+        return _Keys(events.select(*SESSION_KEY).limit(0), 0, (), ())
+    at_midnight, is_new = (F.lit(False),) * 2 if day is None else (is_at_midnight(day, rules), among(EVENT_DATE, [day]))
+    seen = events.select(*SESSION_KEY, at_midnight.alias(IS_AT_MIDNIGHT), is_new.alias(IS_NEW))
     if withdrawn is not None:
-        seen = seen.unionByName(withdrawn.select(*SESSION_KEY, F.lit(False).alias(IS_AT_MIDNIGHT)))
-    is_large_key = F.when(F.col(IS_LARGE), F.struct(*SESSION_KEY))
+        marks = [F.lit(False).alias(mark) for mark in (IS_AT_MIDNIGHT, IS_NEW)]
+        seen = seen.unionByName(withdrawn.select(*SESSION_KEY, *marks))
+    is_counted, key = F.col(IS_AT_MIDNIGHT) & ~F.col(IS_LARGE_AS_NEW), F.struct(*SESSION_KEY)
     found, told = _cut(
-        notable_keys(seen, rows), F.count_if(IS_AT_MIDNIGHT).alias("count"), F.collect_set(is_large_key).alias("large")
+        notable_keys(seen, rows),
+        F.count_if(is_counted).alias("count"),
+        *[F.collect_set(F.when(F.col(kind), key)).alias(kind) for kind in (IS_LARGE_AS_NEW, IS_LARGE)],
     )
-    keys = found.where(IS_AT_MIDNIGHT).select(*SESSION_KEY)
-    return _Keys(_hinted(keys, told["count"]), told["count"], told["large"])
+    keys = found.where(is_counted).select(*SESSION_KEY)
+    return _Keys(_hinted(keys, told["count"]), told["count"], told[IS_LARGE_AS_NEW], told[IS_LARGE])
 
 
 def _resolved(held: _Held, delivered: _Delivered, rules: SessionRules) -> _Resolved:
@@ -399,9 +427,9 @@ def _known(held: _Held, delivered: _Delivered, moving: DataFrame, rules: Session
         return [], 0
     looked_for = extent.count
     touched = touched_facts(held.rows(extent.dates), _hinted(near, extent.count), rules)
-    if delivered.large_keys:
-        # A session is there for each of its actions that was met, and all of these would be in one piece.
-        touched = touched.distinct()
+    if delivered.has_large_keys:
+        # A session is there for each of its actions that was met, and all of these would be in one task.
+        touched, _ = _cut(touched.distinct())
     if delivered.withdrawn is None:
         return [touched], looked_for
     opened, told = _cut(opened_sessions(delivered.withdrawn, rules), *extent_of_opened())
@@ -454,6 +482,7 @@ def _commit(
     delivered: _Delivered,
     counts: Mapping[Change, Mapping[date, int]],
     metadata: str,
+    rules: SessionRules,
 ) -> bool:
     """Write the correction; False if there is nothing to write."""
     fresh = delivered.fresh
@@ -463,7 +492,7 @@ def _commit(
     written = {day: inserted.get(day, 0) + updated.get(day, 0) for day in {*inserted, *updated}}
     rows = _of_few_dates_a_task(as_table_rows(of_change(resolved, Change.INSERT, Change.UPDATE)), written)
     if fresh is not None:
-        rows = rows.unionByName(fresh.rows)
+        rows = rows.unionByName(fresh.rows(resolved, rules))
     replaced_dates = sorted({*updated, *removed})
     if removed:
         gone = as_table_rows(of_change(resolved, Change.REMOVE))

@@ -3,14 +3,15 @@
 A run's newest day, where the table has nothing of it or of later days, meets other days at its midnight alone: no user
 action before it reaches further into the day than the timeout. So a key without an event in that time has the sessions
 of the day by itself, and its events go from `raw_events` into the table as if there were no other batch. They are
-nearly all that a daily batch brings. All others are facts of a correction (see `correction`).
+nearly all that a daily batch brings. All others are facts of a correction (see `correction`). Of a key with very many
+events those are that say all of its sessions (see `outline`); the others are fresh, whether it is at midnight or not.
 """
 
 from collections.abc import Collection, Sequence
 from datetime import date
 from typing import Final
 
-from pyspark.sql import DataFrame, Row, Window
+from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from sessions_dagster.core.contract import (
@@ -18,24 +19,27 @@ from sessions_dagster.core.contract import (
     EVENT,
     EVENT_DATE,
     EVENT_IDENTITY,
+    SESSION_END,
     SESSION_ID,
     SESSION_KEY,
+    SESSION_START,
     SESSIONIZED_EVENTS_SCHEMA,
     TIMESTAMP,
     SessionRules,
 )
 from sessions_dagster.core.days import among
 from sessions_dagster.core.keys import IS_AT_MIDNIGHT
+from sessions_dagster.core.outline import IS_OUTLINE
 from sessions_dagster.core.sessionize import (
     PIECE,
     REACH,
     assign_sessions,
     assign_sessions_in_pieces,
     in_time_order,
+    piece_of,
     reach_of_event,
     session_id,
 )
-from sessions_dagster.core.skew import cut_into_pieces
 
 _IS_REPEATED: Final = "is_repeated"
 _ON_TIME: Final = 1
@@ -57,37 +61,43 @@ def fresh_events(events: DataFrame, day: date, at_midnight: DataFrame) -> DataFr
     """The fresh ones among rows of `raw_events`.
 
     Args:
-        events: Rows of `raw_events`.
+        events: Rows of `raw_events`, with `is_outline` (see `outline`).
         day: The day of `fresh_day`.
-        at_midnight: `user_id, product_code` of the keys with an event at its midnight (`keys.is_at_midnight`).
+        at_midnight: `user_id, product_code` of the keys with an event at its midnight (`keys.is_at_midnight`), but for
+            those with an outline.
     """
-    return events.where(among(EVENT_DATE, [day])).join(at_midnight, [*SESSION_KEY], "left_anti")
+    of_day = events.where(among(EVENT_DATE, [day]) & ~F.col(IS_OUTLINE))
+    return of_day.join(at_midnight, [*SESSION_KEY], "left_anti")
 
 
 def other_events(events: DataFrame, day: date, at_midnight: DataFrame) -> DataFrame:
     """All rows but those of `fresh_events`."""
     marked = events.join(at_midnight.withColumn(IS_AT_MIDNIGHT, F.lit(True)), [*SESSION_KEY], "left")
-    return marked.where(~among(EVENT_DATE, [day]) | F.col(IS_AT_MIDNIGHT).isNotNull()).drop(IS_AT_MIDNIGHT)
+    is_other = ~among(EVENT_DATE, [day]) | F.col(IS_AT_MIDNIGHT).isNotNull() | F.col(IS_OUTLINE)
+    return marked.where(is_other).drop(IS_AT_MIDNIGHT)
 
 
-def fresh_rows(events: DataFrame, rules: SessionRules, large_keys: Sequence[Row] = ()) -> DataFrame:
+def fresh_rows(events: DataFrame, rules: SessionRules, outlined: DataFrame | None = None) -> DataFrame:
     """Fresh events with their sessions, each once.
 
     Args:
         events: As `fresh_events` gives them; an event may be there twice.
         rules: The session rules.
-        large_keys: Rows of `user_id, product_code`: the keys that one task should not have all of.
+        outlined: The sessions of keys with an outline (see `outline.outlined_sessions`); None if no key has one.
 
     Returns:
         `user_id, event_id, product_code, timestamp`, `delivered_by` (byte), `session_start_ts, session_end_ts`
         (timestamp), `begins_session` (boolean), `session_id` (string).
     """
-    intervals = events.select(*EVENT_IDENTITY, reach_of_event(rules).alias(REACH))
-    if large_keys:
-        in_pieces = cut_into_pieces(intervals, large_keys, rules)
-        placed = assign_sessions_in_pieces(_once(in_pieces, [*SESSION_KEY, PIECE]), in_pieces, rules)
+    rows = events.withColumn(REACH, reach_of_event(rules))
+    if outlined is None:
+        placed = assign_sessions(_once(rows.select(*EVENT_IDENTITY, REACH), SESSION_KEY))
     else:
-        placed = assign_sessions(_once(intervals, SESSION_KEY))
+        by_piece = [*SESSION_KEY, PIECE]
+        sessions = outlined.withColumnsRenamed({SESSION_START: TIMESTAMP, SESSION_END: REACH})
+        intervals = sessions.withColumn(PIECE, piece_of(F.col(TIMESTAMP), rules))
+        once = _once(rows.select(*EVENT_IDENTITY, REACH, PIECE), by_piece)
+        placed = assign_sessions_in_pieces(once, intervals, rules)
     # The label here already: what a caller counts of these rows ends what Spark compiles of them, and all that is left
     # to compile with the date in it, each day anew, is `table_rows_of`.
     return placed.withColumns({DELIVERED_BY: F.lit(_ON_TIME).cast("tinyint"), SESSION_ID: session_id()})

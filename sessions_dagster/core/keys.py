@@ -14,7 +14,9 @@ from sessions_dagster.core.days import ONE_DAY, among
 from sessions_dagster.runtime.sizing import Sizes
 
 IS_AT_MIDNIGHT: Final = "is_at_midnight"
+IS_NEW: Final = "is_new"
 IS_LARGE: Final = "is_large"
+IS_LARGE_AS_NEW: Final = "is_large_as_new"
 
 _IS_SAMPLED: Final = "is_sampled"
 _SAMPLE: Final = 0.01
@@ -32,11 +34,12 @@ def notable_keys(rows: DataFrame, count: int) -> DataFrame:
     """The keys with an event at midnight, and those with more than about as many rows as `Sizes.large_key_rows` says.
 
     Args:
-        rows: `user_id, product_code` (string), `is_at_midnight` (boolean).
+        rows: `user_id, product_code` (string), `is_at_midnight, is_new` (boolean: whether it is of the new day).
         count: About how many rows these are. Where they are no more than a key may have, no key is large.
 
     Returns:
-        `user_id, product_code` (string), `is_at_midnight, is_large` (boolean), one row per key that is either.
+        `user_id, product_code` (string), `is_at_midnight`, `is_large_as_new`, `is_large` (boolean: by its rows of the
+        new day, by all others), one row per key that is any of these.
     """
     limit = Sizes.of(rows.sparkSession).large_key_rows
     # A sample is a good deal quicker than to count, and a key near the limit is as well off either way.
@@ -44,6 +47,7 @@ def notable_keys(rows: DataFrame, count: int) -> DataFrame:
     looked_at = rows.withColumn(_IS_SAMPLED, is_sampled).where(F.col(IS_AT_MIDNIGHT) | F.col(_IS_SAMPLED))
     keys = looked_at.groupBy(*SESSION_KEY).agg(
         F.bool_or(IS_AT_MIDNIGHT).alias(IS_AT_MIDNIGHT),
-        (F.count_if(_IS_SAMPLED) > limit * _SAMPLE).alias(IS_LARGE),
+        (F.count_if(F.col(_IS_SAMPLED) & F.col(IS_NEW)) > limit * _SAMPLE).alias(IS_LARGE_AS_NEW),
+        (F.count_if(F.col(_IS_SAMPLED) & ~F.col(IS_NEW)) > limit * _SAMPLE).alias(IS_LARGE),
     )
-    return keys.where(F.col(IS_AT_MIDNIGHT) | F.col(IS_LARGE))
+    return keys.where(F.col(IS_AT_MIDNIGHT) | F.col(IS_LARGE_AS_NEW) | F.col(IS_LARGE))
