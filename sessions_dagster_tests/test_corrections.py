@@ -440,7 +440,7 @@ def test_of_a_large_key_of_a_new_day_only_the_outline_is_resolved(
             world.land(day, events)
             report = world.materialize(day)
             assert set(world.table()) == sessionize(world.all_events())
-    # The event of the evening was fresh. Then: what is at midnight, the ends of nine more pieces, and the session known.
+    # The evening was fresh. Then: what is at midnight, the ends of nine more pieces, and the session of the evening.
     assert resolved == [0, 10 + 2 * 9 + 1]
     assert report.inserted == {SECOND: 100}
     assert report.sessions_new == 0
