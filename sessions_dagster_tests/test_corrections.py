@@ -456,9 +456,9 @@ def test_few_rows_are_not_searched_for_keys_where_no_day_is_new(
     monkeypatch.setattr(apply, "notable_keys", search)
     events = spark.range(2).select(F.lit("ada").alias(USER), F.lit("idea").alias(PRODUCT))
     with setting(spark, "spark.sessions.largeKeyRows", "2"):
-        assert apply._keys(events, None, 2, None, SessionRules()).large == ()
+        assert apply._keys(apply._Moving(events, None, 2), None, SessionRules()).large == ()
         with pytest.raises(AssertionError, match="keys are looked for"):
-            apply._keys(events, None, 3, None, SessionRules())
+            apply._keys(apply._Moving(events, None, 3), None, SessionRules())
 
 
 @pytest.mark.parametrize(

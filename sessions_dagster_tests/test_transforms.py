@@ -39,10 +39,12 @@ from sessions_dagster.core.contract import (
 )
 from sessions_dagster.core.correction import (
     CHANGE,
+    DELIVERY,
     Change,
     Extent,
     but_opened,
     delivered_facts,
+    differences,
     extent_of_moved,
     extent_of_neighbourhoods,
     extent_of_opened,
@@ -51,6 +53,7 @@ from sessions_dagster.core.correction import (
     moved_sessions,
     near_dates,
     neighbourhoods,
+    new_deliveries,
     of_change,
     opened_sessions,
     resolve,
@@ -615,8 +618,10 @@ def resolved_facts(spark: SparkSession, story: Story, *, in_pieces: bool) -> Dat
     held = table_frame(spark, story.held)
     again = story.days(Role.LANDED_AGAIN)
     raw = raw_frame(spark, {day: story.now.get(day, ()) for day in story.days(Role.LANDED_AGAIN, Role.NEW)})
-    delivered = delivered_facts(raw)
-    withdrawn = withdrawn_facts(held, raw.where(F.col(BATCH_DATE).isin(again)), again).localCheckpoint()
+    is_again = F.col(BATCH_DATE).isin(again)
+    changed = differences(held, raw.where(is_again), again).localCheckpoint()
+    delivered = delivered_facts(raw.where(~is_again).select(*DELIVERY).unionByName(new_deliveries(changed)))
+    withdrawn = withdrawn_facts(changed)
     moving = delivered.unionByName(withdrawn)
     near = neighbourhoods(near_dates(moving, sorted({event.at.date() for event in story.held}), RULES), RULES)
     opened = opened_sessions(withdrawn, RULES).localCheckpoint()
@@ -680,6 +685,17 @@ def test_every_correction_on_a_small_grid_gives_the_table_of_one_pass(
                 if fate in {"stays", "comes"}:
                     now[new if fate == "comes" else again].append(event)
     check_correction(spark, Story(roles, before, now))
+
+
+def test_an_event_of_a_crowded_slot_stays_in_a_session_without_an_action_there(
+    spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(correction, "INSTANTS_WORTH_A_SEARCH", 0)
+    applied, new = date(2025, 9, 20), date(2025, 9, 21)
+    held = [Event("ada", "a", "idea", datetime(2025, 9, 20, 9)), Event("ada", "x", "idea", datetime(2025, 9, 20, 9, 4))]
+    late = Event("ada", "a", "idea", datetime(2025, 9, 20, 9, 8))
+    roles = {applied: Role.APPLIED, new: Role.NEW}
+    check_correction(spark, Story(roles, {applied: held}, {applied: held, new: [late]}))
 
 
 @pytest.mark.parametrize("held_first", [True, False])

@@ -26,20 +26,24 @@ from sessions_dagster.core.contract import (
 )
 from sessions_dagster.core.correction import (
     CHANGE,
+    DELIVERY,
     IS_FIRST_OF_NEW,
     IS_FIRST_OF_OLD,
     Change,
     SessionChange,
     but_opened,
     delivered_facts,
+    differences,
     extent_of_moved,
     extent_of_neighbourhoods,
     extent_of_opened,
     following_rows,
     held_facts,
+    is_withdrawn,
     moved_sessions,
     near_dates,
     neighbourhoods,
+    new_deliveries,
     of_change,
     opened_sessions,
     resolve,
@@ -204,6 +208,18 @@ class _Fresh:
 
 
 @dataclass(frozen=True)
+class _Moving:
+    """What the batches being applied bring that the table does not hold, and facts of what they bring no longer.
+
+    Both together are no more rows than `count`; `withdrawn` is None where there are none.
+    """
+
+    events: DataFrame
+    withdrawn: DataFrame | None
+    count: int
+
+
+@dataclass(frozen=True)
 class _Delivered:
     """What the batches being applied bring: fresh events, where there may be any, and facts of all others.
 
@@ -340,18 +356,18 @@ def apply_batches(
 def _delivered(
     held: _Held, warehouse: Warehouse, pending: Sequence[PendingBatch], arrived: int, rules: SessionRules
 ) -> _Delivered:
-    """What the batches bring, which are so many rows, and bring no longer."""
+    """What the batches bring, which have so many rows, and bring no longer."""
     days = [batch.day for batch in pending]
-    events, (withdrawn, gone) = _landed(held, warehouse, days), _withdrawn(held, warehouse, pending)
+    moving = _moving(held, warehouse, pending, arrived)
     dates = [day for day in held.dates if _can_touch(days, day, rules)]
     day = fresh_day([batch.day for batch in pending if batch.landed_at is not None], held.dates)
-    keys = _keys(events, withdrawn, arrived + gone, day, rules)
+    keys = _keys(moving, day, rules)
     if day is None:
-        return _Delivered(delivered_facts(events), None, withdrawn, keys.large, dates)
-    marked = _with_outlines(events, day, keys.large_as_new, rules)
+        return _Delivered(delivered_facts(moving.events), None, moving.withdrawn, keys.large, dates)
+    marked = _with_outlines(moving.events, day, keys.large_as_new, rules)
     fresh = _Fresh(day, fresh_events(marked, day, keys.at_midnight), keys.large_as_new)
     others = other_events(marked, day, keys.at_midnight)
-    return _Delivered(delivered_facts(others), fresh, withdrawn, keys.large, dates, keys.count)
+    return _Delivered(delivered_facts(others), fresh, moving.withdrawn, keys.large, dates, keys.count)
 
 
 def _with_outlines(events: DataFrame, day: date, large_keys: Sequence[Row], rules: SessionRules) -> DataFrame:
@@ -362,18 +378,19 @@ def _with_outlines(events: DataFrame, day: date, large_keys: Sequence[Row], rule
     return with_outlines(events, day, large_keys, found, rules)
 
 
-def _keys(events: DataFrame, withdrawn: DataFrame | None, rows: int, day: date | None, rules: SessionRules) -> _Keys:
-    """What has to be known of the keys of so many rows, with the midnight of a day, if any."""
-    if day is None and rows <= Sizes.of(events.sparkSession).large_key_rows:
+def _keys(moving: _Moving, day: date | None, rules: SessionRules) -> _Keys:
+    """What has to be known of the keys of what moves, with the midnight of a day, if any."""
+    events = moving.events
+    if day is None and moving.count <= Sizes.of(events.sparkSession).large_key_rows:
         return _Keys(events.select(*SESSION_KEY).limit(0), 0, (), ())
     at_midnight, is_new = (F.lit(False),) * 2 if day is None else (is_at_midnight(day, rules), among(EVENT_DATE, [day]))
     seen = events.select(*SESSION_KEY, at_midnight.alias(IS_AT_MIDNIGHT), is_new.alias(IS_NEW))
-    if withdrawn is not None:
+    if moving.withdrawn is not None:
         marks = [F.lit(False).alias(mark) for mark in (IS_AT_MIDNIGHT, IS_NEW)]
-        seen = seen.unionByName(withdrawn.select(*SESSION_KEY, *marks))
+        seen = seen.unionByName(moving.withdrawn.select(*SESSION_KEY, *marks))
     is_counted, key = F.col(IS_AT_MIDNIGHT) & ~F.col(IS_LARGE_AS_NEW), F.struct(*SESSION_KEY)
     found, told = _cut(
-        notable_keys(seen, rows),
+        notable_keys(seen, moving.count),
         F.count_if(is_counted).alias("count"),
         *[F.collect_set(F.when(F.col(kind), key)).alias(kind) for kind in (IS_LARGE_AS_NEW, IS_LARGE)],
     )
@@ -407,16 +424,21 @@ def _resolved(held: _Held, delivered: _Delivered, rules: SessionRules) -> _Resol
     return _Resolved(rows, not_new, told["begun"], told["corrected"], _Extent.of(told))
 
 
-def _withdrawn(held: _Held, warehouse: Warehouse, pending: Sequence[PendingBatch]) -> tuple[DataFrame | None, int]:
-    """Facts of the events that batches landed again no longer bring, and how many; None where none can have any."""
-    batches = [batch for batch in pending if batch.may_be_held]
-    dates = [day for day in held.dates if any(_can_deliver(batch.day, day) for batch in batches)]
+def _moving(held: _Held, warehouse: Warehouse, pending: Sequence[PendingBatch], arrived: int) -> _Moving:
+    """What is new of the batches, which have so many rows, and what is gone."""
+    again = [batch.day for batch in pending if batch.may_be_held]
+    dates = [day for day in held.dates if any(_can_deliver(batch_day, day) for batch_day in again)]
     if not dates:
-        return None, 0
-    days = [batch.day for batch in batches]
-    facts = withdrawn_facts(held.rows(dates), _landed(held, warehouse, days), days)
-    rows, told = _cut(facts, F.count("*").alias("rows"))
-    return rows, told["rows"]
+        return _Moving(_landed(held, warehouse, [batch.day for batch in pending]), None, arrived)
+    found, told = _cut(
+        differences(held.rows(dates), _landed(held, warehouse, again), again),
+        F.count("*").alias("rows"),
+        F.count_if(is_withdrawn()).alias("withdrawn"),
+    )
+    events, count = new_deliveries(found), told["rows"]
+    if new := [batch.day for batch in pending if not batch.may_be_held]:
+        events, count = events.unionByName(_landed(held, warehouse, new).select(*DELIVERY)), count + arrived
+    return _Moving(events, withdrawn_facts(found) if told["withdrawn"] else None, count)
 
 
 def _known(held: _Held, delivered: _Delivered, moving: DataFrame, rules: SessionRules) -> tuple[list[DataFrame], int]:

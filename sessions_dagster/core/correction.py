@@ -70,6 +70,9 @@ CHANGE = "change"
 INSTANTS_WORTH_A_SEARCH: Final = 256
 """Where a slot has the instants of more facts than this, its rows are not compared with each of them."""
 
+DELIVERY: Final = (*EVENT_IDENTITY, EVENT_DATE, BATCH_DATE)
+"""The columns of `raw_events` that say which batch brings which event."""
+
 Extent = tuple[Column, Column]
 """Two aggregates of stretches of time: `count` (long), and `dates` (array of date), those they lie on."""
 
@@ -78,6 +81,7 @@ _UNTIL = "near_until"
 _SLOT = "slot"
 _INSTANTS = "instants"
 _IS_COVERED = "is_covered"
+_IS_LANDED = "is_landed"
 _IS_KNOWN = "is_known"
 _START_US = "moved_start_us"
 
@@ -122,19 +126,41 @@ def held_facts(held: DataFrame) -> DataFrame:
     return _facts(held, _HELD_COLUMNS)
 
 
-def withdrawn_facts(held: DataFrame, raw_events: DataFrame, batch_days: Sequence[date]) -> DataFrame:
-    """Facts of held rows that one of some batches once delivered and now does not.
+def differences(held: DataFrame, raw_events: DataFrame, batch_days: Sequence[date]) -> DataFrame:
+    """The deliveries of some batches that the table holds and that are no longer there, or the other way round.
+
+    All others change nothing: the table has the event, and that it is from this batch.
 
     Args:
         held: Rows of `sessionized_events`, of all dates that these batches can have delivered events of.
         raw_events: The rows that these batches have in `raw_events` now.
         batch_days: The batches.
+
+    Returns:
+        The columns of `DELIVERY`, with `delivered_by` (byte), `session_start_ts, session_end_ts` (timestamp), all NULL
+        of a delivery that the table does not hold, and `is_landed` (boolean; NULL where it is no longer there).
     """
     once = F.filter(array_of(batch_days), _is_delivered_by)
     deliveries = held.withColumn(BATCH_DATE, F.explode(once))
-    withdrawn = deliveries.join(raw_events, [*EVENT_IDENTITY, BATCH_DATE], "left_anti")
+    known = deliveries.select(*DELIVERY, DELIVERED_BY, SESSION_START, SESSION_END)
+    landed = raw_events.select(*DELIVERY, F.lit(True).alias(_IS_LANDED))
+    return known.join(landed, [*DELIVERY], "full_outer").where(F.col(DELIVERED_BY).isNull() | is_withdrawn())
+
+
+def is_withdrawn() -> Column:
+    """Of a row of `differences`: whether the batch no longer brings the event."""
+    return F.col(_IS_LANDED).isNull()
+
+
+def new_deliveries(differences: DataFrame) -> DataFrame:
+    """The columns of `DELIVERY`, of what the table does not hold."""
+    return differences.where(~is_withdrawn()).select(*DELIVERY)
+
+
+def withdrawn_facts(differences: DataFrame) -> DataFrame:
+    """Facts of held rows that one of the batches once delivered and now does not."""
     bit = delivery_bit(F.col(BATCH_DATE), F.col(EVENT_DATE))
-    return _facts(withdrawn, {TAKEN: bit, **_HELD_COLUMNS})
+    return _facts(differences.where(is_withdrawn()), {TAKEN: bit, **_HELD_COLUMNS})
 
 
 def near_dates(facts: DataFrame, held_dates: Sequence[date], rules: SessionRules) -> DataFrame:
@@ -195,7 +221,7 @@ def touched_facts(held: DataFrame, neighbourhoods: DataFrame, rules: SessionRule
 
     An event is a fact of its own where it is in no session, and where a fact has its instant: that may be the same
     event, or start a session where the one that the event was in ends. Where a slot is crowded with facts, all of its
-    events are taken for that: a fact too many changes nothing.
+    events are taken for that: a fact too many changes nothing, as long as the session of the event is a fact too.
 
     A session that an event at `t` touches has a user action within the timeout of `t`, before or after. So a user
     action of each touched session lies in a neighbourhood, and says how far the session reaches. Each that lies there
@@ -215,7 +241,9 @@ def touched_facts(held: DataFrame, neighbourhoods: DataFrame, rules: SessionRule
     is_covered = F.col(SESSION_START).isNotNull() & ~is_met
     near = held.join(_other(neighbourhoods), _is_of_other_key() & in_slot).withColumn(_IS_COVERED, is_covered)
     # What becomes no fact goes first: it is most of what is near.
-    as_row, as_session = ~F.col(_IS_COVERED), is_user_action(rules)
+    as_row = ~F.col(_IS_COVERED)
+    # With the event goes its session, which need not have a user action here: without it the event would be in none.
+    as_session = is_user_action(rules) | (as_row & F.col(SESSION_START).isNotNull())
     kinds = F.array_compact(F.array(F.when(as_row, F.lit(False)), F.when(as_session, F.lit(True))))
     told = near.where(as_row | as_session).withColumn(_IS_KNOWN, F.explode(kinds))
     of_row = [F.when(~F.col(_IS_KNOWN), F.col(name)).alias(name) for name in (EVENT, DELIVERED_BY)]

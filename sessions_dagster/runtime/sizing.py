@@ -78,9 +78,9 @@ class Sizes:
         broadcast_rows: Up to so many rows of a correction are sent to every executor; beyond that Spark is left to
             shuffle the table. A broadcast takes memory on the driver and on each executor, and spares three shuffles of
             six dates: at 5 million events a day, which make half a million rows, a day took 48 s instead of 74 s.
-        large_key_rows: A key with more rows than this, of a new day or of all others, is cut into pieces. A task takes so
-            many in about a second. With fewer, keys are cut that hold nobody up, and what is cut has to be put together
-            again.
+        large_key_rows: A key with more rows than this, of a new day or of all others, is cut into pieces. A task takes
+            so many in about a second. With fewer, keys are cut that hold nobody up, and what is cut has to be put
+            together again.
         rows_per_file: No more than one task is for so many rows, where batches are applied and where rejected rows are
             written. Each writes a file on each of its dates; so many rows are 1 to 2 MB. Every later scan opens every
             file; fewer files have fewer tasks.

@@ -107,6 +107,8 @@ def spark_conf(settings: SparkSettings) -> dict[str, str]:
         # By default a query fails if what it broadcasts takes five minutes, with the scan, the shuffle and the windows
         # that it is made of. How long that takes is a matter of how much there is, and of the machine.
         "spark.sql.broadcastTimeout": "86400",
+        # With it a union of parts of one task each is one task, and what is in parts is so that cores can share it.
+        "spark.sql.unionOutputPartitioning": "false",
         "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
         "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
         # Parquet's nanoseconds arrive as a long; Spark refuses the file otherwise.
