@@ -20,7 +20,7 @@ from pyspark.sql import functions as F
 
 from sessions_dagster.core import apply, commit, correction, keys
 from sessions_dagster.core.apply import ApplyReport
-from sessions_dagster.core.contract import PRODUCT, USER, SessionRules
+from sessions_dagster.core.contract import EVENT_DATE, PRODUCT, USER, SessionRules
 from sessions_dagster.core.correction import SessionChange
 from sessions_dagster.core.settings import setting
 from sessions_dagster_tests.builders import World
@@ -385,6 +385,13 @@ def test_a_run_writes_one_file_on_each_date_it_corrects(corrected_day_by_day: Wo
     assert [day for day in dates if day != newest] == before
 
 
+def test_rows_of_different_dates_are_in_tasks_of_their_own(spark: SparkSession) -> None:
+    times = spark.createDataFrame([(day,) for day in (FIRST, SECOND)], f"{EVENT_DATE} date").localCheckpoint()
+    with setting(spark, "spark.sessions.rowsPerFile", "1"):
+        rows = apply._of_few_dates_a_task(times, {FIRST: 1, SECOND: 1}).withColumn("task", F.spark_partition_id())
+    assert {row[EVENT_DATE]: row["task"] for row in rows.collect()} == {FIRST: 0, SECOND: 1}
+
+
 def test_a_run_writes_its_entries_in_as_many_files_as_they_are_worth(corrected_day_by_day: World) -> None:
     # The last run has extended 40 sessions. No more than a file for each of two cores.
     assert len(files_of_version(corrected_day_by_day.warehouse.session_corrections, len(THREE_DAYS) - 1)) == 2
@@ -444,7 +451,7 @@ def test_of_a_large_key_of_a_new_day_only_the_outline_is_resolved(
     assert resolved == [0, 10 + 2 * 9 + 1]
     assert report.inserted == {SECOND: 100}
     assert report.sessions_new == 0
-    assert report.session_changes == {correction.SessionChange.EXTENDED: 1}
+    assert report.session_changes == {SessionChange.EXTENDED: 1}
 
 
 def test_few_rows_are_not_searched_for_keys_where_no_day_is_new(

@@ -6,7 +6,8 @@ as many as one has patience for, other ones each time.
 
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -14,10 +15,13 @@ from random import Random
 from tempfile import TemporaryDirectory
 from typing import Final
 
+import pytest
 from hypothesis import HealthCheck, Phase, given, note, settings
 from hypothesis import strategies as st
 from pyspark.sql import SparkSession
 
+from sessions_dagster.core import correction, keys
+from sessions_dagster.core.settings import setting
 from sessions_dagster_tests.builders import World, sessions_of
 from sessions_dagster_tests.histories import DAYS, FIRST_DAY, LATENESS, Delivery, deliveries
 from sessions_dagster_tests.oracle import SessionizedEvent, sessionize
@@ -97,6 +101,15 @@ def bounds(rows: Iterable[SessionizedEvent]) -> set[tuple[str, str, datetime, da
     return {(row.user, row.product, row.start, row.end) for row in rows if row.start and row.end}
 
 
+@contextmanager
+def as_if_much(spark: SparkSession) -> Iterator[None]:
+    """Users are taken for ones with very many events if they have three, and slots for crowded if there is anything."""
+    with pytest.MonkeyPatch.context() as patched, setting(spark, "spark.sessions.largeKeyRows", "2"):
+        patched.setattr(keys, "_SAMPLE", 1.0)
+        patched.setattr(correction, "INSTANTS_WORTH_A_SEARCH", 0)
+        yield
+
+
 @settings(
     max_examples=PROGRAMS,
     deadline=None,
@@ -105,12 +118,12 @@ def bounds(rows: Iterable[SessionizedEvent]) -> set[tuple[str, str, datetime, da
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=list(HealthCheck),
 )
-@given(program=_programs, seed=st.integers(0, 2**31))
+@given(program=_programs, seed=st.integers(0, 2**31), is_much=st.booleans())
 def test_any_program_ends_in_the_table_of_one_pass_over_all_batches(
-    spark: SparkSession, program: list[Step], seed: int
+    spark: SparkSession, program: list[Step], seed: int, is_much: bool
 ) -> None:
     histories = [delivery for number in range(HISTORIES) for delivery in deliveries(seed + number)]
-    with TemporaryDirectory() as folder:
+    with TemporaryDirectory() as folder, as_if_much(spark) if is_much else nullcontext():
         world = World(spark, Path(folder))
         play = Play(world, histories)
         for step in program:
@@ -121,7 +134,7 @@ def test_any_program_ends_in_the_table_of_one_pass_over_all_batches(
         expected = sessionize(world.all_events())
         wrong = {row.user for row in set(table) ^ expected}
         for user in sorted(wrong)[:3]:
-            note(f"program: {program}")
+            note(f"program: {program}, as if much: {is_much}")
             note(f"history of {user}: {[each for each in histories if each.event.user == user]}")
             note(f"table: {[row for row in table if row.user == user]}")
             note(f"oracle: {[row for row in expected if row.user == user]}")

@@ -361,7 +361,7 @@ def test_keys_cut_into_pieces_have_the_sessions_of_the_oracle(spark: SparkSessio
     check_assignment_in_pieces(spark, events, share)
 
 
-@pytest.mark.parametrize("timeout", [MICROSECOND, timedelta(hours=25)])
+@pytest.mark.parametrize("timeout", [MICROSECOND, timedelta(minutes=7), timedelta(hours=25)])
 def test_pieces_are_right_for_any_timeout(spark: SparkSession, timeout: timedelta) -> None:
     events = {delivery.event for history in histories_from(1) for delivery in history}
     check_assignment_in_pieces(spark, events, rules=SessionRules(timeout))
@@ -469,6 +469,7 @@ PARTS_OF_A_DAY: dict[str, Callable[[DataFrame, date], DataFrame]] = {
     "keys at midnight": keys_at_midnight,
     "fresh events": lambda brought, day: fresh_rows(fresh_events(brought, day, keys_of_frame(brought)), RULES),
     "other events": lambda brought, day: other_events(brought, day, keys_of_frame(brought)),
+    "outlines": lambda brought, day: with_outlines_of(brought.drop(IS_OUTLINE), day, keys_of(brought)),
     "near dates": lambda brought, day: near_dates(brought, [day], RULES),
 }
 
@@ -581,9 +582,14 @@ def test_a_large_key_is_found_and_no_other_one(spark: SparkSession) -> None:
 def test_a_key_is_large_by_its_new_events_or_by_all_others(spark: SparkSession) -> None:
     rows = reduce(
         DataFrame.unionByName,
-        [keyed(spark, "new", 20_000, new=True), keyed(spark, "both", 8_000, new=True), keyed(spark, "both", 8_000)],
+        [
+            keyed(spark, "new", 20_000, new=True),
+            keyed(spark, "other", 20_000),
+            keyed(spark, "some of each", 8_000, new=True),
+            keyed(spark, "some of each", 8_000),
+        ],
     )
-    assert notable(rows, 36_000, limit=10_000) == {"new": {IS_LARGE_AS_NEW}}
+    assert notable(rows, 56_000, limit=10_000) == {"new": {IS_LARGE_AS_NEW}, "other": {IS_LARGE}}
 
 
 def test_no_key_is_large_among_as_many_rows_as_one_may_have(spark: SparkSession) -> None:

@@ -53,6 +53,7 @@ from sessions_dagster.core.sessionize import (
     assign_sessions_in_pieces,
     is_user_action,
     reach_of_event,
+    slot_of,
 )
 from sessions_dagster.core.skew import cut_into_pieces
 
@@ -456,7 +457,7 @@ def _kind() -> Column:
 
 def _slot_of(at: Column, rules: SessionRules) -> Column:
     """The slot (long) that an instant (timestamp) lies in: time is cut into slots of twice the timeout."""
-    return F.floor(F.unix_micros(at) / F.lit(2 * rules.timeout_us))
+    return slot_of(at, 2 * rules.timeout_us)
 
 
 def _is_delivered_by(batch_date: Column) -> Column:

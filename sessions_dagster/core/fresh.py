@@ -1,4 +1,4 @@
-"""Fresh events: those of a new day that meet nothing the table holds and no event of another day.
+"""Fresh events: those of a new day that no correction has to look at.
 
 A run's newest day, where the table has nothing of it or of later days, meets other days at its midnight alone: no user
 action before it reaches further into the day than the timeout. So a key without an event in that time has the sessions

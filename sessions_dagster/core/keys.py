@@ -39,7 +39,7 @@ def notable_keys(rows: DataFrame, count: int) -> DataFrame:
 
     Returns:
         `user_id, product_code` (string), `is_at_midnight`, `is_large_as_new`, `is_large` (boolean: by its rows of the
-        new day, by all others), one row per key that is any of these.
+        new day, by all others, as they are not looked at together), one row per key that is any of these.
     """
     limit = Sizes.of(rows.sparkSession).large_key_rows
     # A sample is a good deal quicker than to count, and a key near the limit is as well off either way.

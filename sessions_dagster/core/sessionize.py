@@ -110,7 +110,12 @@ def piece_of(at: Column, rules: SessionRules) -> Column:
     It is as long as the timeout, and no interval is shorter: all that begin in one piece overlap, and so are of one
     session.
     """
-    return F.floor(F.unix_micros(at) / F.lit(rules.timeout_us))
+    return slot_of(at, rules.timeout_us)
+
+
+def slot_of(at: Column, length_us: int) -> Column:
+    """The slot (long) that an instant (timestamp) lies in, where time is cut into slots of so many microseconds."""
+    return F.floor(F.unix_micros(at) / F.lit(length_us))
 
 
 def _with_latest_session(rows: DataFrame, partition: Sequence[str]) -> DataFrame:
