@@ -517,8 +517,13 @@ def _commit(
         rows = rows.unionByName(fresh.rows(resolved, rules))
     replaced_dates = sorted({*updated, *removed})
     if removed:
-        gone = as_table_rows(of_change(resolved, Change.REMOVE))
-        commit.upsert_and_remove(held.table_uri, rows, gone, replaced_dates, metadata)
+        source = commit.with_removals(rows, as_table_rows(of_change(resolved, Change.REMOVE)))
+        changed = sum(sum(by_date.values()) for by_date in (inserted, updated, removed))
+        if fresh is None:
+            # MERGE joins all of its source with the table twice. Fresh rows may be too many to send.
+            source = _hinted(source, changed)
+        with delivered.planned_ahead(held.spark, changed):
+            commit.upsert_and_remove(held.table_uri, source, replaced_dates, metadata)
     elif replaced_dates:
         candidates = sum(written.get(day, 0) for day in replaced_dates)
         with delivered.planned_ahead(held.spark, candidates):

@@ -52,20 +52,26 @@ def upsert(table_uri: str, rows: DataFrame, replaced_dates: Sequence[date], meta
         )
 
 
-def upsert_and_remove(
-    table_uri: str, rows: DataFrame, removed: DataFrame, replaced_dates: Sequence[date], metadata: str
-) -> None:
+def with_removals(rows: DataFrame, removed: DataFrame) -> DataFrame:
+    """What `upsert_and_remove` takes.
+
+    Args:
+        rows: Complete table rows, one per event.
+        removed: Complete table rows of the events to take away; none of them is in `rows`.
+    """
+    return rows.withColumn(_IS_REMOVED, F.lit(False)).unionByName(removed.withColumn(_IS_REMOVED, F.lit(True)))
+
+
+def upsert_and_remove(table_uri: str, source: DataFrame, replaced_dates: Sequence[date], metadata: str) -> None:
     """Like `upsert`, and takes events away in the same commit, which among Delta's writes only MERGE can do.
 
     Args:
         table_uri: `sessionized_events`.
-        rows: Complete table rows, one per event.
-        removed: Complete table rows of the events to take away; none of them is in `rows`.
+        source: Rows to write and rows to remove, as `with_removals` gives them.
         replaced_dates: The event dates of all removed rows and of all rows that replace one.
         metadata: User metadata of the commit.
     """
-    spark = rows.sparkSession
-    source = rows.withColumn(_IS_REMOVED, F.lit(False)).unionByName(removed.withColumn(_IS_REMOVED, F.lit(True)))
+    spark = source.sparkSession
     values: dict[str, str | Column] = {name: f"new.{name}" for name in SESSIONIZED_EVENTS_SCHEMA.names}
     merge = (
         DeltaTable.forPath(spark, table_uri)
