@@ -460,7 +460,8 @@ def test_a_lost_cursor_gives_a_failed_run_its_old_run_key(world: World) -> None:
     requests = world.requests()
     world.fail(requests)
     world.cursor = None
-    assert world.requests() == requests
+    # Not whole requests: the order of the assets and checks in them is Dagster's, and not the same each time.
+    assert [(each.run_key, each.tags) for each in world.requests()] == [(each.run_key, each.tags) for each in requests]
 
 
 def test_what_was_materialized_by_hand_is_not_asked_for(world: World) -> None:
