@@ -7,6 +7,7 @@ Every case is a user of its own, so all of them go through the same three runs: 
 import re
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -23,6 +24,7 @@ from sessions_dagster.core.apply import ApplyReport
 from sessions_dagster.core.contract import EVENT_DATE, PRODUCT, USER, SessionRules
 from sessions_dagster.core.correction import SessionChange
 from sessions_dagster.core.settings import setting
+from sessions_dagster.lake.places import Warehouse
 from sessions_dagster_tests.builders import World
 from sessions_dagster_tests.oracle import Event, sessionize
 
@@ -247,13 +249,37 @@ def test_plans_are_kept_to_where_a_table_is_joined(
     monkeypatch.setattr(apply, "resolve", noted("resolve", correction.resolve))
     monkeypatch.setattr(apply, "following_rows", noted("following_rows", correction.following_rows))
     monkeypatch.setattr(commit, "upsert", noted("upsert", commit.upsert))
+    monkeypatch.setattr(commit, "upsert_and_remove", noted("upsert_and_remove", commit.upsert_and_remove))
     world = World(spark, tmp_path)
     with setting(spark, ADAPTS, "true"):
-        for day, events in ((FIRST, of_ada(u("09:00"))), (SECOND, of_ada(u("09:04")))):
+        for day, events in ((FIRST, of_ada(u("09:00"))), (SECOND, of_ada(u("09:04"))), (FIRST, of_ada(u("12:00")))):
             world.land(day, events)
             world.materialize(day)
-    # The first run finds no table yet.
-    assert adapts == {"resolve": ["true", "false"], "following_rows": ["false"], "upsert": ["false"]}
+    # The first run finds no table yet. In the last one no session is longer than it was.
+    assert adapts == {
+        "resolve": ["true", "false", "false"],
+        "following_rows": ["false"],
+        "upsert": ["false"],
+        "upsert_and_remove": ["false"],
+    }
+
+
+def test_what_merge_changes_is_sent_to_all_tasks(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hints: list[bool] = []
+
+    def noted(table_uri: str, source: DataFrame, *others: Any) -> None:
+        hints.append("strategy=broadcast" in source._jdf.queryExecution().analyzed().toString())
+        commit_removals(table_uri, source, *others)
+
+    commit_removals = commit.upsert_and_remove
+    monkeypatch.setattr(commit, "upsert_and_remove", noted)
+    world = World(spark, tmp_path)
+    for events in (of_ada(u("09:00"), u("09:04")), of_ada(u("09:00"))):
+        world.land(FIRST, events)
+        world.materialize(FIRST)
+    assert hints == [True]
 
 
 @pytest.mark.parametrize("is_removing", [False, True])
@@ -390,6 +416,37 @@ def test_rows_of_different_dates_are_in_tasks_of_their_own(spark: SparkSession) 
     with setting(spark, "spark.sessions.rowsPerFile", "1"):
         rows = apply._of_few_dates_a_task(times, {FIRST: 1, SECOND: 1}).withColumn("task", F.spark_partition_id())
     assert {row[EVENT_DATE]: row["task"] for row in rows.collect()} == {FIRST: 0, SECOND: 1}
+
+
+def test_a_date_of_most_rows_is_written_by_most_tasks(spark: SparkSession) -> None:
+    rows = spark.range(40).select(F.expr(f"IF(id < 36, DATE'{FIRST}', DATE'{SECOND}')").alias(EVENT_DATE))
+    in_tasks = rows.repartition(8).localCheckpoint()
+    with setting(spark, "spark.sessions.rowsPerFile", "1"), setting(spark, "spark.sessions.rowsPerTask", "5"):
+        parts = apply._of_few_dates_a_task(in_tasks, {FIRST: 36, SECOND: 4}).withColumn("task", F.spark_partition_id())
+    assert len({row["task"] for row in parts.where(F.col(EVENT_DATE) == FIRST).collect()}) == 7
+    assert len({row["task"] for row in parts.where(F.col(EVENT_DATE) == SECOND).collect()}) == 1
+
+
+def test_a_batch_that_lands_again_while_it_is_applied_is_applied_by_the_next_run(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(spark, tmp_path)
+    # As on an object store, where nothing keeps a landing out of a run.
+    monkeypatch.setattr(Warehouse, "writing", lambda _: nullcontext())
+    world.land(FIRST, of_ada(u("23:58")))
+    world.materialize(FIRST)
+    world.land(SECOND, of_ada(u("09:00", day=21)))
+
+    def landing_again(*log: Any) -> Any:
+        world.land(SECOND, of_ada(u("00:01", day=21), u("09:00", day=21)))
+        return log_corrections(*log)
+
+    log_corrections = apply._log_corrections
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(apply, "_log_corrections", landing_again)
+        world.materialize(SECOND)
+    world.materialize(SECOND)
+    assert set(world.table()) == sessionize(world.all_events())
 
 
 def test_a_run_writes_its_entries_in_as_many_files_as_they_are_worth(corrected_day_by_day: World) -> None:

@@ -19,6 +19,7 @@ from sessions_dagster.core.contract import (
     BATCH_DATE,
     EVENT_DATE,
     KIND,
+    LANDED_AT,
     LATENESS_DAYS,
     SESSION_KEY,
     TIMESTAMP,
@@ -426,17 +427,17 @@ def _resolved(held: _Held, delivered: _Delivered, rules: SessionRules) -> _Resol
 
 def _moving(held: _Held, warehouse: Warehouse, pending: Sequence[PendingBatch], arrived: int) -> _Moving:
     """What is new of the batches, which have so many rows, and what is gone."""
-    again = [batch.day for batch in pending if batch.may_be_held]
-    dates = [day for day in held.dates if any(_can_deliver(batch_day, day) for batch_day in again)]
+    again = [batch for batch in pending if batch.may_be_held]
+    dates = [day for day in held.dates if any(_can_deliver(batch.day, day) for batch in again)]
     if not dates:
-        return _Moving(_landed(held, warehouse, [batch.day for batch in pending]), None, arrived)
+        return _Moving(_landed(held, warehouse, pending), None, arrived)
     found, told = _cut(
-        differences(held.rows(dates), _landed(held, warehouse, again), again),
+        differences(held.rows(dates), _landed(held, warehouse, again), [batch.day for batch in again]),
         F.count("*").alias("rows"),
         F.count_if(is_withdrawn()).alias("withdrawn"),
     )
     events, count = new_deliveries(found), told["rows"]
-    if new := [batch.day for batch in pending if not batch.may_be_held]:
+    if new := [batch for batch in pending if not batch.may_be_held]:
         events, count = events.unionByName(_landed(held, warehouse, new).select(*DELIVERY)), count + arrived
     return _Moving(events, withdrawn_facts(found) if told["withdrawn"] else None, count)
 
@@ -519,11 +520,12 @@ def _commit(
     if removed:
         source = commit.with_removals(rows, as_table_rows(of_change(resolved, Change.REMOVE)))
         changed = sum(sum(by_date.values()) for by_date in (inserted, updated, removed))
-        if fresh is None:
-            # MERGE joins all of its source with the table twice. Fresh rows may be too many to send.
-            source = _hinted(source, changed)
-        with delivered.planned_ahead(held.spark, changed):
+        if fresh is not None:
+            # MERGE joins all of its source with the table, and there may be too many fresh rows to send to all tasks.
             commit.upsert_and_remove(held.table_uri, source, replaced_dates, metadata)
+        else:
+            with delivered.planned_ahead(held.spark, changed):
+                commit.upsert_and_remove(held.table_uri, _hinted(source, changed), replaced_dates, metadata)
     elif replaced_dates:
         candidates = sum(written.get(day, 0) for day in replaced_dates)
         with delivered.planned_ahead(held.spark, candidates):
@@ -537,11 +539,16 @@ def _of_few_dates_a_task(rows: DataFrame, rows_by_date: Mapping[date, int]) -> D
     """The same rows of the table, which are computed already, in tasks that have rows of few dates each."""
     # As they were found each task has some of all dates. It would write a file on each of them, and every later scan
     # would open them all. A shuffle would take as long as that is worth.
-    tasks = _tasks_to_write(rows.sparkSession, sum(rows_by_date.values()))
+    total = sum(rows_by_date.values())
+    tasks = _tasks_to_write(rows.sparkSession, total)
     parts = of_like_size(rows_by_date, min(tasks, MOST_LOOKS_AT_A_ROW))
     if len(parts) < 2:
         return rows.coalesce(tasks)
-    of_parts = [rows.where(among(EVENT_DATE, part)).coalesce(-(-tasks // len(parts))) for part in parts]
+
+    def tasks_of(part: Sequence[date]) -> int:
+        return max(1, round(tasks * sum(rows_by_date[day] for day in part) / total))
+
+    of_parts = [rows.where(among(EVENT_DATE, part)).coalesce(tasks_of(part)) for part in parts]
     return reduce(DataFrame.unionByName, of_parts)
 
 
@@ -563,10 +570,14 @@ def _check_unchanged(table: DeltaTable) -> None:
         )
 
 
-def _landed(held: _Held, warehouse: Warehouse, batch_days: Sequence[date]) -> DataFrame:
-    """The rows of some batches in `raw_events`."""
+def _landed(held: _Held, warehouse: Warehouse, batches: Sequence[PendingBatch]) -> DataFrame:
+    """The rows of the landings of some batches that are applied."""
     raw_events = held.spark.read.format("delta").load(warehouse.raw_events)
-    return raw_events.where(among(BATCH_DATE, batch_days))
+    of_batches = raw_events.where(among(BATCH_DATE, [batch.day for batch in batches]))
+    # Each query reads the newest version. Where no lock keeps others out, a batch may land again before the last one;
+    # rows of that landing are left to the next run, which finds the batch pending.
+    landings = [F.lit(batch.landed_at) for batch in batches if batch.landed_at is not None]
+    return of_batches.where(F.array_contains(F.array(*landings).cast("array<timestamp>"), F.col(LANDED_AT)))
 
 
 def _count_rows(resolved: DataFrame) -> dict[Change, dict[date, int]]:
