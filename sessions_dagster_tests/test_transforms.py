@@ -201,6 +201,11 @@ def histories_from(seed: int, count: int = HISTORIES) -> list[list[Delivery]]:
     return long + [history_on_the_grid(Random(f"{seed} {number}"), f"grid{number}") for number in range(count // 2)]
 
 
+def events_from(seed: int) -> set[Event]:
+    """The events of `histories_from`."""
+    return {delivery.event for history in histories_from(seed) for delivery in history}
+
+
 def history_on_the_grid(random: Random, user: str) -> list[Delivery]:
     midnight = datetime.combine(random.choice(BATCH_DAYS[1:DAYS]), datetime.min.time())
     begin = midnight - random.choice(GRID)
@@ -330,7 +335,7 @@ def test_every_history_on_a_small_grid_has_the_sessions_of_the_oracle(spark: Spa
 @many_histories
 @given(seed=st.integers(0, 2**31))
 def test_any_histories_have_the_sessions_of_the_oracle(spark: SparkSession, seed: int) -> None:
-    check_assignment(spark, {delivery.event for history in histories_from(seed) for delivery in history})
+    check_assignment(spark, events_from(seed))
 
 
 # --- keys cut into pieces --------------------------------------------------------------------------------------------
@@ -357,13 +362,13 @@ def test_every_history_on_a_small_grid_has_its_sessions_in_pieces(spark: SparkSe
 @many_histories
 @given(seed=st.integers(0, 2**31), share=st.sampled_from([0.5, 1.0]))
 def test_keys_cut_into_pieces_have_the_sessions_of_the_oracle(spark: SparkSession, seed: int, share: float) -> None:
-    events = {delivery.event for history in histories_from(seed) for delivery in history}
+    events = events_from(seed)
     check_assignment_in_pieces(spark, events, share)
 
 
 @pytest.mark.parametrize("timeout", [MICROSECOND, timedelta(minutes=7), timedelta(hours=25)])
 def test_pieces_are_right_for_any_timeout(spark: SparkSession, timeout: timedelta) -> None:
-    events = {delivery.event for history in histories_from(1) for delivery in history}
+    events = events_from(1)
     check_assignment_in_pieces(spark, events, rules=SessionRules(timeout))
 
 
@@ -530,8 +535,7 @@ def check_new_day(
 
 
 def history_until(day: date, seed: int) -> set[Event]:
-    events = {delivery.event for history in histories_from(seed) for delivery in history}
-    return {event for event in events if event.at.date() <= day}
+    return {event for event in events_from(seed) if event.at.date() <= day}
 
 
 @many_histories

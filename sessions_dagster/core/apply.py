@@ -381,14 +381,13 @@ def _with_outlines(events: DataFrame, day: date, large_keys: Sequence[Row], rule
 
 def _keys(moving: _Moving, day: date | None, rules: SessionRules) -> _Keys:
     """What has to be known of the keys of what moves, with the midnight of a day, if any."""
-    events = moving.events
-    if day is None and moving.count <= Sizes.of(events.sparkSession).large_key_rows:
-        return _Keys(events.select(*SESSION_KEY).limit(0), 0, (), ())
-    at_midnight, is_new = (F.lit(False),) * 2 if day is None else (is_at_midnight(day, rules), among(EVENT_DATE, [day]))
-    seen = events.select(*SESSION_KEY, at_midnight.alias(IS_AT_MIDNIGHT), is_new.alias(IS_NEW))
+    if day is None and moving.count <= Sizes.of(moving.events.sparkSession).large_key_rows:
+        return _Keys(moving.events.select(*SESSION_KEY).limit(0), 0, (), ())
+    old = {IS_AT_MIDNIGHT: F.lit(False), IS_NEW: F.lit(False)}
+    marks = old if day is None else {IS_AT_MIDNIGHT: is_at_midnight(day, rules), IS_NEW: among(EVENT_DATE, [day])}
+    seen = moving.events.withColumns(marks).select(*SESSION_KEY, *marks)
     if moving.withdrawn is not None:
-        marks = [F.lit(False).alias(mark) for mark in (IS_AT_MIDNIGHT, IS_NEW)]
-        seen = seen.unionByName(moving.withdrawn.select(*SESSION_KEY, *marks))
+        seen = seen.unionByName(moving.withdrawn.withColumns(old).select(*SESSION_KEY, *old))
     is_counted, key = F.col(IS_AT_MIDNIGHT) & ~F.col(IS_LARGE_AS_NEW), F.struct(*SESSION_KEY)
     found, told = _cut(
         notable_keys(seen, moving.count),

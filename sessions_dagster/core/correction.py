@@ -227,6 +227,7 @@ def touched_facts(held: DataFrame, neighbourhoods: DataFrame, rules: SessionRule
     A session that an event at `t` touches has a user action within the timeout of `t`, before or after. So a user
     action of each touched session lies in a neighbourhood, and says how far the session reaches. Each that lies there
     gives the same fact: `resolve` puts them together, as it does with deliveries, and needs no further shuffle for it.
+    Those of a large key are too many for that, and a caller puts them together before.
 
     Args:
         held: Rows of `sessionized_events` on all dates of the neighbourhoods.

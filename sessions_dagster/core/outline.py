@@ -23,7 +23,7 @@ from sessions_dagster.core.contract import (
 from sessions_dagster.core.days import among
 from sessions_dagster.core.keys import is_at_midnight
 from sessions_dagster.core.sessionize import PIECE, is_user_action
-from sessions_dagster.core.skew import cut_into_pieces
+from sessions_dagster.core.skew import cut_into_pieces, of_large_keys
 
 IS_OUTLINE: Final = "is_outline"
 
@@ -88,6 +88,4 @@ def outlined_sessions(resolved: DataFrame, day: date, large_keys: Sequence[Row])
     """
     dated = resolved.withColumn(EVENT_DATE, F.to_date(TIMESTAMP))
     of_day = dated.where(among(EVENT_DATE, [day]) & F.col(SESSION_START).isNotNull())
-    keys = resolved.sparkSession.createDataFrame(large_keys, resolved.select(*SESSION_KEY).schema)
-    of_keys = of_day.join(F.broadcast(keys), [*SESSION_KEY], "left_semi")
-    return of_keys.select(*SESSION_KEY, SESSION_START, SESSION_END).distinct()
+    return of_large_keys(of_day, large_keys).select(*SESSION_KEY, SESSION_START, SESSION_END).distinct()

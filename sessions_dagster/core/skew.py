@@ -5,15 +5,13 @@ finds them.
 """
 
 from collections.abc import Sequence
-from typing import Final
 
 from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 
 from sessions_dagster.core.contract import SESSION_KEY, TIMESTAMP, SessionRules
+from sessions_dagster.core.keys import IS_LARGE
 from sessions_dagster.core.sessionize import PIECE, piece_of
-
-_IS_LARGE: Final = "is_large"
 
 
 def cut_into_pieces(rows: DataFrame, large_keys: Sequence[Row], rules: SessionRules) -> DataFrame:
@@ -29,6 +27,16 @@ def cut_into_pieces(rows: DataFrame, large_keys: Sequence[Row], rules: SessionRu
     Returns:
         The rows with `piece` (long, see `sessionize.PIECE`) added.
     """
-    keys = rows.sparkSession.createDataFrame(large_keys, rows.select(*SESSION_KEY).schema)
-    marked = rows.join(F.broadcast(keys.withColumn(_IS_LARGE, F.lit(True))), [*SESSION_KEY], "left")
-    return marked.withColumn(PIECE, F.when(F.col(_IS_LARGE), piece_of(F.col(TIMESTAMP), rules))).drop(_IS_LARGE)
+    keys = _frame_of(large_keys, rows).withColumn(IS_LARGE, F.lit(True))
+    marked = rows.join(F.broadcast(keys), [*SESSION_KEY], "left")
+    return marked.withColumn(PIECE, F.when(F.col(IS_LARGE), piece_of(F.col(TIMESTAMP), rules))).drop(IS_LARGE)
+
+
+def of_large_keys(rows: DataFrame, large_keys: Sequence[Row]) -> DataFrame:
+    """The rows (`user_id, product_code` and any other columns) of some keys (rows of `user_id, product_code`)."""
+    return rows.join(F.broadcast(_frame_of(large_keys, rows)), [*SESSION_KEY], "left_semi")
+
+
+def _frame_of(keys: Sequence[Row], rows: DataFrame) -> DataFrame:
+    """Some keys, to join with rows."""
+    return rows.sparkSession.createDataFrame(keys, rows.select(*SESSION_KEY).schema)
