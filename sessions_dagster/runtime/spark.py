@@ -1,7 +1,7 @@
 """Starts and stops a Spark that reads and writes Delta tables on this machine.
 
 Here belongs what any Delta project needs of a session: its JARs, time zone, memory, quiet console. How many partitions
-it has is in `sizing`. Nothing here knows of events or of Dagster.
+it has is in `sizing`, what makes Java start faster in `class_archive`. Nothing here knows of events or of Dagster.
 """
 
 import os
@@ -9,20 +9,24 @@ import re
 import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 import pyspark
 from delta import configure_spark_with_delta_pip
+from pyspark import SparkContext
 from pyspark.errors import PySparkRuntimeError
 from pyspark.sql import SparkSession
 
+from sessions_dagster.runtime.class_archive import class_archive
 from sessions_dagster.runtime.java import use_java
 from sessions_dagster.runtime.sizing import SHUFFLE_PARTITIONS, properties_for
 
 DELTA_JARS_VARIABLE: Final = "SESSIONS_DELTA_JARS"
+
+_DEFAULT_JAVA_OPTIONS: Final = "spark.driver.defaultJavaOptions"
 
 _NOT_NEEDED_OF_DELTA: Final = (
     "io.delta:delta-kernel-*",
@@ -95,7 +99,7 @@ def spark_conf(settings: SparkSettings) -> dict[str, str]:
         "spark.master": settings.master,
         "spark.driver.memory": settings.driver_memory,
         # Not extraJavaOptions, which is for extra_conf to set.
-        "spark.driver.defaultJavaOptions": f'-Duser.timezone=UTC "-Dlog4j2.configurationFile={_LOG_SETTINGS}"',
+        _DEFAULT_JAVA_OPTIONS: f'-Duser.timezone=UTC "-Dlog4j2.configurationFile={_LOG_SETTINGS}"',
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
         "spark.sql.session.timeZone": "UTC",
@@ -120,7 +124,7 @@ def spark_conf(settings: SparkSettings) -> dict[str, str]:
     if cores is not None:
         conf["spark.driver.host"] = "127.0.0.1"
         # What a pause takes is of no interest here, what all of them take is.
-        conf["spark.driver.defaultJavaOptions"] += " -XX:+UseParallelGC"
+        conf[_DEFAULT_JAVA_OPTIONS] += " -XX:+UseParallelGC"
         # No table is kept there, and every working directory would get an empty folder otherwise.
         conf["spark.sql.warehouse.dir"] = str(Path(tempfile.gettempdir(), "spark-warehouse"))
         conf |= properties_for(cores, is_local=True)
@@ -144,17 +148,8 @@ def start_spark(settings: SparkSettings) -> SparkSession:
         NoSuitableJavaError: If there is no Java to start it with.
         SparkStartError: If Spark does not start.
     """
-    _check_delta_jars(settings)
-    use_java(os.environ)
-    # Spark's launch script asks whatever python3 is on the PATH for this otherwise.
-    os.environ.setdefault("SPARK_HOME", str(Path(pyspark.__file__).parent))
-    try:
-        started = SparkSession.builder.config(map={**spark_conf(settings)}).getOrCreate()
-    except PySparkRuntimeError as error:
-        raise SparkStartError(_why_not_started(settings)) from error
-    if local_cores(settings.master) is None:
-        _fit_to_cluster(started)
-    return started
+    archive = class_archive(use_java(os.environ), _spark_home())
+    return _start(settings, archive.java_options())
 
 
 @contextmanager
@@ -182,12 +177,80 @@ def spark_session(settings: SparkSettings) -> Iterator[SparkSession]:
         started.stop()
 
 
+@contextmanager
+def recorded_spark_session(settings: SparkSettings) -> Iterator[SparkSession]:
+    """`spark_session` that leaves an archive of Java's classes where there is none, so that Spark starts faster then.
+
+    Java writes it as it ends, which is at the end of the context, and takes some ten seconds. There is none of a Java
+    that runs already, nor on a cluster.
+
+    Args:
+        settings: How to start Spark.
+
+    Yields:
+        The session.
+
+    Raises:
+        NoSuitableJavaError: If there is no Java to start it with.
+        SparkStartError: If Spark does not start.
+    """
+    _check_delta_jars(settings)
+    java = use_java(os.environ)
+    archive = class_archive(java, _spark_home())
+    can_record = local_cores(settings.master) is not None and SparkContext._gateway is None
+    with archive.unfinished(java) if can_record and not archive.is_there else nullcontext() as unfinished:
+        if unfinished is None:
+            with spark_session(settings) as session:
+                yield session
+            return
+        started, is_whole = _start(settings, archive.recording_options(unfinished)), False
+        try:
+            yield started
+            is_whole = True
+        finally:
+            started.stop()
+            ended_well = _end_java(at_once=not is_whole)
+        if ended_well:
+            archive.finish(unfinished)
+
+
 def running_session() -> SparkSession | None:
     """The session of this process, None where there is none."""
     try:
         return SparkSession.active()
     except PySparkRuntimeError:
         return None
+
+
+def _start(settings: SparkSettings, java_options: str) -> SparkSession:
+    _check_delta_jars(settings)
+    conf = spark_conf(settings)
+    if local_cores(settings.master) is not None:
+        conf[_DEFAULT_JAVA_OPTIONS] += f" {java_options}"
+    try:
+        started = SparkSession.builder.config(map={**conf}).getOrCreate()
+    except PySparkRuntimeError as error:
+        raise SparkStartError(_why_not_started(settings)) from error
+    if local_cores(settings.master) is None:
+        _fit_to_cluster(started)
+    return started
+
+
+def _spark_home() -> Path:
+    """Where Spark is; its launch script asks whatever python3 is on the PATH for this unless it is told."""
+    return Path(os.environ.setdefault("SPARK_HOME", str(Path(pyspark.__file__).parent)))
+
+
+def _end_java(*, at_once: bool) -> bool:
+    """End the JVM of this process, which PySpark leaves to its last breath, and wait for it; whether it ended well."""
+    gateway = SparkContext._gateway
+    assert gateway is not None, "there is a JVM"
+    SparkContext._gateway, SparkContext._jvm = None, None
+    gateway.shutdown()
+    if at_once:
+        gateway.proc.kill()
+    gateway.proc.stdin.close()
+    return bool(gateway.proc.wait() == 0)
 
 
 def _fit_to_cluster(started: SparkSession) -> None:
