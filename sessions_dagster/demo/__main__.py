@@ -1,7 +1,7 @@
 """`python -m sessions_dagster.demo`: points every setting at the demo's own folders, then runs it.
 
 Input and tables lie under `data/demo` of the working directory, and a second run starts from scratch there. The Dagster
-runs are kept in `.dagster_home`, where `make dev` shows them.
+runs are kept in `.dagster_home`, where `make dev` shows them. Java's archive of classes is in the Python environment.
 """
 
 import os

@@ -136,7 +136,7 @@ def _conclude(stage: _Stage, held: Snapshot) -> None:
         "What next: [bold]make dev[/] opens Dagster's UI on the same tables, with these runs and their checks."
     )
     console.print(
-        "[dim]The first time, Java now takes ten seconds to keep what it has loaded, so that Spark starts faster.[/]"
+        "[dim]Where Java has not yet kept what it has loaded, it does now: ten seconds, for faster starts of Spark.[/]"
     )
 
 
