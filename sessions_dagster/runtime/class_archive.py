@@ -1,4 +1,4 @@
-"""Java's archive of loaded classes, without which a short run spends a fifth of its time on loading them.
+"""Java's archive of loaded classes, without which each run spends some seconds on loading them.
 
 Spark and Delta are some 18,000 classes, and Java reads, checks and links them at each start. It can keep them as they
 are in memory then ("class data sharing"), and map that file at later starts. Here belongs where the archive is, how it
@@ -91,14 +91,14 @@ class ClassArchive:
         if subprocess.run(command, check=False, capture_output=True).returncode or not file.exists():
             return False
         # Where another process has been first, its file stays.
-        with suppress(FileExistsError):
+        with suppress(OSError):
             os.link(file, self._of_java)
-        return True
+        return self._of_java.exists()
 
 
 def class_archive(java: Java, spark_home: Path) -> ClassArchive:
     """The archive of a Java and a Spark as they are now; it is in the Python environment, and goes with it."""
-    jars = sorted((spark_home / "jars").iterdir())
+    jars = sorted(spark_home.glob("jars/*"))
     of = [java.home, java.build, *((jar, jar.stat().st_size, jar.stat().st_mtime_ns) for jar in jars)]
     name = hashlib.sha256(repr(of).encode()).hexdigest()[:16]
     return ClassArchive(Path(sys.prefix, "share", "sessions_dagster", "classes", name))
