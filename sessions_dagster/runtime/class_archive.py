@@ -88,7 +88,7 @@ class ClassArchive:
     def _dump_java(self, java: Java, file: Path) -> bool:
         """Java notes in the second file where the first one is, and what it is: it must have its place before."""
         command = [str(java.executable), "-Xshare:dump", f"-XX:SharedArchiveFile={file}"]
-        if subprocess.run(command, check=False, capture_output=True).returncode or not file.exists():
+        if subprocess.run(command, check=False, capture_output=True).returncode:
             return False
         # Where another process has been first, its file stays.
         with suppress(OSError):

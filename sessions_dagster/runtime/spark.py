@@ -194,7 +194,6 @@ def recorded_spark_session(settings: SparkSettings) -> Iterator[SparkSession]:
         NoSuitableJavaError: If there is no Java to start it with.
         SparkStartError: If Spark does not start.
     """
-    _check_delta_jars(settings)
     java = use_java(os.environ)
     archive = class_archive(java, _spark_home())
     can_record = local_cores(settings.master) is not None and SparkContext._gateway is None
