@@ -1,1 +1,1 @@
-"""How fast: the product beside the ways it has to be compared with. `python -m benchmarks` measures everything."""
+"""How fast the product is, beside other ways to compute the same. `python -m benchmarks` measures everything."""

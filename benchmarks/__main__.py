@@ -1,6 +1,6 @@
-"""`python -m benchmarks`: measures everything, or what `--only` names, and keeps what it finds.
+"""`python -m benchmarks`: measures all scenarios, or those that `--only` names, and keeps the results.
 
-Everything takes some hours, and up to 20 GB in `data/bench`.
+All scenarios together take some hours, and up to 20 GB in `data/bench`.
 """
 
 import argparse
@@ -12,17 +12,20 @@ from rich.console import Console
 from benchmarks import report
 from benchmarks.measures import Measure
 from benchmarks.processes import in_own_process
-from benchmarks.scenarios import FULL, SCENARIOS, SMALL, found_by
+from benchmarks.scenarios import SCENARIOS, run_scenario
+from benchmarks.scenarios.bench import FULL, SMALL
 
 FOLDER: Final = Path("data/bench")
 PICTURE: Final = "performance.svg"
 
 
 def main() -> None:
-    """Run the scenarios that the command line asks for."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure everything.")
+    """Run the scenarios that the command line names."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure how fast the product is.")
     parser.add_argument("--only", nargs="+", choices=SCENARIOS, default=list(SCENARIOS), help="scenarios to run")
-    parser.add_argument("--size", choices=("full", "small"), default="full", help="small: to see that it works")
+    parser.add_argument(
+        "--size", choices=("full", "small"), default="full", help="small: only shows that everything works"
+    )
     arguments = parser.parse_args()
     console = Console()
     is_full = arguments.size == "full"
@@ -32,14 +35,14 @@ def main() -> None:
     measures: list[Measure] = []
     for name in arguments.only:
         console.rule(f"[bold]{name}", align="left")
-        # Before it runs: an hour later, another one may be there.
+        # Asked before the scenario runs, because an hour later the working tree may be at another commit.
         commit = report.commit_of()
-        # A JVM keeps the heap that it starts with.
-        findings = in_own_process(found_by, name, folder.resolve(), FULL if is_full else SMALL)
+        # Each scenario has a process of its own, because a JVM keeps the heap size that it starts with.
+        findings = in_own_process(run_scenario, name, folder.resolve(), FULL if is_full else SMALL)
         report.save(results, picture, name, findings, list(SCENARIOS), commit)
         measures += findings.measures
     report.show(console, measures)
-    console.print(f"Kept in {results / 'results.json'}, {results / 'measurements.json'} and {picture}.")
+    console.print(f"Results are in {results / 'results.json'}, {results / 'measurements.json'} and {picture}.")
 
 
 if __name__ == "__main__":

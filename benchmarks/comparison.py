@@ -1,10 +1,10 @@
-"""Whether contenders have the same rows: every row counts, with all columns of the contract.
+"""Whether contenders have the same rows: every row is compared, with all columns of the contract.
 
-Six batches do not decide everything on their six dates: a session that began before the first of these dates may begin
-elsewhere for whoever does not know the events before it. Everything else they do decide. All events of the dates: a
-batch brings events of its own day and of five days before, so the events of these dates come with these batches. And
-every session that begins on one of them: that nothing reaches its start from before is as true without the older
-events as with them. So the rows that belong to a session from before are compared as events, the others in full.
+A recompute reads six batches and writes their six dates. These batches contain all events of the dates, because a batch
+brings events of its own day and of the five days before. They also decide every session that starts on one of the
+dates, because no earlier event reaches such a session. They do not decide a session that started before the first date:
+without the earlier events, it seems to start later. Therefore rows of such sessions are compared by the columns of the
+event alone, and all other rows by all columns.
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,27 +33,33 @@ _SHOWN_ROWS: Final = 10
 
 
 class DifferentRowsError(AssertionError):
-    """A contender has other rows than it should; the message shows some of them."""
+    """A contender has wrong rows; the message shows some of them."""
 
 
 @dataclass(frozen=True)
 class _Fingerprint:
-    """What a set of rows comes to, duplicates counted: their number, and two folds of a 64-bit hash of each."""
+    """The number of rows of a set, duplicates included, and two aggregates of their 64-bit hashes.
+
+    Attributes:
+        rows: Number of rows.
+        xor: All hashes combined by exclusive or.
+        upper_sum: Sum of the upper 32 bits of all hashes.
+    """
 
     rows: int
-    folded: int
-    added: int
+    xor: int
+    upper_sum: int
 
 
 def assert_same_sessions(found: Mapping[str, DataFrame], expected: DataFrame) -> int:
-    """Compare all columns of the contract.
+    """Compare rows by all columns of the contract.
 
     Args:
-        found: Rows with the columns of the contract, by the contender who has them.
-        expected: The rows they should be.
+        found: The rows of each contender, with the columns of the contract.
+        expected: The right rows.
 
     Returns:
-        How many rows each has.
+        The number of rows that each contender has.
 
     Raises:
         DifferentRowsError: If any contender differs in any row.
@@ -62,53 +68,58 @@ def assert_same_sessions(found: Mapping[str, DataFrame], expected: DataFrame) ->
 
 
 def assert_same_deliveries(found: Mapping[str, DataFrame], expected: DataFrame) -> int:
-    """Like `assert_same_sessions`, for rows of `raw_events`: the columns of an event, and the batch."""
+    """Compare rows of `raw_events` by the columns of an event and the batch; see `assert_same_sessions`."""
     return _assert_same(found, expected, (*EVENT_IDENTITY, BATCH_DATE), BATCH_DATE)
 
 
 def decided_since(first_date: date, rows: DataFrame, ours: DataFrame) -> DataFrame:
-    """Rows as far as the batches since a day decide them.
+    """Reduce rows to what the batches since a day decide.
 
     Args:
-        first_date: That day.
+        first_date: The day of the first batch.
         rows: Rows of any contender.
-        ours: The whole table, which knows what happened before.
+        ours: The whole table of the product, which has the sessions from before that day.
 
     Returns:
-        The rows of event dates since then, without session where their event lies in one that began before.
+        The rows with an event date since that day. The session columns are NULL in rows whose event lies in a session
+        that started before that day.
     """
-    begins = F.lit(first_date).cast("timestamp")
-    across = ours.where((F.col(SESSION_START) < begins) & (F.col(EVENT_DATE) >= first_date))
+    midnight = F.lit(first_date).cast("timestamp")
+    across = ours.where((F.col(SESSION_START) < midnight) & (F.col(EVENT_DATE) >= first_date))
     spans = across.groupBy(*SESSION_KEY).agg(F.max(SESSION_END).alias(_SPAN_END))
-    known = rows.where(F.col(EVENT_DATE) >= first_date).join(F.broadcast(spans), [*SESSION_KEY], "left")
+    since = rows.where(F.col(EVENT_DATE) >= first_date).join(F.broadcast(spans), [*SESSION_KEY], "left")
     is_undecided = F.coalesce(F.col(TIMESTAMP) <= F.col(_SPAN_END), F.lit(False))
     blanked = {name: F.when(~is_undecided, F.col(name)) for name in _SESSION_COLUMNS}
-    return known.withColumns(blanked).drop(_SPAN_END)
+    return since.withColumns(blanked).drop(_SPAN_END)
 
 
 def _assert_same(found: Mapping[str, DataFrame], expected: DataFrame, columns: Sequence[str], by: str) -> int:
     expected = _comparable(expected, columns)
-    expected_prints = _fingerprints(expected, by)
-    for who, rows in found.items():
+    expected_fingerprints = _fingerprints(expected, by)
+    for contender, rows in found.items():
         compared = _comparable(rows, columns)
-        prints = _fingerprints(compared, by)
-        different = sorted(day for day in {*prints, *expected_prints} if prints.get(day) != expected_prints.get(day))
+        fingerprints = _fingerprints(compared, by)
+        different = sorted(
+            day
+            for day in {*fingerprints, *expected_fingerprints}
+            if fingerprints.get(day) != expected_fingerprints.get(day)
+        )
         if different:
             here, there = (each.where(F.col(by).isin(*different)) for each in (compared, expected))
-            raise DifferentRowsError(
-                f"{who} has other rows on {', '.join(map(str, different))}, such as these:\n{_differences(here, there)}"
-            )
-    return sum(each.rows for each in expected_prints.values())
+            dates, examples = ", ".join(map(str, different)), _differences(here, there)
+            raise DifferentRowsError(f"{contender} has other rows on {dates}, such as these:\n{examples}")
+    return sum(each.rows for each in expected_fingerprints.values())
 
 
 def _fingerprints(rows: DataFrame, by: str) -> Mapping[date, _Fingerprint]:
-    # A hash skips NULLs, so that values that change places around one would go unseen.
+    # NULLs are replaced, because the hash skips them and would miss values that move across a NULL column.
     values = [F.coalesce(F.col(name).cast("string"), F.lit("\0")) for name in rows.columns]
     hashed = rows.select(by, F.xxhash64(*values).alias("hash"))
-    # The sum of the upper half cannot overflow.
-    added = F.sum(F.shiftright("hash", 32))
-    counted = hashed.groupBy(by).agg(F.count("*").alias("n"), F.bit_xor("hash").alias("folded"), added.alias("added"))
-    return {row[by]: _Fingerprint(row["n"], row["folded"], row["added"]) for row in counted.collect()}
+    # Only the upper half is summed, because a sum of whole hashes could overflow.
+    upper_sum = F.sum(F.shiftright("hash", 32))
+    columns = F.count("*").alias("n"), F.bit_xor("hash").alias("xor"), upper_sum.alias("upper_sum")
+    counted = hashed.groupBy(by).agg(*columns)
+    return {row[by]: _Fingerprint(row["n"], row["xor"], row["upper_sum"]) for row in counted.collect()}
 
 
 def _comparable(rows: DataFrame, columns: Sequence[str]) -> DataFrame:
@@ -121,7 +132,7 @@ def _comparable(rows: DataFrame, columns: Sequence[str]) -> DataFrame:
 
 
 def _differences(found: DataFrame, expected: DataFrame) -> str:
-    """Some rows that one side has more often than the other."""
+    """Show some of the rows that one side has more often than the other."""
     counted = found.withColumn(_SURPLUS, F.lit(1)).unionByName(expected.withColumn(_SURPLUS, F.lit(-1)))
     surplus = counted.groupBy(*found.columns).agg(F.sum(_SURPLUS).alias(_SURPLUS)).where(F.col(_SURPLUS) != 0)
     return "\n".join(

@@ -1,7 +1,8 @@
-"""What the product is compared with, and the product itself: each contender takes a batch day, and leaves a table.
+"""The product and what it is compared with: each contender takes the batch of a day and writes a table.
 
-All of them read the same batches and run in the same process, on the same Spark where they need one. What a contender
-prepares outside its own time (an empty table) it says. Who computes the same as whom is for `comparison` to judge.
+All contenders read the same batches and run in the same process. Those that use Spark share one session. What a
+contender prepares before its time is measured, such as an empty table, is in its method `prepare`. Whether the
+contenders computed the same rows is for `comparison` to decide.
 """
 
 import shutil
@@ -34,19 +35,19 @@ from sessions_dagster.core.tables import ensure_table
 from sessions_dagster.lake.places import InputRoot, Warehouse
 
 CONTRACT_SCHEMA: Final = StructType(SESSIONIZED_EVENTS_SCHEMA.fields[:8])
-"""The columns of `sessionized_events` that the contract asks for, without those the product adds for its own use."""
+"""The columns of `sessionized_events` that the contract requires, without those for the product's own use."""
 
 _RULES: Final = SessionRules()
 
 
 def window_of(day: date) -> list[date]:
-    """The six batches that can bring events of a day or late ones with it: those a run of that day looks at."""
+    """Return the batch days of the window of a day: the day itself and the five days before it."""
     return [day - timedelta(days=back) for back in range(LATENESS_DAYS, -1, -1)]
 
 
 @dataclass(frozen=True)
 class Ours:
-    """The product: `raw_events` and `sessionized_events` of a day, as the assets make them."""
+    """The product: it makes `raw_events` and `sessionized_events` of a day as its assets do."""
 
     spark: SparkSession
     input: InputRoot
@@ -54,7 +55,7 @@ class Ours:
     bot_limit: int | None = BOT_LIMIT
 
     def land(self, day: date) -> LandingReport:
-        """`raw_events` of a day."""
+        """Make `raw_events` of a day."""
         return land_batch(
             self.spark,
             self.input,
@@ -66,61 +67,61 @@ class Ours:
         )
 
     def sessionize(self, day: date) -> ApplyReport:
-        """`sessionized_events` of a day, with the counts that the asset shows in the UI."""
+        """Make `sessionized_events` of a day, with the summary that the asset shows in the UI."""
         report = self.sessionize_range([day])
         summarize_dates(self.spark, self.warehouse.sessionized_events, [day])
         return report
 
     def sessionize_range(self, days: Sequence[date]) -> ApplyReport:
-        """`sessionized_events` of consecutive days in one commit."""
+        """Make `sessionized_events` of consecutive days in one commit."""
         window = sorted({each for day in days for each in window_of(day)})
         return apply_batches(self.spark, self.warehouse, window, _RULES)
 
     def raw_events(self) -> DataFrame:
-        """All landed rows."""
+        """Return all landed rows."""
         return self.spark.read.format("delta").load(self.warehouse.raw_events)
 
     def rows(self) -> DataFrame:
-        """The table."""
+        """Return the rows of the table."""
         return self.spark.read.format("delta").load(self.warehouse.sessionized_events)
 
 
 @dataclass(frozen=True)
 class Floor:
-    """The least that sessions of a batch can cost: it alone is sessionized and appended; nothing is corrected."""
+    """The least that the sessions of a batch can cost: only this batch is sessionized and appended."""
 
     ours: Ours
     table_uri: str
 
     def prepare(self) -> None:
-        """An empty table with the deletion vectors and partitions of ours, but Delta's own choice of statistics."""
+        """Create an empty table with the product's partitions and deletion vectors, and Delta's default statistics."""
         shutil.rmtree(self.table_uri, ignore_errors=True)
         _ensure_sessions_table(self.ours.spark, self.table_uri)
 
     def sessionize(self, day: date) -> None:
-        """Sessions of the batch alone."""
+        """Append the sessions of the batch of a day."""
         batch = self.ours.raw_events().where(F.col(BATCH_DATE) == day)
         _with_sessions(batch.select(*EVENT_IDENTITY)).write.format("delta").mode("append").save(self.table_uri)
 
     def rows(self) -> DataFrame:
-        """The table."""
+        """Return the rows of the table."""
         return self.ours.spark.read.format("delta").load(self.table_uri)
 
 
 @dataclass(frozen=True)
 class Recompute:
-    """The simple way: the six batches of the window are sessionized anew and overwrite their six dates."""
+    """The simple way: the six batches of the window are sessionized again and overwrite their six dates."""
 
     ours: Ours
     table_uri: str
 
     def sessionize(self, day: date) -> None:
-        """The six dates that end with a day."""
+        """Overwrite the six dates that end with a day."""
         _ensure_sessions_table(self.ours.spark, self.table_uri)
         window = window_of(day)
-        delivered = self.ours.raw_events().where(F.col(BATCH_DATE).isin(*window))
-        sessionized = _with_sessions(delivered.select(*EVENT_IDENTITY).distinct())
-        # Not BETWEEN, which Delta does not resolve there.
+        incoming = self.ours.raw_events().where(F.col(BATCH_DATE).isin(*window))
+        sessionized = _with_sessions(incoming.select(*EVENT_IDENTITY).distinct())
+        # Two comparisons, because Delta does not resolve BETWEEN in `replaceWhere`.
         first, last = window[0].isoformat(), window[-1].isoformat()
         dates = f"{EVENT_DATE} >= DATE'{first}' AND {EVENT_DATE} <= DATE'{last}'"
         (
@@ -132,16 +133,16 @@ class Recompute:
         )
 
     def rows(self) -> DataFrame:
-        """The table."""
+        """Return the rows of the table."""
         return self.ours.spark.read.format("delta").load(self.table_uri)
 
 
 @dataclass(frozen=True)
 class DuckRecompute:
-    """What one machine can do without Spark: DuckDB recomputes the window, from the input files to Parquet files.
+    """The recompute without Spark: DuckDB reads the input files of the window and writes Parquet files.
 
-    It has its defaults: all cores, and most of the memory, where Spark has the heap that is the product's default.
-    It is also the judge of all others: its SQL shares nothing with the product.
+    DuckDB runs with its default settings: all cores and most of the memory, while Spark has only the product's default
+    heap. `one_pass` uses it as the reference for all contenders, because its SQL shares no code with the product.
     """
 
     spark: SparkSession
@@ -149,19 +150,19 @@ class DuckRecompute:
     folder: Path
 
     def prepare(self) -> None:
-        """No files: DuckDB is spared to remove those it replaces."""
+        """Remove the files of the last run, so that DuckDB does not spend time on it."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def sessionize(self, day: date) -> None:
-        """The six dates that end with a day."""
+        """Overwrite the six dates that end with a day."""
         window = window_of(day)
         self.sessionize_batches(window, since=window[0])
 
     def sessionize_batches(self, days: Sequence[date], since: date) -> None:
-        """One pass over the distinct union of some batches (those of them that there are), as files by event date.
+        """Sessionize the distinct events of several batches in one pass, and write a folder for each event date.
 
         Args:
-            days: The batches.
+            days: The days of the batches. Days without a batch are skipped.
             since: The first event date to write.
         """
         folders = [Path(self.input.batch_folder(day)) for day in days]
@@ -169,32 +170,50 @@ class DuckRecompute:
         self.folder.mkdir(parents=True, exist_ok=True)
         with duckdb.connect() as connection:
             connection.execute("SET TimeZone = 'UTC'")
-            # Where the output is kept in a file, that would fill pages.
+            # The progress bar would fill pages of a log file.
             connection.execute("SET enable_progress_bar = false")
             connection.execute(_DUCKDB_SESSIONS.format(destination=self.folder), {"files": files, "since": since})
 
     def rows(self) -> DataFrame:
-        """The files as a table."""
+        """Return the rows of the files."""
         return self.spark.read.parquet(str(self.folder)).select(*CONTRACT_SCHEMA.names)
 
 
 @dataclass(frozen=True)
 class LandingFloor:
-    """The least that landing can cost: Spark reads the folder and appends its four columns, unjudged."""
+    """The least that landing can cost: Spark reads the folder and appends its four columns without validating them."""
 
     spark: SparkSession
     input: InputRoot
     table_uri: str
 
     def land(self, day: date) -> None:
-        """The batch of a day."""
-        delivered = self.spark.read.parquet(self.input.batch_folder(day)).select(*EVENT_IDENTITY)
-        rows = delivered.withColumn(BATCH_DATE, F.lit(day))
+        """Append the batch of a day."""
+        incoming = self.spark.read.parquet(self.input.batch_folder(day)).select(*EVENT_IDENTITY)
+        rows = incoming.withColumn(BATCH_DATE, F.lit(day))
         rows.write.format("delta").mode("append").partitionBy(BATCH_DATE).save(self.table_uri)
 
     def rows(self) -> DataFrame:
-        """The table."""
+        """Return the rows of the table."""
         return self.spark.read.format("delta").load(self.table_uri)
+
+
+def one_pass(spark: SparkSession, input_root: InputRoot, days: Sequence[date], folder: Path) -> DataFrame:
+    """Sessionize all batches in one pass by DuckDB: the reference that every result has to equal.
+
+    Args:
+        spark: The session that reads the result.
+        input_root: The input root with the batches.
+        days: The days of the batches.
+        folder: A folder for the result. It is emptied first.
+
+    Returns:
+        The rows with the columns of the contract.
+    """
+    reference = DuckRecompute(spark, input_root, folder)
+    reference.prepare()
+    reference.sessionize_batches(days, since=window_of(days[0])[0])
+    return reference.rows()
 
 
 def _ensure_sessions_table(spark: SparkSession, table_uri: str) -> None:

@@ -1,4 +1,4 @@
-"""What a run read, wrote and held in memory, by the books that Spark and Delta keep themselves."""
+"""What a run read, wrote and held in memory, from the metrics of Spark and the log of Delta."""
 
 import json
 import re
@@ -12,18 +12,18 @@ from pyspark.sql import SparkSession
 
 from sessions_dagster.core.contract import EVENT_DATE
 
-Made = TypeVar("Made")
+Result = TypeVar("Result")
 
 FINE_GRAINED_MEMORY: Final = {
     "spark.executor.metrics.pollingInterval": "20ms",
     "spark.executor.heartbeatInterval": "1s",
-    # Spark takes memory in pages of 32 MB otherwise, which hides what is in them.
+    # With the default pages of 32 MB, the peak would be rounded up to whole pages.
     "spark.buffer.pageSize": "1m",
 }
-"""Spark properties of a session whose peak is asked for."""
+"""Spark properties of a session whose peak memory is to be measured."""
 
-_SECONDS_UNTIL_TOLD: Final = 3
-"""So many heartbeats of such a session."""
+_SECONDS_UNTIL_REPORTED: Final = 3
+"""Three heartbeats of such a session, so that the newest peak is reported."""
 
 _LOG_READER: Final = "DeltaLogFileIndex"
 _FILES_READ: Final = "number of files read"
@@ -33,15 +33,15 @@ _UNITS: Final = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 
 @dataclass(frozen=True)
 class Reads:
-    """The files that Spark's scans read, counted again by each scan that reads them.
+    """The files that Spark's scans read. A file counts once for each scan that reads it.
 
-    The bytes are the sizes of the files, not of the columns used of them: Spark's own count of bytes takes in what it
-    reads from its memory, and leaves out what Parquet reads in one go from several places of a file.
+    The bytes are the sizes of whole files, not of the columns read. Spark's own byte count is not used, because it
+    includes reads from memory and misses Parquet's vectored reads.
 
     Attributes:
-        bytes: Of data files.
-        files: Data files.
-        log_bytes: Of Delta logs.
+        bytes: Total size of the data files.
+        files: Number of data files.
+        log_bytes: Total size of the files of Delta logs.
     """
 
     bytes: int
@@ -54,9 +54,9 @@ class Writes:
     """What a Delta commit wrote.
 
     Attributes:
-        bytes: New data files, deletion vectors, and the commit itself.
-        files: Files added, and files that got a deletion vector.
-        dates: The event dates of these, in order.
+        bytes: Total size of new data files, deletion vectors, and the commit file.
+        files: Number of files that were added or got a deletion vector.
+        dates: The event dates of these files, in order.
     """
 
     bytes: int
@@ -66,12 +66,13 @@ class Writes:
 
 @dataclass(frozen=True)
 class PeakMemory:
-    """The most memory a Spark on this machine has held at any one time since it started, in bytes.
+    """The peak memory of a local Spark since it started, in bytes.
 
     Attributes:
-        execution: What its tasks held for sorts, windows, aggregations and joins.
-        unified: The same with the blocks it kept: the part of the heap that data decides.
-        resident: What the JVM had of the machine's memory. Not a measure of need: a heap grows before it is collected.
+        execution: Memory that tasks held for sorts, windows, aggregations and joins.
+        unified: Execution and storage memory together: the part of the heap that depends on the data.
+        resident: Resident memory of the JVM. It does not show what is needed, because a heap grows before it is
+            collected.
     """
 
     execution: int
@@ -79,12 +80,12 @@ class PeakMemory:
     resident: int
 
 
-def reads_of(spark: SparkSession, work: Callable[[], Made]) -> tuple[Reads, Made]:
-    """What Spark read while it did some work and nothing else, and what the work made."""
+def reads_of(spark: SparkSession, work: Callable[[], Result]) -> tuple[Reads, Result]:
+    """Return what Spark read during some work, and the result of the work. Nothing else may run meanwhile."""
     store = _sql_store(spark)
     _catch_up(spark)
     before = _newest_execution(store)
-    made = work()
+    result = work()
     _catch_up(spark)
     scans = [
         scan
@@ -96,16 +97,16 @@ def reads_of(spark: SparkSession, work: Callable[[], Made]) -> tuple[Reads, Made
         files=sum(scan.files for scan in scans if not scan.is_of_log),
         log_bytes=sum(scan.bytes for scan in scans if scan.is_of_log),
     )
-    return reads, made
+    return reads, result
 
 
 def writes_of(table_uri: str, version: int) -> Writes:
-    """What the commit of a version wrote, by the Delta log of a local table."""
+    """Return what the commit of a version wrote, from the Delta log of a local table."""
     commit = Path(table_uri, "_delta_log", f"{version:020}.json")
     actions = [json.loads(line) for line in commit.read_text().splitlines()]
     removed = {action["remove"]["path"] for action in actions if "remove" in action}
     added = [action["add"] for action in actions if "add" in action]
-    # A file that gets a deletion vector is removed and added again, and not written.
+    # The log removes and adds a file that gets a deletion vector, but the file itself is not written again.
     new_bytes = sum(file["size"] for file in added if file["path"] not in removed)
     vector_bytes = sum((file.get("deletionVector") or {}).get("sizeInBytes", 0) for file in added)
     dates = sorted({file["partitionValues"][EVENT_DATE] for file in added})
@@ -113,13 +114,13 @@ def writes_of(table_uri: str, version: int) -> Writes:
 
 
 def peak_memory(spark: SparkSession) -> PeakMemory:
-    """The peak of a session that was started with `FINE_GRAINED_MEMORY`."""
-    time.sleep(_SECONDS_UNTIL_TOLD)
+    """Return the peak memory of a session that was started with `FINE_GRAINED_MEMORY`."""
+    time.sleep(_SECONDS_UNTIL_REPORTED)
     _catch_up(spark)
     driver = _status_store(spark).executorList(False).apply(0).peakMemoryMetrics().get()
     pid = spark._jvm.java.lang.ProcessHandle.current().pid()  # type: ignore[union-attr]
     resident = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
-    assert resident is not None, "a running process has a peak"
+    assert resident is not None, "Linux reports a peak for every running process"
     return PeakMemory(
         execution=driver.getMetricValue("OnHeapExecutionMemory"),
         unified=driver.getMetricValue("OnHeapUnifiedMemory"),
@@ -135,19 +136,19 @@ class _Scan:
 
 
 def _scans(graph: Any, values: Any) -> Iterator[_Scan]:
-    """The scans of files in a query plan."""
+    """Yield the file scans of a query plan."""
     for node in _each(graph.allNodes()):
         ids = {metric.name(): metric.accumulatorId() for metric in _each(node.metrics())}
         if _FILES_READ not in ids:
             continue
         files, size = (values.get(ids[name]) for name in (_FILES_READ, _BYTES_READ))
-        # There is no value where the part of the plan did not run.
+        # A part of the plan that did not run has no value.
         if files.isDefined():
             yield _Scan(_bytes(size.get()), int(files.get().replace(",", "")), _LOG_READER in node.desc())
 
 
 def _bytes(size: str) -> int:
-    """A size as Spark tells it, `57.6 KiB`."""
+    """Parse a size in Spark's format, such as `57.6 KiB`."""
     number, unit = size.split()
     return round(float(number.replace(",", "")) * _UNITS[unit])
 
@@ -162,7 +163,7 @@ def _each(sequence: Any) -> Iterator[Any]:
 
 
 def _catch_up(spark: SparkSession) -> None:
-    """Spark keeps its books a little behind."""
+    """Wait until Spark has processed the events of all finished work, which it does with a short delay."""
     spark.sparkContext._jsc.sc().listenerBus().waitUntilEmpty()
 
 

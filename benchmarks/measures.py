@@ -1,4 +1,4 @@
-"""What a measurement is: the values of its repetitions, their median and spread, and the target it is held against."""
+"""Measurements: the values of their repetitions, the median, and the target that the median is compared with."""
 
 import math
 import statistics
@@ -7,18 +7,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-Made = TypeVar("Made")
+Result = TypeVar("Result")
 Name = TypeVar("Name")
 
 
 @dataclass(frozen=True)
 class Target:
-    """What a value should be.
+    """The values that are good enough.
 
     Attributes:
-        text: In words.
-        low: The least value that meets it.
-        high: The greatest value that meets it.
+        text: The target in words.
+        low: The smallest value that meets the target.
+        high: The largest value that meets the target.
     """
 
     text: str
@@ -26,35 +26,35 @@ class Target:
     high: float = math.inf
 
     def is_met_by(self, value: float) -> bool:
-        """Whether a value is within the limits, which are."""
+        """Return whether a value is within the limits, including the limits themselves."""
         return self.low <= value <= self.high
 
 
 def at_most(limit: float, unit: str = "") -> Target:
-    """A target that smaller values meet."""
+    """Return a target that is an upper limit."""
     return Target(f"at most {limit:g} {unit}".rstrip(), high=limit)
 
 
 def at_least(limit: float) -> Target:
-    """A target that greater values meet."""
+    """Return a target that is a lower limit."""
     return Target(f"at least {limit:g}", low=limit)
 
 
 def equal_within(share: float) -> Target:
-    """A ratio of two things that should be equal, as far as a share of them."""
+    """Return a target for a ratio that may differ from 1 by at most a share."""
     return Target(f"equal within {share:.0%}", low=1 - share, high=1 + share)
 
 
 @dataclass(frozen=True)
 class Measure:
-    """A row of the target table.
+    """A row of the result table.
 
     Attributes:
         name: What was measured.
-        values: One value a repetition.
-        target: What their median should be.
-        condition: What must be true besides, where the target says so.
-        unit: Of the values; none for a ratio.
+        values: One value for each repetition.
+        target: The target for the median of the values.
+        condition: Whether the other conditions are met that the target states besides its limits.
+        unit: The unit of the values; empty for a ratio.
     """
 
     name: str
@@ -65,44 +65,44 @@ class Measure:
 
     @property
     def value(self) -> float:
-        """The median of the repetitions."""
+        """The median of the values."""
         return statistics.median(self.values)
 
     @property
     def is_met(self) -> bool:
-        """Whether the target is."""
+        """Whether the median meets the target."""
         return self.condition and self.target.is_met_by(self.value)
 
 
 @dataclass(frozen=True)
 class Findings:
-    """What a scenario found.
+    """The results of a scenario.
 
     Attributes:
-        measures: Its rows of the target table.
-        raw: What they were computed from, as JSON knows it.
+        measures: Its rows of the result table.
+        raw: The data that the rows were computed from, as JSON values.
     """
 
     measures: Sequence[Measure]
     raw: dict[str, Any] = field(default_factory=dict)
 
 
-def timed(work: Callable[[], Made]) -> tuple[float, Made]:
-    """The wall time of some work in seconds, and what it made."""
+def timed(work: Callable[[], Result]) -> tuple[float, Result]:
+    """Return the wall time of some work in seconds, and its result."""
     began = time.perf_counter()
-    made = work()
-    return time.perf_counter() - began, made
+    result = work()
+    return time.perf_counter() - began, result
 
 
-def in_turn(compared: Mapping[Name, Made], number: int) -> list[tuple[Name, Made]]:
-    """What is compared, with its names, in the order of a repetition: the other way round in every other one.
+def in_turn(compared: Mapping[Name, Result], number: int) -> list[tuple[Name, Result]]:
+    """Return the contenders of a repetition with their names, in reversed order in every other repetition.
 
-    Where files are in memory, or the machine gets slower, is not always the same one better off then.
+    This way neither the state of the file cache nor a machine that gets slower favours the same contender each time.
     """
     forwards = list(compared.items())
     return forwards if number % 2 == 0 else forwards[::-1]
 
 
 def ratios(numerators: Sequence[float], denominators: Sequence[float]) -> list[float]:
-    """Ratio by ratio, so that what slows a machine down for a while slows both sides of one ratio only."""
+    """Divide value by value, so that a slow phase of the machine affects both sides of one ratio and no other ratio."""
     return [numerator / denominator for numerator, denominator in zip(numerators, denominators, strict=True)]

@@ -1,4 +1,4 @@
-"""The results as a picture: how much of its target each row uses. A vector drawing in plain text, for the README."""
+"""The results as an SVG drawing for the README: a bar for each row shows how much of its target the row uses."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,7 @@ from xml.sax.saxutils import escape
 _WIDTH: Final = 900
 _BARS_AT: Final = 490
 _TARGET_AT: Final = 670
-"""Where a value that just meets its target ends."""
+"""Where the bar of a value that just meets its target ends."""
 _BARS_END: Final = 750
 _TOP: Final = 70
 _ROW: Final = 28
@@ -32,7 +32,7 @@ _STYLE: Final = """
 
 
 def draw(rows: Sequence[Mapping[str, Any]]) -> str:
-    """An SVG of rows of `measurements.json`: a bar each, which stays left of the line where the target is met."""
+    """Return an SVG of rows of `measurements.json`. A bar that ends left of the dashed line meets its target."""
     height = _TOP + _ROW * len(rows) + 20
     drawn = [line for number, row in enumerate(rows) for line in _row(row, _TOP + _ROW * number)]
     return "\n".join(
@@ -55,19 +55,19 @@ def draw(rows: Sequence[Mapping[str, Any]]) -> str:
 def _row(row: Mapping[str, Any], top: int) -> list[str]:
     used = sorted(_share_used(value, row) for value in row["values"])
     best, middle, worst = (_x(share) for share in (used[0], _share_used(row["value"], row), used[-1]))
-    told = f"{row['value']:.3g} {row['unit']}".rstrip()
+    value = f"{row['value']:.3g} {row['unit']}".rstrip()
     kind = "met" if row["met"] else "missed"
     return [
         f'  <text x="20" y="{top + 17}">{escape(row["name"])}</text>',
         f'  <rect class="{kind}" x="{_BARS_AT}" y="{top + 6}" width="{max(2, middle - _BARS_AT)}" height="14" rx="2"/>',
         f'  <path class="spread" d="M{best} {top + 13} H{worst}"/>',
-        f'  <text class="end" x="{_WIDTH - 20}" y="{top + 13}">{escape(told)}</text>',
+        f'  <text class="end" x="{_WIDTH - 20}" y="{top + 13}">{escape(value)}</text>',
         f'  <text class="end faint" x="{_WIDTH - 20}" y="{top + 25}">{escape(row["target"])}</text>',
     ]
 
 
 def _share_used(value: float, row: Mapping[str, Any]) -> float:
-    """1 where the value is just on its limit; a row that only has to complete uses all or none of its target."""
+    """Return 1 for a value at its limit, less for a better one. A row that only has to complete is at 1 or infinite."""
     if row["high"] is not None:
         return value / float(row["high"])
     if row["low"] is not None:

@@ -1,4 +1,4 @@
-"""Runs in processes of their own: where the JVM's memory counts, or its start."""
+"""Runs in processes of their own, to measure the memory of the JVM or the time of a start."""
 
 import multiprocessing
 import os
@@ -25,46 +25,59 @@ from sessions_dagster.orchestration.partitions import START_DATE_VARIABLE
 from sessions_dagster.orchestration.resources import INPUT_ROOT_VARIABLE, WAREHOUSE_ROOT_VARIABLE
 from sessions_dagster.runtime.spark import SparkSettings, spark_session
 
-Given = ParamSpec("Given")
-Made = TypeVar("Made")
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
 
 _PROJECT: Final = Path(__file__).parent.parent
 _FIRST_STEP: Final = "raw_events"
 
 
 class SparkFailedError(RuntimeError):
-    """Spark failed in a process of its own; the message is what it said."""
+    """Spark failed in a process of its own; the message is the one of Spark's error."""
 
 
-def in_own_process(work: Callable[Given, Made], *args: Given.args, **kwargs: Given.kwargs) -> Made:
-    """What a function makes in a new Python process, with a JVM of its own if it starts one.
+def in_own_process(work: Callable[Parameters, Result], *args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
+    """Call a function in a new Python process, which has a JVM of its own if the function starts Spark.
+
+    Args:
+        work: The function. It and its arguments and result are pickled.
+        *args: Its positional arguments.
+        **kwargs: Its keyword arguments.
+
+    Returns:
+        The result of the function.
 
     Raises:
-        SparkFailedError: If the function raises an error of Spark's.
-        Exception: Whatever else the function raises; `BrokenProcessPool` where the process dies.
+        SparkFailedError: If the function raises an error of Spark.
+        Exception: Any other error that the function raises, or `BrokenProcessPool` if the process dies.
     """
     with ProcessPoolExecutor(max_workers=1, mp_context=multiprocessing.get_context("spawn")) as pool:
         return pool.submit(_without_java, partial(work, *args, **kwargs)).result()
 
 
-def _without_java(work: Callable[[], Made]) -> Made:
+def _without_java(work: Callable[[], Result]) -> Result:
     try:
         return work()
     except (Py4JError, PySparkException) as error:
-        # They hold on to the JVM, and so cannot be sent to another process.
+        # These errors hold references to the JVM and cannot be pickled.
         raise SparkFailedError(str(error)) from None
 
 
 def peak_of_correction(warehouse_root: str, day: date) -> PeakMemory:
-    """Apply a landed batch, and say how much memory Spark has held then; for `in_own_process`."""
+    """Apply a landed batch and return the peak memory of Spark. Meant to be called through `in_own_process`."""
     with spark_session(SparkSettings(extra_conf=FINE_GRAINED_MEMORY)) as spark:
-        # Nothing is landed here, so there is no input.
+        # Any folder will do as input root, because nothing is landed here.
         Ours(spark, InputRoot(warehouse_root), Warehouse(warehouse_root)).sessionize(day)
         return peak_memory(spark)
 
 
 def days_with_default_memory(input_root: str, warehouse_root: str, days: Sequence[date]) -> list[float]:
-    """Land and apply days, one after the other, with the product's default heap; for `in_own_process`.
+    """Land and apply days one by one with the product's default heap. Meant to be called through `in_own_process`.
+
+    Args:
+        input_root: The input root with the batches.
+        warehouse_root: The root of the warehouse.
+        days: The days, in order.
 
     Returns:
         The seconds of each day.
@@ -82,7 +95,7 @@ def days_with_default_memory(input_root: str, warehouse_root: str, days: Sequenc
 
 
 class CommandError(RuntimeError):
-    """A command failed; the message is what it said."""
+    """A command failed; the message has its output."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +104,7 @@ class CommandRun:
 
     Attributes:
         seconds: From start to exit.
-        phases: Where they went, in order.
+        phases: Seconds of each phase, in order.
     """
 
     seconds: float
@@ -99,19 +112,19 @@ class CommandRun:
 
 
 def run_demo(folder: Path) -> None:
-    """The README's first command but for its set-up, in an empty folder: it leaves the archive of Java's classes, too.
+    """Run `make demo` without its setup, in an empty folder. It also makes the archive of Java's classes.
 
     Raises:
-        CommandError: If it fails.
+        CommandError: If the demo fails.
     """
     _run([sys.executable, "-m", "sessions_dagster.demo"], folder, {**os.environ, "PYTHONPATH": str(_PROJECT)})
 
 
 class DagsterHome:
-    """A fresh installation: an instance and a warehouse of its own, for `dagster` commands on some input."""
+    """A new installation with its own Dagster instance and warehouse, on which `dagster` commands are run."""
 
     def __init__(self, folder: Path, input_root: Path, first_day: date) -> None:
-        """Sets it up in an empty folder."""
+        """Set the installation up in an empty folder."""
         home = folder / "dagster_home"
         home.mkdir()
         shutil.copy(_PROJECT / "dagster.yaml", home)
@@ -124,7 +137,10 @@ class DagsterHome:
         }
 
     def materialize(self, *partition: str) -> CommandRun:
-        """All assets of a partition or a range, by the command that the README gives.
+        """Materialize all assets of a partition or a range with the command from the README.
+
+        Args:
+            *partition: The arguments that select the partition or the range.
 
         Raises:
             CommandError: If the command fails.
@@ -148,35 +164,35 @@ def _run(command: Sequence[str], folder: Path, env: Mapping[str, str]) -> None:
 
 
 def phases_of_newest_run(instance: dg.DagsterInstance, began: float, ended: float) -> dict[str, float]:
-    """Where the time of a process that made a run went, by the events of that run.
+    """Split the time of a process into phases, by the events of the newest run of an instance.
 
     Args:
-        instance: Where the run is kept.
+        instance: The Dagster instance that stores the run.
         began: When the process began, in seconds since 1970.
-        ended: When it ended.
+        ended: When the process ended, in seconds since 1970.
 
     Returns:
-        Seconds by phase, in order; together they are the time of the process.
+        Seconds by phase, in order. Their sum is the time of the process.
     """
     (run,) = instance.get_runs(limit=1)
-    # The first step starts Java and Spark; what it reports as its own time counts from then on.
-    made = instance.all_logs(run.run_id, dg.DagsterEventType.ASSET_MATERIALIZATION)
-    landing = sum(map(_reported_seconds, made))
+    # The first step also starts Java and Spark. The seconds that it reports itself begin after that.
+    materializations = instance.all_logs(run.run_id, dg.DagsterEventType.ASSET_MATERIALIZATION)
+    landing = sum(map(_reported_seconds, materializations))
     phases, since = {}, began
     for entry in instance.all_logs(run.run_id, {dg.DagsterEventType.RUN_START, dg.DagsterEventType.STEP_SUCCESS}):
-        took, since = entry.timestamp - since, entry.timestamp
+        taken, since = entry.timestamp - since, entry.timestamp
         if entry.step_key == _FIRST_STEP:
-            phases["Java and Spark"], phases[_FIRST_STEP] = took - landing, landing
+            phases["Java and Spark"], phases[_FIRST_STEP] = taken - landing, landing
         else:
-            phases[entry.step_key or "Python and Dagster"] = took
+            phases[entry.step_key or "Python and Dagster"] = taken
     return {**phases, "exit": ended - since}
 
 
 def _reported_seconds(entry: dg.EventLogEntry) -> float:
-    """What a landing says that it took; 0 for all other assets, also those that its step writes beside."""
+    """Return the seconds that a landing reports, and 0 for any other asset, including others of the same step."""
     materialization = entry.asset_materialization
     if materialization is None or materialization.asset_key != dg.AssetKey(_FIRST_STEP):
         return 0.0
     seconds = materialization.metadata["seconds"].value
-    assert isinstance(seconds, float), "a landing reports its seconds"
+    assert isinstance(seconds, float), "every landing reports its seconds"
     return seconds

@@ -1,4 +1,4 @@
-"""All contenders on the same batches, day by day, each judged by what the others found."""
+"""All contenders on the same batches, day by day, and the comparison of their results."""
 
 import gc
 from collections.abc import Callable, Mapping, Sequence
@@ -6,17 +6,17 @@ from datetime import date
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from benchmarks.comparison import assert_same_deliveries, assert_same_sessions, decided_since
-from benchmarks.contenders import DuckRecompute, Floor, LandingFloor, Ours, Recompute, window_of
+from benchmarks.contenders import DuckRecompute, Floor, LandingFloor, Ours, Recompute, one_pass, window_of
 from benchmarks.measures import in_turn, timed
 from sessions_dagster.core.apply import ApplyReport
 from sessions_dagster.core.contract import BATCH_DATE
 from sessions_dagster.lake.places import InputRoot, Warehouse
 
-Made = TypeVar("Made")
+Result = TypeVar("Result")
 
 
 class Race:
@@ -24,25 +24,29 @@ class Race:
 
     def __init__(self, spark: SparkSession, input_root: InputRoot, folder: Path) -> None:
         self._spark = spark
+        self._input = input_root
         self._ours = Ours(spark, input_root, Warehouse(str(folder / "ours")))
         self._landing_floor = LandingFloor(spark, input_root, str(folder / "landing_floor"))
         self._floor = Floor(self._ours, str(folder / "floor"))
         self._recompute = Recompute(self._ours, str(folder / "recompute"))
         self._duckdb = DuckRecompute(spark, input_root, folder / "duckdb")
-        self._judge = DuckRecompute(spark, input_root, folder / "judge")
+        self._reference_folder = folder / "reference"
 
     def build(self, day: date) -> dict[str, float]:
-        """A day of ours alone, for the history; seconds by contender."""
+        """Run a day of the product alone, to build the history, and return the seconds by name."""
         return self._run({"landing": lambda: self._ours.land(day), "ours": lambda: self._ours.sessionize(day)})
 
     def run(self, day: date, number: int) -> dict[str, float]:
-        """A day of every contender, one right after the other; seconds by contender.
+        """Run a day of every contender, one right after the other.
 
-        In every other day the order is the other way round, but landing comes first: the others read what ours landed.
+        The order is reversed every other day. Landing always comes first, because the others read its table.
 
         Args:
             day: The day.
-            number: Which one it is, counted from any.
+            number: The number of the day, counted from any day.
+
+        Returns:
+            The seconds by contender.
         """
         self._floor.prepare()
         self._duckdb.prepare()
@@ -59,15 +63,15 @@ class Race:
         return self._run(dict([*in_turn(landing, number), *in_turn(sessions, number)]))
 
     def _run(self, works: Mapping[str, Callable[[], Any]]) -> dict[str, float]:
-        took = {}
+        taken = {}
         for name, work in works.items():
-            took[name], made = timed_alone(self._spark, work)
-            if isinstance(made, ApplyReport):
-                took["ours, the correction alone"] = made.seconds
-        return took
+            taken[name], result = timed_alone(self._spark, work)
+            if isinstance(result, ApplyReport):
+                taken["ours, the correction alone"] = result.seconds
+        return taken
 
     def compare(self, day: date) -> str:
-        """Compare every contender with ours, row for row; says how many rows that were."""
+        """Compare every contender with the product row by row, and return the numbers of rows in words."""
         since, ours = window_of(day)[0], self._ours.rows()
         of_batch = F.col(BATCH_DATE) == day
         landed = assert_same_deliveries(
@@ -75,25 +79,23 @@ class Race:
         )
         recomputed = {"the recompute": self._recompute.rows(), "DuckDB": self._duckdb.rows()}
         decided = assert_same_sessions(
-            {who: decided_since(since, rows, ours) for who, rows in recomputed.items()},
+            {contender: decided_since(since, rows, ours) for contender, rows in recomputed.items()},
             decided_since(since, ours, ours),
         )
-        # Ours cannot be asked for what the floor makes, which is a batch without any other.
-        alone = assert_same_sessions({"the floor": self._floor.rows()}, self._judged([day]).rows())
+        # The floor knows only this one batch, so it is compared with a pass over this batch, not with the product.
+        alone = assert_same_sessions({"the floor": self._floor.rows()}, self._one_pass([day]))
         return f"{landed:,} rows landed, {decided:,} on the dates of the window, {alone:,} in the batch alone"
 
     def compare_all(self, days: Sequence[date]) -> int:
-        """Compare the whole of our table with one pass over all batches; says how many rows it has."""
-        return assert_same_sessions({"ours": self._ours.rows()}, self._judged(days).rows())
+        """Compare the whole table of the product with one pass over all batches, and return its number of rows."""
+        return assert_same_sessions({"ours": self._ours.rows()}, self._one_pass(days))
 
-    def _judged(self, days: Sequence[date]) -> DuckRecompute:
-        self._judge.prepare()
-        self._judge.sessionize_batches(days, since=window_of(days[0])[0])
-        return self._judge
+    def _one_pass(self, days: Sequence[date]) -> DataFrame:
+        return one_pass(self._spark, self._input, days, self._reference_folder)
 
 
-def timed_alone(spark: SparkSession, work: Callable[[], Made]) -> tuple[float, Made]:
-    """Like `timed`, for work that should not pay for the garbage of the work before."""
+def timed_alone(spark: SparkSession, work: Callable[[], Result]) -> tuple[float, Result]:
+    """Time some work after a garbage collection, so that it does not pay for the garbage of earlier work."""
     gc.collect()
     spark._jvm.System.gc()  # type: ignore[union-attr]
     return timed(work)

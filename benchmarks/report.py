@@ -1,8 +1,8 @@
-"""What is left of a run: a table on the console, `results.json`, `measurements.json`, and a picture of them.
+"""The output of a run: a table on the console, `results.json`, `measurements.json`, and a picture of the results.
 
-`results.json` is the list of rows `name, value, target, met`. Beside it, `measurements.json` holds by scenario what
-they were computed from: the value of each repetition, raw times, commit, versions and machine. Both keep what other
-runs found, so that single scenarios can be measured again.
+`results.json` is the list of rows with `name`, `value`, `target` and `met`. `measurements.json` has, by scenario, what
+the rows were computed from: the value of each repetition, raw times, commit, versions and machine. Both files keep the
+results of other scenarios, so that a single scenario can be measured again.
 """
 
 import json
@@ -24,7 +24,7 @@ from benchmarks.picture import draw
 
 _PROJECT: Final = Path(__file__).parent.parent
 _NOT_MEASURED: Final = (":(exclude)benchmarks/*.json", ":(exclude)docs")
-"""What a run writes itself, so that a scenario does not make the tree dirty for the next one, and what is only read."""
+"""Files that do not make the working tree dirty: results, which a run writes itself, and documentation."""
 
 _VERSIONS_OF: Final = ("pyspark", "delta-spark", "deltalake", "dagster", "duckdb", "pyarrow", "sessions-dagster")
 
@@ -37,15 +37,15 @@ def save(
     order: Sequence[str],
     commit: Mapping[str, Any] | None,
 ) -> None:
-    """Put the findings of a scenario in the place of older ones.
+    """Replace the older findings of a scenario in both files, and draw the picture again.
 
     Args:
-        folder: Where the two files are.
+        folder: The folder of the two JSON files.
         picture: The SVG file.
-        scenario: Its name.
-        findings: What it found.
-        order: The names of all scenarios, in the order their rows should have.
-        commit: What was measured, as `commit_of` tells it.
+        scenario: The name of the scenario.
+        findings: Its findings.
+        order: The names of all scenarios, in the order of their rows.
+        commit: The commit that was measured, from `commit_of`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     measurements = _load(folder / "measurements.json", {})
@@ -65,7 +65,7 @@ def save(
 
 
 def show(console: Console, measures: Sequence[Measure]) -> None:
-    """Print rows of the target table."""
+    """Print rows of the result table."""
     table = Table("what", "value", "spread", "target", "met")
     for measure in measures:
         spread = f"{min(measure.values):.2f} .. {max(measure.values):.2f}"
@@ -75,27 +75,30 @@ def show(console: Console, measures: Sequence[Measure]) -> None:
 
 
 def commit_of(project: Path = _PROJECT) -> dict[str, Any] | None:
-    """The commit that a folder is at, and whether tracked files are other ones than there; None without git.
+    """Return the commit of a working tree, and whether its tracked files differ from that commit.
 
     Args:
-        project: The folder, the root of its repository. One inside another repository is at no commit of that.
+        project: The root of the working tree. A subfolder of a working tree has no commit of its own.
+
+    Returns:
+        `hash` and `dirty`, or None without git or without a repository.
     """
 
-    def told(*arguments: str) -> str:
+    def git_output(*arguments: str) -> str:
         command = ["git", "-C", str(project), *arguments]
         env = {**os.environ, "GIT_CEILING_DIRECTORIES": str(project.resolve().parent)}
         return subprocess.run(command, check=True, env=env, capture_output=True, text=True).stdout.strip()
 
     try:
-        at = told("rev-parse", "--short", "HEAD")
-        changed = told("status", "--porcelain", "--untracked-files=no", "--", ".", *_NOT_MEASURED)
+        head = git_output("rev-parse", "--short", "HEAD")
+        changed = git_output("status", "--porcelain", "--untracked-files=no", "--", ".", *_NOT_MEASURED)
     except (OSError, subprocess.CalledProcessError):
         return None
-    return {"hash": at, "dirty": bool(changed)}
+    return {"hash": head, "dirty": bool(changed)}
 
 
 def machine() -> dict[str, Any]:
-    """What it was measured on, as far as it is of use to others."""
+    """Describe the machine by the properties that are of use to others."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {
         "cores": os.cpu_count(),

@@ -1,8 +1,9 @@
 """The standard workload: seeded batches of IDE events, as Parquet folders `date=YYYY-MM-DD/`.
 
-n events a day; n/20 users with a heavy tail; 4 products; visits of about 25 events with exponential gaps of mean
-60 s; 11 event ids, 3 of them user actions; 5% of the events 1 to 5 days late, uniformly; 0.5% delivered again by a
-later batch. Here belongs what makes batches, and nothing that reads them.
+A workload has n events a day of n/20 users, a few of whom are very active, in 4 products. Visits have about 25 events
+with exponential gaps of 60 s on average. There are 11 event ids, 3 of which are user actions. 5% of the events arrive 1
+to 5 days late, uniformly distributed, and 0.5% are delivered again by a later batch. This module makes batches and does
+not read any.
 """
 
 import hashlib
@@ -28,18 +29,18 @@ DUPLICATE_SHARE: Final = 0.005
 MAX_LATENESS_DAYS: Final = 5
 
 CORRECTED_SHARE: Final = 0.05
-"""Of the rows of a batch, where its sender corrects it."""
+"""Share of the rows of a batch that its sender replaces in a correction."""
 
 HOT_USER: Final = "user-hot"
 HOT_SHARE: Final = 0.5
 WHOLE_DAY: Final = range(24)
 ONE_HOUR: Final = range(12, 13)
-"""When the hot user is at work, in hours of the day (UTC)."""
+"""The hours of the day in which the hot user is active (UTC)."""
 
 _DAY_US: Final = 86_400_000_000
-_REACH_DAYS: Final = MAX_LATENESS_DAYS + 1
-"""How long after its start a visit can still have events delivered: it may run past a midnight, and be late then."""
-_ROWS_WORTH_A_FILE: Final = 100_000
+_DELIVERY_DAYS: Final = MAX_LATENESS_DAYS + 1
+"""Days after the start of a visit until its last events are delivered: it may pass midnight, and be late then."""
+_MIN_ROWS_PER_FILE: Final = 100_000
 _MAX_FILES: Final = 8
 
 Numbers = np.ndarray[Any, Any]
@@ -47,12 +48,12 @@ Numbers = np.ndarray[Any, Any]
 
 @dataclass(frozen=True)
 class Workload:
-    """What decides every batch.
+    """The parameters that determine every batch.
 
     Attributes:
-        events_per_day: n.
-        first_day: Nothing happens before it, so the first batches bring fewer late events.
-        seed: Another seed, other events.
+        events_per_day: Events a day.
+        first_day: The first day with events. The first batches therefore bring fewer late events.
+        seed: The seed of the random numbers.
     """
 
     events_per_day: int
@@ -60,15 +61,15 @@ class Workload:
     seed: int = 1
 
     def days(self, count: int, start: int = 0) -> list[date]:
-        """Consecutive days, the first of them `start` days after the first day of the workload."""
+        """Return consecutive days, beginning `start` days after the first day of the workload."""
         return [self.first_day + timedelta(days=start + offset) for offset in range(count)]
 
 
 @dataclass(frozen=True)
 class Deliveries:
-    """Events with the batches that bring them: parallel arrays, times in microseconds since 1970 (UTC).
+    """Events with the batches that deliver them, as parallel arrays.
 
-    Users, products and events are numbers; batch days are days since 1970.
+    Users, products and events are numbers. Times are microseconds since 1970 (UTC), batch days are days since 1970.
     """
 
     user: Numbers
@@ -79,20 +80,20 @@ class Deliveries:
 
     @property
     def count(self) -> int:
-        """How many events."""
+        """Number of deliveries."""
         return int(self.time_us.size)
 
     def where(self, chosen: Numbers) -> "Deliveries":
-        """Those with true in a mask."""
+        """Return the deliveries that a mask selects."""
         return Deliveries(*(column[chosen] for column in self._columns()))
 
     def by_batch(self) -> dict[int, "Deliveries"]:
-        """The deliveries of each batch day."""
+        """Return the deliveries of each batch day."""
         return {int(day): self.where(self.batch_day == day) for day in np.unique(self.batch_day)}
 
     @staticmethod
     def joined(parts: Sequence["Deliveries"]) -> "Deliveries":
-        """All of them, in the order given."""
+        """Concatenate deliveries in the given order."""
         return Deliveries(*(np.concatenate(columns) for columns in zip(*(p._columns() for p in parts), strict=True)))
 
     def _columns(self) -> tuple[Numbers, ...]:
@@ -100,7 +101,7 @@ class Deliveries:
 
 
 def events_of_day(workload: Workload, day: date) -> Deliveries:
-    """All visits that start on a day, dealt to batches; a function of the arguments alone."""
+    """Return the events of all visits that start on a day. The result depends on the arguments only."""
     rng = np.random.default_rng([workload.seed, _day_number(day)])
     visits = max(1, workload.events_per_day // EVENTS_PER_VISIT)
     visit_lengths = rng.geometric(1 / EVENTS_PER_VISIT, visits)
@@ -126,9 +127,9 @@ def events_of_day(workload: Workload, day: date) -> Deliveries:
 
 
 def batches(workload: Workload, days: Sequence[date]) -> Iterator[tuple[date, Deliveries]]:
-    """The batches of consecutive days, one after the other."""
+    """Yield the batches of consecutive days, one by one."""
     waiting: dict[int, list[Deliveries]] = defaultdict(list)
-    begin = max(workload.first_day, days[0] - timedelta(days=_REACH_DAYS))
+    begin = max(workload.first_day, days[0] - timedelta(days=_DELIVERY_DAYS))
     for day in (begin + timedelta(days=offset) for offset in range((days[-1] - begin).days + 1)):
         for batch_day, part in events_of_day(workload, day).by_batch().items():
             waiting[batch_day].append(part)
@@ -138,12 +139,12 @@ def batches(workload: Workload, days: Sequence[date]) -> Iterator[tuple[date, De
 
 
 def write_batches(workload: Workload, days: Sequence[date], folder: Path) -> Path:
-    """Write the batches of consecutive days, except those that were written before.
+    """Write the batches of consecutive days, except those that exist already.
 
     Args:
-        workload: What is in them.
-        days: The batches.
-        folder: Where inputs are kept. Those of another workload, or of another version of this module, lie beside.
+        workload: The parameters of the batches.
+        days: The days of the batches.
+        folder: The folder for all inputs. Each workload and each version of this module has its own subfolder.
 
     Returns:
         The input root.
@@ -160,7 +161,7 @@ def write_batches(workload: Workload, days: Sequence[date], folder: Path) -> Pat
 
 
 def as_table(deliveries: Deliveries) -> pa.Table:
-    """`user_id, event_id, timestamp, product_code`: three strings and a timestamp (microseconds, UTC)."""
+    """Return a table with the columns `user_id`, `event_id`, `timestamp` (microseconds, UTC) and `product_code`."""
     return pa.table(
         {
             "user_id": pc.binary_join_element_wise("user", pa.array(deliveries.user).cast(pa.string()), "-"),
@@ -172,14 +173,14 @@ def as_table(deliveries: Deliveries) -> pa.Table:
 
 
 def with_hot_user(batch: pa.Table, day: date, hours: range = WHOLE_DAY) -> pa.Table:
-    """A batch of the same size with half of its events from one user, in one product.
+    """Return a batch of the same size in which half of the events belong to one user, in one product.
 
-    Only events of the batch's own day change hands, so that the late ones correct the same rows as before.
+    Only events of the batch's own day are given to that user, so that late events correct the same rows as before.
 
     Args:
         batch: Any batch of a workload.
-        day: Its day.
-        hours: The hours of that day in which the user is at work; the day that the events had is shrunk to them.
+        day: The day of the batch.
+        hours: The hours of the day in which the user is active. The times of the user's events are scaled into them.
     """
     rng = np.random.default_rng(_day_number(day))
     on_time = np.flatnonzero(pc.equal(pc.cast(batch["timestamp"], pa.date32()), pa.scalar(day)).to_numpy())
@@ -193,28 +194,28 @@ def with_hot_user(batch: pa.Table, day: date, hours: range = WHOLE_DAY) -> pa.Ta
 
 
 def with_others(batch: pa.Table, workload: Workload, day: date) -> pa.Table:
-    """A batch as its sender corrects it: some of its rows are gone, and as many others have come.
+    """Return a batch as its sender corrects it: some rows are retracted, and as many new ones are added.
 
     Args:
         batch: The batch of a workload.
-        workload: That one.
+        workload: The workload.
         day: The day of the batch.
     """
     rng = np.random.default_rng(_day_number(day))
-    # Of another seed, and so as late as those that go, but from visits that nobody has seen anything of.
+    # Another seed gives events with the same lateness, but from visits that are not in any batch yet.
     ((_, deliveries),) = batches(replace(workload, seed=workload.seed + 1), [day])
-    kept, gone = np.split(rng.permutation(batch.num_rows), [-round(batch.num_rows * CORRECTED_SHARE)])
-    others = as_table(deliveries).take(pa.array(rng.choice(deliveries.count, gone.size, replace=False)))
+    kept, retracted = np.split(rng.permutation(batch.num_rows), [-round(batch.num_rows * CORRECTED_SHARE)])
+    others = as_table(deliveries).take(pa.array(rng.choice(deliveries.count, retracted.size, replace=False)))
     return pa.concat_tables([batch.take(pa.array(kept)), others])
 
 
 def write_batch(batch: pa.Table, input_root: Path, day: date) -> None:
-    """Write a batch in arrival order (shuffled), as a handful of Parquet files."""
+    """Write a batch as a few Parquet files, in random order, as events arrive."""
     folder = _batch_folder(input_root, day)
     unfinished = folder.with_name(f".{folder.name}")
     unfinished.mkdir(parents=True, exist_ok=True)
     shuffled = batch.take(pa.array(np.random.default_rng(_day_number(day)).permutation(batch.num_rows)))
-    files = min(_MAX_FILES, max(1, batch.num_rows // _ROWS_WORTH_A_FILE))
+    files = min(_MAX_FILES, max(1, batch.num_rows // _MIN_ROWS_PER_FILE))
     rows_per_file = max(1, -(-batch.num_rows // files))
     for number in range(files):
         part = shuffled.slice(number * rows_per_file, rows_per_file)
@@ -227,7 +228,7 @@ def _batch_folder(input_root: Path, day: date) -> Path:
 
 
 def _squeezed(times: pa.ChunkedArray, day: date, hours: range) -> pa.Array:
-    """The times of a day (timestamp) as if it had some of its hours only; those of other days may become any."""
+    """Scale the times of a day into some of its hours. The results for times of other days are meaningless."""
     midnight, hour_us = _day_number(day) * _DAY_US, _DAY_US // 24
     since_midnight = pc.cast(times, pa.int64()).to_numpy() - midnight
     squeezed = midnight + hours.start * hour_us + since_midnight * len(hours) // 24
@@ -239,6 +240,6 @@ def _day_number(day: date) -> int:
 
 
 def _heavy_tailed_users(rng: np.random.Generator, visits: int, workload: Workload) -> Numbers:
-    """User numbers, a few of them very busy: a squared uniform variable favours the low numbers."""
+    """Return a user number for each visit. Squared uniform numbers are mostly low, so few users get most visits."""
     users = max(1, workload.events_per_day // EVENTS_PER_USER)
     return (rng.random(visits) ** 2 * users).astype(np.int32)

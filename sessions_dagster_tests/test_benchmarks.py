@@ -15,7 +15,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
@@ -29,13 +29,15 @@ from pyspark.sql import Row, SparkSession
 from pyspark.sql import functions as F
 
 from benchmarks import __main__ as command_line
-from benchmarks import contenders, footprint, report, scenarios
+from benchmarks import contenders, footprint, report
 from benchmarks.comparison import DifferentRowsError, assert_same_sessions, decided_since
 from benchmarks.contenders import CONTRACT_SCHEMA, Ours, Recompute
 from benchmarks.footprint import PeakMemory, reads_of, writes_of
 from benchmarks.measures import Findings, Measure, Target, at_least, at_most, equal_within, in_turn, timed
 from benchmarks.processes import SparkFailedError, in_own_process, peak_of_correction, phases_of_newest_run
-from benchmarks.scenarios import CORRECTIONS, SCENARIOS, SMALL, Bench, Contest
+from benchmarks.scenarios import SCENARIOS, heap, history, rounds, skew
+from benchmarks.scenarios.bench import SMALL, Bench
+from benchmarks.scenarios.corrections import TARGETS
 from benchmarks.workload import (
     EVENT_IDS,
     HOT_USER,
@@ -53,7 +55,6 @@ from sessions_dagster.lake.places import InputRoot, Warehouse
 Made = TypeVar("Made")
 
 SCENARIO = "corrections-5m"
-SCALE = replace(SMALL, corrections={SCENARIO: Contest(1_000, 1)})
 WORKLOAD = Workload(20_000)
 LATE_DAY = 9
 """A batch of the workload with five full days before it."""
@@ -66,26 +67,26 @@ class Run:
     findings: Findings
     tables: Path
     ours: Ours
-    told: list[str]
+    messages: list[str]
 
 
 @pytest.fixture(scope="module")
 def run(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    told: list[str] = []
-    bench = Bench(tmp_path_factory.mktemp("bench"), SCALE, told.append)
+    messages: list[str] = []
+    bench = Bench(tmp_path_factory.mktemp("bench"), SMALL, messages.append)
     findings = SCENARIOS[SCENARIO](bench)
     tables = bench.folder / "tables" / SCENARIO
     # Where nothing is landed, no input is needed.
-    return Run(findings, tables, Ours(spark, InputRoot(str(bench.folder)), Warehouse(str(tables / "ours"))), told)
+    return Run(findings, tables, Ours(spark, InputRoot(str(bench.folder)), Warehouse(str(tables / "ours"))), messages)
 
 
 def test_all_contenders_agree_and_every_target_is_held_against_a_ratio(run: Run) -> None:
-    assert [measure.target for measure in run.findings.measures] == list(CORRECTIONS[SCENARIO].values())
+    assert [measure.target for measure in run.findings.measures] == list(TARGETS[SCENARIO].values())
     assert all(measure.value > 0 and len(measure.values) == 1 for measure in run.findings.measures)
 
 
 def test_every_other_day_has_the_order_of_contenders_reversed_but_landing_comes_first(run: Run) -> None:
-    (second_day,) = (line for line in run.told if line.startswith("day 2 (measured)"))
+    (second_day,) = (line for line in run.messages if line.startswith("day 2 (measured)"))
     names = ["landing ", "landing floor ", "DuckDB ", "recompute ", " ours ", " floor "]
     assert sorted(names, key=second_day.rindex) == names
     assert [[name for name, _ in in_turn({"a": 1, "b": 2}, number)] for number in range(3)] == [
@@ -109,12 +110,13 @@ def _no_peak(warehouse_root: str, day: date) -> PeakMemory:
 @pytest.fixture
 def one_process(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:
     """All scenarios on the Spark of the tests: another one takes a quarter of a minute to start and warm up."""
-    monkeypatch.setattr(scenarios, "in_own_process", _in_this_process)
-    monkeypatch.setattr(command_line, "in_own_process", _in_this_process)
-    monkeypatch.setattr(scenarios, "peak_of_correction", _no_peak)
+    for module in (command_line, heap, skew):
+        monkeypatch.setattr(module, "in_own_process", _in_this_process)
+    monkeypatch.setattr(skew, "peak_of_correction", _no_peak)
     # The run of all contenders has the summaries, and its memory cleared.
     monkeypatch.setattr(contenders, "summarize_dates", lambda *_: None)
-    monkeypatch.setattr(scenarios, "timed_alone", lambda _, work: timed(work))
+    for module in (history, rounds):
+        monkeypatch.setattr(module, "timed_alone", lambda _, work: timed(work))
 
 
 @pytest.mark.parametrize(
@@ -130,7 +132,7 @@ def test_scenarios_find_something_for_each_of_their_rows(
 
 def test_a_correction_has_a_peak_of_memory(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     # Spark's books are behind by less than all that ran before.
-    monkeypatch.setattr(footprint, "_SECONDS_UNTIL_TOLD", 0)
+    monkeypatch.setattr(footprint, "_SECONDS_UNTIL_REPORTED", 0)
     peak = peak_of_correction(run.ours.warehouse.root, WORKLOAD.first_day)
     assert 0 <= peak.execution <= peak.unified < peak.resident
     assert peak.unified > 0
@@ -231,7 +233,7 @@ def test_results_are_a_list_of_rows_with_the_measurements_beside_it(run: Run, tm
     commit = {"hash": "0123abc", "dirty": False}
     report.save(tmp_path, tmp_path / "picture.svg", SCENARIO, run.findings, list(SCENARIOS), commit)
     results = json.loads((tmp_path / "results.json").read_text())
-    assert [set(row) for row in results] == [{"name", "value", "target", "met"}] * len(CORRECTIONS[SCENARIO])
+    assert [set(row) for row in results] == [{"name", "value", "target", "met"}] * len(TARGETS[SCENARIO])
     measured = json.loads((tmp_path / "measurements.json").read_text())[SCENARIO]
     assert set(measured["raw"]["seconds"]) >= {"ours", "floor", "recompute", "DuckDB", "landing", "landing floor"}
     assert measured["machine"]["cores"] > 0

@@ -1,0 +1,62 @@
+"""What a compaction gains for whoever reads the table."""
+
+from typing import Final
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from benchmarks.contenders import Ours
+from benchmarks.measures import Findings, Measure, at_most, ratios, timed
+from benchmarks.scenarios.bench import Bench, Sizes
+from benchmarks.workload import Workload
+from sessions_dagster.core.contract import PRODUCT, SESSION_START, USER
+from sessions_dagster.core.maintenance import compact
+from sessions_dagster.lake.places import Warehouse
+from sessions_dagster.runtime.spark import SparkSettings, spark_session
+
+EVENTS_PER_DAY: Final = Sizes(full=20_000, small=1_000)
+DAYS: Final = Sizes(full=60, small=2)
+
+
+def measure(bench: Bench) -> Findings:
+    """Scan a table that many daily runs have written, before and after a compaction."""
+    workload = Workload(bench.size(EVENTS_PER_DAY))
+    days = workload.days(bench.size(DAYS))
+    input_root, folder = bench.input(workload, days), bench.tables("compaction")
+    with spark_session(SparkSettings()) as spark:
+        ours = Ours(spark, input_root, Warehouse(str(folder)))
+        bench.log(f"running {len(days)} days one by one")
+        for day in days:
+            ours.land(day)
+            ours.sessionize(day)
+        before = ours.rows().count()
+        without = _seconds_of_scans(bench, ours)
+        seconds, report = timed(lambda: compact(spark, ours.warehouse, ours.warehouse.sessionized_events))
+        with_it = _seconds_of_scans(bench, ours)
+        assert ours.rows().count() == before, "a compaction changes no row"
+    bench.log(f"{report.before.files} files became {report.after.files} in {seconds:.1f} s")
+    after_days = f"after {len(days)} daily runs, with / without compaction"
+    return Findings(
+        [
+            Measure(f"seconds of a scan {after_days}", ratios(with_it, without), at_most(1)),
+            Measure(f"files {after_days}", [report.after.files / report.before.files], at_most(1)),
+        ],
+        {
+            "events_per_day": workload.events_per_day,
+            "seconds": {"without": without, "with": with_it, "compaction": seconds},
+            "files": {"without": report.before.files, "with": report.after.files},
+            "bytes": {"without": report.before.bytes, "with": report.after.bytes},
+        },
+    )
+
+
+def _seconds_of_scans(bench: Bench, ours: Ours) -> list[float]:
+    """Time repeated scans of the table; the first one only warms the process up and is left out."""
+    return [timed(lambda: _scan(ours.rows()))[0] for _ in range(bench.scale.measured_days + 1)][1:]
+
+
+def _scan(rows: DataFrame) -> None:
+    """Count the sessions of each user on all dates, as an analyst would."""
+    of_users = rows.groupBy(USER).agg(F.count_distinct(PRODUCT, SESSION_START).alias("sessions"))
+    # Collects one number, because Delta cannot read a table with deletion vectors for Spark's `noop` sink.
+    of_users.agg(F.max("sessions")).collect()
