@@ -1,12 +1,59 @@
 """Exact user sessions from late batches: Spark computes, Delta Lake keeps, Dagster runs.
 
-Imports go one way:
+As a library:
 
-    orchestration   the Dagster graph: assets, checks, resources, definitions
-         |
-       core         the contract: landing, sessions, corrections, quality rules (Spark, no Dagster)
-         |
-       lake         where tables and input folders are, and what a Delta log says (no Spark session)
+    from sessions_dagster import SessionsConfig, build_defs
 
-    runtime         a Java and a Spark that work with Delta on this machine (no project rules)
+    defs = build_defs(SessionsConfig(start_date="2025-09-01", input_root="/data/events", warehouse_root="/data/lake"))
+
+Without Dagster: `python -m sessions_dagster land --date 2025-09-20` (see `--help`).
+
+Imports go one way, from the top of this list to its end:
+
+    defs, component                               Dagster: assets, checks, jobs, a sensor, resources
+    pipeline                                      land, apply, refresh, check: one function a step
+    transforms, storage, input, quality, spark    DataFrames, Delta tables, batch folders, rules that hold, Spark itself
+    model                                         what the words mean: columns, schemas, rules, dates
+
+`config` (the settings) and `errors` (every exception) are for all of them. Importing this package imports neither Spark
+nor Dagster, and reads nothing from the environment: each name below is imported when it is first used.
 """
+
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from sessions_dagster.component import SessionsComponent
+    from sessions_dagster.config import SessionsConfig
+    from sessions_dagster.defs import build_defs
+    from sessions_dagster.model.rules import SessionRules
+    from sessions_dagster.spark.session import SparkSettings
+
+__all__ = ["SessionRules", "SessionsComponent", "SessionsConfig", "SparkSettings", "__version__", "build_defs"]
+
+try:
+    __version__: str = version("sessions-dagster")
+except PackageNotFoundError:
+    __version__ = "0+unknown"
+
+_MODULES: Final = {
+    "SessionRules": "sessions_dagster.model.rules",
+    "SessionsComponent": "sessions_dagster.component",
+    "SessionsConfig": "sessions_dagster.config",
+    "SparkSettings": "sessions_dagster.spark.session",
+    "build_defs": "sessions_dagster.defs",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name when it is first used."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(import_module(_MODULES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

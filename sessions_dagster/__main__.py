@@ -1,0 +1,215 @@
+"""`python -m sessions_dagster`: land, apply, refresh and check without Dagster.
+
+    python -m sessions_dagster land --date 2025-09-20
+    python -m sessions_dagster apply --from 2025-09-18 --to 2025-09-20
+    python -m sessions_dagster sessions
+    python -m sessions_dagster check --date 2025-09-20
+
+The settings are those of the environment (`SESSIONS_INPUT_ROOT` and so on, see the README). The steps are the functions
+that the Dagster assets call, so both can be used on the same tables, but not at the same time. The exit code is 0 if
+all went well, 1 if something failed or a check did not pass, and 2 if the command is not understood.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from datetime import UTC, date, datetime
+from typing import Final, NamedTuple
+
+from deltalake.exceptions import TableNotFoundError
+from pyspark.sql import SparkSession
+
+from sessions_dagster.config import SessionsConfig
+from sessions_dagster.errors import NON_RETRYABLE, BatchError, SparkStartError, is_retryable
+from sessions_dagster.input.folders import InputRoot
+from sessions_dagster.model.dates import date_list, days_between
+from sessions_dagster.pipeline.apply import apply_batches
+from sessions_dagster.pipeline.check_tables import check_events, check_sessions
+from sessions_dagster.pipeline.land import land_batch
+from sessions_dagster.pipeline.refresh_sessions import refresh_sessions
+from sessions_dagster.pipeline.summaries import apply_summary, landing_summary, refresh_summary
+from sessions_dagster.spark.session import spark_session
+from sessions_dagster.storage.warehouse import Warehouse
+
+
+_SESSIONS_AGREE: Final = "sessions_agree_with_sessionized_events"
+
+
+class _UsageError(ValueError):
+    """The command is not understood."""
+
+
+class _Work(NamedTuple):
+    """What a command works on."""
+
+    config: SessionsConfig
+    spark: SparkSession
+    warehouse: Warehouse
+    days: Sequence[date]
+
+    @property
+    def first(self) -> date:
+        """The first day."""
+        return self.days[0]
+
+    @property
+    def last(self) -> date:
+        """The last day."""
+        return self.days[-1]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Args:
+        arguments: The words of the command; by default those that this process was started with.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        SystemExit: If the command is not understood (with the exit code 2), or asks for help.
+    """
+    parser = _parser()
+    parsed = parser.parse_args(arguments)
+    try:
+        config = SessionsConfig.from_env()
+        try:
+            days = _days(parsed, config)
+        except _UsageError as error:
+            parser.error(str(error))
+        with spark_session(config.spark) as spark:
+            work = _Work(config, spark, Warehouse(config.warehouse_root), days)
+            return 0 if _COMMANDS[parsed.command](work) else 1
+    except (*NON_RETRYABLE, SparkStartError, TableNotFoundError) as error:
+        return _failed(str(error))
+    except Exception as error:
+        if not is_retryable(error):
+            raise
+        return _failed(f"{error} (the same command may succeed if it is run again)")
+
+
+def _land(work: _Work) -> bool:
+    """Land the batches: all that can be landed, also if others cannot."""
+    input_root, all_landed = InputRoot(work.config.input_root), True
+    for day in work.days:
+        try:
+            report = land_batch(
+                work.spark,
+                input_root,
+                work.warehouse,
+                day,
+                work.config.input_format,
+                landed_at=datetime.now(UTC),
+                rules=work.config.rules,
+                bot_limit=work.config.bot_limit,
+                carried_columns=work.config.carried_columns,
+            )
+        except BatchError as error:
+            all_landed = False
+            _failed(str(error))
+        else:
+            _print(f"landed batch {day}: {landing_summary(report)}")
+    return all_landed
+
+
+def _apply(work: _Work) -> bool:
+    """Apply the batches of the window of the days."""
+    window = [day for day in work.config.rules.batch_window(work.first, work.last) if day >= work.config.start_date]
+    report = apply_batches(
+        work.spark, work.warehouse, window, work.config.rules, carried_columns=work.config.carried_columns
+    )
+    _print(f"sessionized_events: {apply_summary(report)}")
+    return True
+
+
+def _sessions(work: _Work) -> bool:
+    """Bring the table `sessions` up to date."""
+    _print(refresh_summary(refresh_sessions(work.spark, work.warehouse)))
+    return True
+
+
+def _check(work: _Work) -> bool:
+    """Check the tables on the days. A batch that never landed is only a warning, as in Dagster."""
+    events = check_events(work.spark, work.warehouse, work.first, work.last, work.config.start_date)
+    sessions = check_sessions(work.spark, work.warehouse, work.first, work.last)
+    lines = [(each.day, each.rule.value, each.checked, each.offenders) for each in events.findings]
+    lines += [(each.day, _SESSIONS_AGREE, each.checked, each.offenders) for each in sessions.findings]
+    for day, name, checked, offenders in sorted(lines):
+        _print(f"{day} {'FAILED' if offenders else 'passed'} {name}: {offenders:,} of {checked:,} offend")
+    for day, missing in events.missing_batches.items():
+        if missing:
+            _print(f"{day} warning window_is_complete: never landed, or without a row: {date_list(missing)}")
+    return not any(offenders for *_, offenders in lines)
+
+
+_COMMANDS: Final[dict[str, Callable[[_Work], bool]]] = {
+    "land": _land,
+    "apply": _apply,
+    "sessions": _sessions,
+    "check": _check,
+}
+"""What each command runs. It returns whether all went well."""
+
+_HELP: Final = {
+    "land": "land the batches of the days in raw_events and rejected_events",
+    "apply": "make sessionized_events reflect the landed batches of the days and of the lateness before them",
+    "sessions": "make sessions reflect sessionized_events; the days do not matter",
+    "check": "check sessionized_events and sessions on the days",
+}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m sessions_dagster", description="Land, apply, refresh and check sessions without Dagster."
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, text in _HELP.items():
+        command = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+        days = command.add_argument_group("days (UTC)")
+        days.add_argument("--date", type=_date, metavar="YYYY-MM-DD", help="one day")
+        days.add_argument("--from", type=_date, metavar="YYYY-MM-DD", dest="first", help="the first day of a range")
+        days.add_argument("--to", type=_date, metavar="YYYY-MM-DD", dest="last", help="the last day, included")
+    return parser
+
+
+def _date(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a date such as 2025-09-20") from None
+
+
+def _days(parsed: argparse.Namespace, config: SessionsConfig) -> list[date]:
+    """The days of a command.
+
+    Raises:
+        _UsageError: If they are not given as the command needs them.
+    """
+    is_range = parsed.first is not None and parsed.last is not None
+    if parsed.date is not None and parsed.first is None and parsed.last is None:
+        days = [parsed.date]
+    elif parsed.date is None and is_range and parsed.first <= parsed.last:
+        days = days_between(parsed.first, parsed.last)
+    elif parsed.command == "sessions" and parsed.date is parsed.first is parsed.last is None:
+        return []
+    else:
+        raise _UsageError("give either --date, or --from and --to with the first day not after the last one")
+    if days[0] < config.start_date:
+        raise _UsageError(f"{days[0]} is before the first partition, which is {config.start_date}")
+    return days
+
+
+def _print(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def _failed(message: str) -> int:
+    """Say in one line what is wrong. Returns the exit code."""
+    sys.stderr.write(f"{' '.join(message.split())}\n")
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

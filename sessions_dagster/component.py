@@ -1,0 +1,140 @@
+"""`SessionsComponent`: a product in a `defs.yaml`, for projects that are organized with `dg`.
+
+    type: sessions_dagster.SessionsComponent
+    attributes:
+      start_date: 2025-09-01
+      input_root: /data/events
+      warehouse_root: /data/lake
+      key_prefix: web
+      rules:
+        timeout_seconds: 600
+
+The attributes are those of `SessionsConfig`. Give the project `dagster.in_process_executor` (see `defs.build_defs`).
+"""
+
+from datetime import timedelta
+from typing import Any, Literal
+
+import dagster as dg
+from pydantic import Field
+
+from sessions_dagster.config import (
+    DEFAULT_GROUP,
+    DEFAULT_INPUT_ROOT,
+    DEFAULT_OWNERS,
+    DEFAULT_SETTLE_SECONDS,
+    DEFAULT_TAGS,
+    DEFAULT_WAREHOUSE_ROOT,
+    SessionsConfig,
+)
+from sessions_dagster.defs import build_defs
+from sessions_dagster.errors import SettingsError
+from sessions_dagster.model.rejects import DEFAULT_BOT_LIMIT
+from sessions_dagster.model.rules import SessionRules
+from sessions_dagster.spark.session import SparkSettings
+
+_DEFAULT_RULES = SessionRules()
+
+
+class RulesAttributes(dg.Resolvable, dg.Model):
+    """`SessionRules` as YAML has them."""
+
+    timeout_seconds: float = Field(
+        default=_DEFAULT_RULES.timeout.total_seconds(),
+        description="Two user actions that are less than this apart are in one session.",
+    )
+    user_action_ids: list[str] = Field(
+        default=sorted(_DEFAULT_RULES.user_action_ids), description="The event ids that are user actions."
+    )
+    lateness_days: int = Field(
+        default=_DEFAULT_RULES.lateness_days, description="By how many days an event may be late: 0 to 30."
+    )
+
+    def rules(self) -> SessionRules:
+        """The rules.
+
+        Raises:
+            SettingsError: If they are no rules.
+        """
+        try:
+            return SessionRules(
+                timedelta(seconds=self.timeout_seconds), frozenset(self.user_action_ids), self.lateness_days
+            )
+        except (ValueError, OverflowError) as error:
+            raise SettingsError(f"The rules of a SessionsComponent are wrong: {error}.") from error
+
+
+class SparkAttributes(dg.Resolvable, dg.Model):
+    """`SparkSettings` as YAML has them."""
+
+    master: str = Field(default="local[*]", description="Spark's master URL.")
+    driver_memory: str = Field(default="2g", description="Heap of the driver; in local mode that is all of Spark.")
+    shuffle_partitions: int | None = Field(default=None, description="Partitions of a shuffle.")
+    extra_conf: dict[str, Any] = Field(default={}, description="Further Spark properties.")
+    delta_jars: str | None = Field(default=None, description="Local JARs of Delta, separated by commas.")
+
+    def settings(self) -> SparkSettings:
+        """The settings."""
+        return SparkSettings(
+            master=self.master,
+            driver_memory=self.driver_memory,
+            shuffle_partitions=self.shuffle_partitions,
+            extra_conf={name: str(value) for name, value in self.extra_conf.items()},
+            delta_jars=self.delta_jars,
+        )
+
+
+class SessionsComponent(dg.Component, dg.Resolvable, dg.Model):
+    """Exact user sessions from late batches: one product, with its own input, tables, rules and names."""
+
+    start_date: str = Field(description="The first partition, for example 2025-09-01.")
+    input_root: str = Field(
+        default=DEFAULT_INPUT_ROOT, description="Folder or URI with the folders `date=YYYY-MM-DD/`."
+    )
+    warehouse_root: str = Field(default=DEFAULT_WAREHOUSE_ROOT, description="Folder or URI that holds the tables.")
+    input_format: Literal["parquet", "csv", "json"] = Field(default="parquet", description="Format of the input files.")
+    key_prefix: str | list[str] = Field(default=[], description="What all names of this product begin with.")
+    group: str = Field(default=DEFAULT_GROUP, description="The group of the assets.")
+    owners: list[str] = Field(default=list(DEFAULT_OWNERS), description="The owners of the assets.")
+    tags: dict[str, str] = Field(default=dict(DEFAULT_TAGS), description="The tags of the assets.")
+    rules: RulesAttributes = Field(default_factory=RulesAttributes, description="What makes a session.")
+    carried_columns: dict[str, str] = Field(
+        default={}, description="The sender's own columns that are carried through: the name and the type of each."
+    )
+    bot_limit: int | None = Field(
+        default=DEFAULT_BOT_LIMIT, description="With more events than this in one batch a user is a bot; 0: nobody is."
+    )
+    settle_seconds: int = Field(
+        default=DEFAULT_SETTLE_SECONDS, description="For how long nothing may have changed in a complete folder."
+    )
+    require_success_marker: bool = Field(
+        default=False, description="Whether the sensor waits for a file `_SUCCESS` in the folder instead."
+    )
+    spark: SparkAttributes = Field(default_factory=SparkAttributes, description="How Spark is started.")
+
+    def config(self) -> SessionsConfig:
+        """The settings of the product.
+
+        Raises:
+            SettingsError: If one of them is not what it may be.
+        """
+        return SessionsConfig(
+            start_date=self.start_date,
+            input_root=self.input_root,
+            warehouse_root=self.warehouse_root,
+            input_format=self.input_format,
+            key_prefix=self.key_prefix,
+            group=self.group,
+            owners=self.owners,
+            tags=self.tags,
+            rules=self.rules.rules(),
+            carried_columns=self.carried_columns,
+            bot_limit=self.bot_limit,
+            settle_seconds=self.settle_seconds,
+            require_success_marker=self.require_success_marker,
+            spark=self.spark.settings(),
+        )
+
+    def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:  # noqa: ARG002
+        """The definitions of the product."""
+        return build_defs(self.config())

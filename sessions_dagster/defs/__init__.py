@@ -1,0 +1,35 @@
+"""The Dagster layer: assets, checks, jobs, schedules, a sensor and resources, made for one product by `build_defs`.
+
+Only this package and `component` know Dagster. What belongs here is what Dagster has to be told; whatever reads or
+writes a table is in `pipeline`, `storage` and `quality`.
+"""
+
+import dagster as dg
+
+from sessions_dagster.config import SessionsConfig
+from sessions_dagster.defs.assets import build_assets
+from sessions_dagster.defs.checks import build_checks
+from sessions_dagster.defs.maintenance import build_maintenance
+from sessions_dagster.defs.resources import build_resources
+from sessions_dagster.defs.sensors import build_sensor
+
+
+def build_defs(config: SessionsConfig) -> dg.Definitions:
+    """Everything that Dagster has to know of one product.
+
+    There is no executor in it, so that it can be merged with other definitions (`dagster.Definitions.merge`). Give the
+    whole `dagster.in_process_executor`: the steps of a run share one Spark then, where Dagster's default starts a
+    process with a Spark of its own for each step.
+
+    Args:
+        config: The settings of the product. With a `key_prefix` every name in the result begins with it.
+    """
+    maintenance = build_maintenance(config)
+    return dg.Definitions(
+        assets=build_assets(config).all,
+        asset_checks=build_checks(config),
+        jobs=maintenance.jobs,
+        schedules=maintenance.schedules,
+        sensors=[build_sensor(config)],
+        resources=build_resources(config),
+    )

@@ -1,0 +1,313 @@
+"""The assets: `raw_events` lands batches, `sessionized_events` applies them, `sessions` is refreshed from it.
+
+What belongs here is what Dagster has to know: partitions, dependencies, and what a partition shows. The work itself is
+in `pipeline`.
+"""
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import Any, Final, cast
+
+import dagster as dg
+from pyspark.sql.types import StructType
+
+from sessions_dagster.config import SessionsConfig
+from sessions_dagster.defs.metadata import (
+    Metadata,
+    apply_metadata,
+    column_schema,
+    corrections_metadata,
+    day_metadata,
+    failed_landing_metadata,
+    landing_metadata,
+    landing_settings,
+    refresh_metadata,
+    rejected_metadata,
+    session_settings,
+    table_metadata,
+)
+from sessions_dagster.defs.partitions import daily_partitions, upstream_window
+from sessions_dagster.defs.resources import RunResources, resource_keys, resources_of
+from sessions_dagster.defs.retries import retry_or_fail
+from sessions_dagster.errors import BatchError
+from sessions_dagster.input.folders import batch_fingerprint
+from sessions_dagster.model.schemas import (
+    REJECTED_EVENTS_SCHEMA,
+    SESSION_CORRECTIONS_SCHEMA,
+    SESSIONS_SCHEMA,
+    raw_events_schema,
+    sessionized_events_schema,
+)
+from sessions_dagster.pipeline.apply import apply_batches
+from sessions_dagster.pipeline.land import LandingReport, land_batch
+from sessions_dagster.pipeline.refresh_sessions import refresh_sessions
+from sessions_dagster.pipeline.summaries import apply_summary, landing_summary, refresh_summary
+from sessions_dagster.quality.day_statistics import summarize_dates
+from sessions_dagster.storage.delta_log import partition_rows
+
+RAW_EVENTS: Final = "raw_events"
+REJECTED_EVENTS: Final = "rejected_events"
+SESSIONIZED_EVENTS: Final = "sessionized_events"
+SESSION_CORRECTIONS: Final = "session_corrections"
+SESSIONS: Final = "sessions"
+
+WAREHOUSE_POOL: Final = "warehouse"
+"""The pool of every step that writes. The instance gives it its limit of one run (see `dagster.yaml`)."""
+
+FRESH_BY_NOON: Final = dg.FreshnessPolicy.cron(deadline_cron="0 12 * * *", lower_bound_delta=timedelta(hours=12))
+"""The batch of a day is complete when the day is over (UTC), and is landed and applied by noon."""
+
+_KINDS: Final = {"spark", "deltalake"}
+_CODE_REFERENCES: Final = "dagster/code_references"
+
+
+@dataclass(frozen=True)
+class SessionsAssets:
+    """The assets of a product.
+
+    Attributes:
+        raw_events: The accepted events of each batch.
+        sessionized_events: Every event with its session.
+        sessions: One row per session.
+        rejected_events: The quarantine, which the step of `raw_events` writes.
+        session_corrections: What became of sessions, which the step of `sessionized_events` writes.
+    """
+
+    raw_events: dg.AssetsDefinition
+    sessionized_events: dg.AssetsDefinition
+    sessions: dg.AssetsDefinition
+    rejected_events: dg.AssetSpec
+    session_corrections: dg.AssetSpec
+
+    @property
+    def materializable(self) -> list[dg.AssetsDefinition]:
+        """Those with a step of their own, in the order in which a run materializes them."""
+        return [self.raw_events, self.sessionized_events, self.sessions]
+
+    @property
+    def all(self) -> list[dg.AssetsDefinition | dg.AssetSpec]:
+        """All of them."""
+        return [*self.materializable, self.rejected_events, self.session_corrections]
+
+
+def build_assets(config: SessionsConfig) -> SessionsAssets:
+    """The assets of a product. Those with a step link to the function here that the step runs."""
+    with warnings.catch_warnings():
+        # Code references are a beta feature of Dagster: that is a choice of ours, and no news to our users.
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        assets = dg.with_source_code_references([_raw_events(config), _sessionized_events(config), _sessions(config)])
+    raw_events, sessionized_events, sessions = cast("Sequence[dg.AssetsDefinition]", assets)
+    return SessionsAssets(
+        raw_events,
+        sessionized_events,
+        sessions,
+        rejected_events=_written_beside(
+            config,
+            raw_events,
+            REJECTED_EVENTS,
+            REJECTED_EVENTS_SCHEMA,
+            "The quarantine: every row that landing did not accept, as it was delivered and with the reason.",
+            daily_partitions(config),
+        ),
+        session_corrections=_written_beside(
+            config,
+            sessionized_events,
+            SESSION_CORRECTIONS,
+            SESSION_CORRECTIONS_SCHEMA,
+            "Why a session changed: every session that was written before and was then extended, merged, split, shrunk "
+            "or removed, with the batches that caused it.",
+        ),
+    )
+
+
+def asset_key(config: SessionsConfig, name: str) -> dg.AssetKey:
+    """The key of an asset of a product."""
+    return dg.AssetKey(config.asset_key(name))
+
+
+def _raw_events(config: SessionsConfig) -> dg.AssetsDefinition:
+    schema = raw_events_schema(config.carried_columns)
+
+    @_table_asset(config, RAW_EVENTS, schema, landing_settings(config))
+    def raw_events(context: dg.AssetExecutionContext) -> None:
+        """The accepted events of each batch, as delivered. What is not accepted goes to the table `rejected_events`.
+
+        Partition D is the batch in the folder `date=D/`. Materializing it again replaces what it delivered before. A
+        run of many batches lands all it can, and fails at the end if there are some that it cannot land, with all of
+        them named: those partitions are failed then, and all others are materialized.
+        """
+        with retry_or_fail(context):
+            resources = resources_of(context, config)
+            landed, errors = _land_all(context, config, resources)
+            if errors:
+                # Dagster does not count any partition of a failed step as materialized, so it is told of each.
+                for day, metadata in landed.items():
+                    _log_materialization(context, context.asset_key, day, metadata)
+                raise BatchError("\n".join(map(str, errors)))
+            for day, metadata in landed.items():
+                context.add_asset_metadata(metadata, partition_key=day.isoformat())
+            context.add_asset_metadata(_table_metadata(resources, resources.warehouse.raw_events))
+
+    return raw_events
+
+
+def _sessionized_events(config: SessionsConfig) -> dg.AssetsDefinition:
+    schema = sessionized_events_schema(config.rules, config.carried_columns)
+    upstream = dg.AssetIn(
+        asset_key(config, RAW_EVENTS), partition_mapping=upstream_window(config.rules), dagster_type=dg.Nothing
+    )
+
+    @_table_asset(config, SESSIONIZED_EVENTS, schema, session_settings(config), ins={RAW_EVENTS: upstream})
+    def sessionized_events(context: dg.AssetExecutionContext) -> None:
+        """Every event with the session it is in, exactly, however late other events came.
+
+        Materializing D applies, in one atomic commit, the landed batches of its window that the table does not reflect
+        yet: those that may deliver events of D or came before them by no more than the allowed lateness. Sessions that
+        were written before are extended, merged, split or shrunk, whatever dates they are on.
+        """
+        with retry_or_fail(context):
+            resources = resources_of(context, config)
+            window = _days(context.asset_partition_keys_for_input(RAW_EVENTS))
+            report = apply_batches(
+                resources.spark, resources.warehouse, window, config.rules, carried_columns=config.carried_columns
+            )
+            context.log.info(apply_summary(report))
+            if report.sessions_corrected:
+                key = asset_key(config, SESSION_CORRECTIONS)
+                context.log_event(dg.AssetMaterialization(key, metadata=corrections_metadata(report)))
+            uri = resources.warehouse.sessionized_events
+            context.add_asset_metadata(apply_metadata(report) | _table_metadata(resources, uri))
+            for summary in summarize_dates(resources.spark, uri, _days(context.partition_keys), config.rules):
+                context.add_asset_metadata(day_metadata(summary, report), partition_key=summary.day.isoformat())
+
+    return sessionized_events
+
+
+def _sessions(config: SessionsConfig) -> dg.AssetsDefinition:
+    @_table_asset(config, SESSIONS, SESSIONS_SCHEMA, deps=[asset_key(config, SESSIONIZED_EVENTS)])
+    def sessions(context: dg.AssetExecutionContext) -> None:
+        """One row per session, for those who want sessions and not events.
+
+        Partition D is the sessions that start on D. Materializing any of them makes the whole table reflect
+        `sessionized_events` as it is now: the sessions that changed since the last run are rebuilt, in one atomic
+        commit.
+        """
+        with retry_or_fail(context):
+            resources = resources_of(context, config)
+            report = refresh_sessions(resources.spark, resources.warehouse)
+            context.log.info(refresh_summary(report))
+            uri = resources.warehouse.sessions
+            context.add_asset_metadata(refresh_metadata(report) | _table_metadata(resources, uri))
+            table = resources.warehouse.open(uri)
+            rows = {} if table is None else partition_rows(table)
+            for day in _days(context.partition_keys):
+                context.add_asset_metadata({"dagster/row_count": rows.get(day, 0)}, partition_key=day.isoformat())
+
+    return sessions
+
+
+def _table_asset(
+    config: SessionsConfig, name: str, schema: StructType, settings: Mapping[str, Any] | None = None, **arguments: Any
+) -> Callable[[Callable[[dg.AssetExecutionContext], None]], dg.AssetsDefinition]:
+    """The decorator of an asset that is a table: everything that all of them have in common.
+
+    Args:
+        config: The product.
+        name: The name of the asset without the prefix.
+        schema: The columns of the table.
+        settings: Metadata of the definition: the settings that the asset goes by.
+        arguments: What only this asset has, as `dagster.asset` takes it.
+    """
+    return dg.asset(
+        key=asset_key(config, name),
+        partitions_def=daily_partitions(config),
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        required_resource_keys=resource_keys(config),
+        pool=config.prefixed(WAREHOUSE_POOL),
+        freshness_policy=FRESH_BY_NOON,
+        metadata=_definition_metadata(schema, settings),
+        **_ownership(config),
+        **arguments,
+    )
+
+
+def _written_beside(
+    config: SessionsConfig,
+    writer: dg.AssetsDefinition,
+    name: str,
+    schema: StructType,
+    description: str,
+    partitions_def: dg.PartitionsDefinition[str] | None = None,
+) -> dg.AssetSpec:
+    """A table that the step of another asset writes as well. It is in the graph, but has no step of its own."""
+    references = {key: value for key, value in writer.metadata_by_key[writer.key].items() if key == _CODE_REFERENCES}
+    return dg.AssetSpec(
+        asset_key(config, name),
+        partitions_def=partitions_def,
+        deps=[writer.key],
+        description=f"{description} `{writer.key.to_user_string()}` writes it.",
+        metadata=_definition_metadata(schema, references),
+        **_ownership(config),
+    )
+
+
+def _definition_metadata(schema: StructType, others: Mapping[str, Any] | None) -> Metadata:
+    return {"dagster/column_schema": column_schema(schema), **(others or {})}
+
+
+def _ownership(config: SessionsConfig) -> dict[str, Any]:
+    """What all assets of a product have, those without a step included."""
+    return {"group_name": config.group, "owners": config.owners, "tags": config.tags, "kinds": _KINDS}
+
+
+def _land_all(
+    context: dg.AssetExecutionContext, config: SessionsConfig, resources: RunResources
+) -> tuple[dict[date, Metadata], list[BatchError]]:
+    """Land the batches of a run: what the partition of each landed one shows, and the errors of all others."""
+    days = _days(context.partition_keys)
+    landed: dict[date, Metadata] = {}
+    errors: list[BatchError] = []
+    for number, day in enumerate(days, start=1):
+        # Taken before the batch is read: what changes meanwhile has another fingerprint, and lands again.
+        fingerprint = batch_fingerprint(resources.lake.input, day)
+        try:
+            report = _land(config, resources, day)
+        except BatchError as error:
+            errors.append(error)
+            # The sensor asks here which batches a failed run failed on. It requests another run for the others.
+            metadata = failed_landing_metadata(error, fingerprint)
+            context.log_event(dg.AssetObservation(context.asset_key, partition=day.isoformat(), metadata=metadata))
+            continue
+        context.log.info("landed batch %s (%d of %d): %s", day, number, len(days), landing_summary(report))
+        landed[day] = landing_metadata(report, fingerprint)
+        _log_materialization(context, asset_key(config, REJECTED_EVENTS), day, rejected_metadata(report))
+    return landed, errors
+
+
+def _land(config: SessionsConfig, resources: RunResources, day: date) -> LandingReport:
+    return land_batch(
+        resources.spark,
+        resources.lake.input,
+        resources.warehouse,
+        day,
+        resources.lake.input_format,
+        landed_at=datetime.now(UTC),
+        rules=config.rules,
+        bot_limit=config.bot_limit,
+        carried_columns=config.carried_columns,
+    )
+
+
+def _log_materialization(context: dg.AssetExecutionContext, key: dg.AssetKey, day: date, metadata: Metadata) -> None:
+    context.log_event(dg.AssetMaterialization(key, partition=day.isoformat(), metadata=metadata))
+
+
+def _table_metadata(resources: RunResources, table_uri: str) -> Metadata:
+    table = resources.warehouse.open(table_uri)
+    return {} if table is None else table_metadata(table_uri, table)
+
+
+def _days(keys: Sequence[str]) -> list[date]:
+    return [date.fromisoformat(key) for key in keys]

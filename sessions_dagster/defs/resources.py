@@ -1,0 +1,154 @@
+"""What the steps of a product share in a run: one Spark session, and one handle on each table."""
+
+from dataclasses import dataclass
+from typing import Any, Final, Literal, cast
+
+import dagster as dg
+from dagster_deltalake import DeltaTableResource, LocalConfig
+from dagster_pyspark import LazyPySparkResource
+from pydantic import Field, PrivateAttr
+from pyspark.sql import SparkSession
+
+from sessions_dagster.config import SessionsConfig
+from sessions_dagster.input.folders import InputRoot
+from sessions_dagster.spark.session import SparkSettings, running_session, start_spark
+from sessions_dagster.storage.warehouse import Warehouse
+
+SPARK: Final = "spark"
+LAKE: Final = "lake"
+
+
+class SparkResource(LazyPySparkResource):
+    """A Spark session with Delta. It starts when it is first asked for, and ends with the run that started it."""
+
+    master: str = Field(default="local[*]", description="Spark's master URL.")
+    driver_memory: str = Field(default="2g", description="Heap of the driver; in local mode that is all of Spark.")
+    shuffle_partitions: int | None = Field(
+        default=None, description="Partitions of a shuffle; by default they follow from the number of cores."
+    )
+    spark_config: dict[str, Any] = Field(
+        default={}, description="Further Spark properties, which override all others."
+    )
+    delta_jars: str | None = Field(
+        default=None, description="Local JARs of Delta, separated by commas; by default Spark resolves them."
+    )
+    app_name: str = Field(default="sessions-dagster", description="The name of the Spark application.")
+
+    _started_here: bool = PrivateAttr(default=False)
+
+    @classmethod
+    def of(cls, settings: SparkSettings) -> "SparkResource":
+        """The resource for some settings."""
+        return cls(
+            master=settings.master,
+            driver_memory=settings.driver_memory,
+            shuffle_partitions=settings.shuffle_partitions,
+            spark_config=dict(settings.extra_conf),
+            delta_jars=settings.delta_jars,
+            app_name=settings.app_name,
+        )
+
+    def _init_session(self) -> None:
+        if self._spark_session is None:
+            running = running_session()
+            self._started_here = running is None
+            self._spark_session = running or start_spark(self.settings)
+
+    @property
+    def spark_session(self) -> SparkSession:
+        """The session of this process. One that is already running is used, and is left running."""
+        self._init_session()
+        return cast("SparkSession", self._spark_session)
+
+    @property
+    def settings(self) -> SparkSettings:
+        """The fields as `start_spark` takes them."""
+        return SparkSettings(
+            master=self.master,
+            driver_memory=self.driver_memory,
+            shuffle_partitions=self.shuffle_partitions,
+            extra_conf={name: str(value) for name, value in self.spark_config.items()},
+            delta_jars=self.delta_jars,
+            app_name=self.app_name,
+        )
+
+    def teardown_after_execution(self, context: dg.InitResourceContext) -> None:  # noqa: ARG002
+        """Stop the session if this resource started it."""
+        if self._started_here and self._spark_session is not None:
+            self._spark_session.stop()
+        self._spark_session, self._started_here = None, False
+
+
+class LakeResource(dg.ConfigurableResource[Any]):
+    """Where the batches arrive and where the tables are: local folders or URIs."""
+
+    input_root: str = Field(description="Folder or URI with the folders `date=YYYY-MM-DD/`.")
+    input_format: Literal["parquet", "csv", "json"] = Field(default="parquet", description="Format of the input files.")
+    warehouse_root: str = Field(description="Folder or URI that holds the tables.")
+
+    _warehouse: Warehouse | None = PrivateAttr(default=None)
+
+    @property
+    def input(self) -> InputRoot:
+        """The input folders."""
+        return InputRoot(self.input_root)
+
+    @property
+    def warehouse(self) -> Warehouse:
+        """The tables. It is one object for the whole run, so that the run opens each table once."""
+        if self._warehouse is None:
+            self._warehouse = Warehouse(self.warehouse_root)
+        return self._warehouse
+
+    def table(self, uri: str) -> DeltaTableResource:
+        """A table as a resource of `dagster_deltalake`, for assets of your own that read it without Spark."""
+        # How to reach an object store is in the environment (AWS_...): delta-rs and pyarrow look there, too.
+        return DeltaTableResource(url=uri, storage_options=LocalConfig())
+
+
+@dataclass(frozen=True)
+class RunResources:
+    """The resources of a product in a running step.
+
+    Attributes:
+        spark_resource: How Spark is started.
+        lake: The input and the tables.
+    """
+
+    spark_resource: SparkResource
+    lake: LakeResource
+
+    @property
+    def spark(self) -> SparkSession:
+        """The Spark session. It starts now if it is not running."""
+        return self.spark_resource.spark_session
+
+    @property
+    def warehouse(self) -> Warehouse:
+        """The tables."""
+        return self.lake.warehouse
+
+
+def build_resources(config: SessionsConfig) -> dict[str, dg.ConfigurableResource[Any]]:
+    """The resources of a product by their keys, which carry its prefix."""
+    return {
+        config.prefixed(SPARK): SparkResource.of(config.spark),
+        config.prefixed(LAKE): LakeResource(
+            input_root=config.input_root, input_format=config.input_format, warehouse_root=config.warehouse_root
+        ),
+    }
+
+
+def resource_keys(config: SessionsConfig) -> set[str]:
+    """The keys of the resources that every step of a product needs."""
+    return {config.prefixed(SPARK), config.prefixed(LAKE)}
+
+
+def resources_of(
+    context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext | dg.OpExecutionContext, config: SessionsConfig
+) -> RunResources:
+    """The resources of a product in a step, which must require `resource_keys`."""
+    return RunResources(
+        spark_resource=cast("SparkResource", getattr(context.resources, config.prefixed(SPARK))),
+        lake=cast("LakeResource", getattr(context.resources, config.prefixed(LAKE))),
+    )

@@ -1,0 +1,130 @@
+"""Checking the tables: the quality rules of `sessionized_events` and `sessions`, and the batches that never landed.
+
+The rules themselves are in `quality`. Here each table is read at one version, with the rules it was built with.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+
+from deltalake import DeltaTable
+from deltalake.exceptions import TableNotFoundError
+from pyspark.sql import DataFrame, SparkSession
+
+from sessions_dagster.model.dates import days_between
+from sessions_dagster.quality.events import Finding, check_dates, missing_batches
+from sessions_dagster.quality.sessions import SessionsFinding, compare_sessions
+from sessions_dagster.spark.tuning import tuned
+from sessions_dagster.storage.commit_metadata import version_followed
+from sessions_dagster.storage.delta_log import batch_days, rows_around
+from sessions_dagster.storage.sessionized_events import rules_of_table
+from sessions_dagster.storage.warehouse import Warehouse
+
+
+@dataclass(frozen=True)
+class EventsCheck:
+    """What was found of some event dates of `sessionized_events`.
+
+    Attributes:
+        version: The version of the table that was checked.
+        findings: One for each rule and event date.
+        missing_batches: By event date, the batches of its window that never landed, or landed without a row.
+    """
+
+    version: int
+    findings: Sequence[Finding]
+    missing_batches: Mapping[date, Sequence[date]]
+
+
+@dataclass(frozen=True)
+class SessionsCheck:
+    """What was found of the sessions that start on some dates.
+
+    Attributes:
+        version: The version of `sessions` that was checked.
+        findings: One for each date.
+    """
+
+    version: int
+    findings: Sequence[SessionsFinding]
+
+
+def check_events(spark: SparkSession, warehouse: Warehouse, first: date, last: date, first_batch: date) -> EventsCheck:
+    """Check the rows of some event dates of `sessionized_events`, with one query over all of them.
+
+    Args:
+        spark: A session with Delta, in UTC.
+        warehouse: Where the tables are.
+        first: The first event date.
+        last: The last one, included.
+        first_batch: The first batch there can be; an earlier one is never missing.
+
+    Raises:
+        TableNotFoundError: If there is no such table.
+        RulesMismatchError: If the table was not created by this project.
+        SizeError: If a Spark property of `spark.tuning.Sizes` is not a size.
+    """
+    table = table_to_check(warehouse, warehouse.sessionized_events)
+    rules, version = rules_of_table(table), table.version()
+    rows = _at_version(spark, warehouse.sessionized_events, version)
+    days = days_between(first, last)
+    scanned_rows = rows_around(days, rules, table)
+    with tuned(spark, scanned_rows=scanned_rows, shuffled_rows=scanned_rows):
+        findings = check_dates(rows, first, last, rules)
+    landed = _batch_days(warehouse, warehouse.raw_events) | _batch_days(warehouse, warehouse.rejected_events)
+    missing = {day: missing_batches(day, first_batch, landed, rules) for day in days}
+    return EventsCheck(version, findings, missing)
+
+
+def check_sessions(spark: SparkSession, warehouse: Warehouse, first: date, last: date) -> SessionsCheck:
+    """Compare the sessions that start on some dates with the version of `sessionized_events` that they reflect.
+
+    Args:
+        spark: A session with Delta, in UTC.
+        warehouse: Where the tables are.
+        first: The first date.
+        last: The last one, included.
+
+    Raises:
+        TableNotFoundError: If one of the two tables is missing.
+        RulesMismatchError: If `sessionized_events` was not created by this project.
+        SizeError: If a Spark property of `spark.tuning.Sizes` is not a size.
+    """
+    events = table_to_check(warehouse, warehouse.sessionized_events)
+    sessions = table_to_check(warehouse, warehouse.sessions)
+    # If the events have changed since, that is for the next run of `sessions`; its rows are not wrong for it.
+    followed = version_followed(sessions, events)
+    events_version = events.version() if followed is None else followed
+    rules = rules_of_table(events)
+    scanned_rows = rows_around(days_between(first, last), rules, events)
+    with tuned(spark, scanned_rows=scanned_rows, shuffled_rows=scanned_rows):
+        findings = compare_sessions(
+            _at_version(spark, warehouse.sessions, sessions.version()),
+            _at_version(spark, warehouse.sessionized_events, events_version),
+            first,
+            last,
+            rules,
+        )
+    return SessionsCheck(sessions.version(), findings)
+
+
+def table_to_check(warehouse: Warehouse, table_uri: str) -> DeltaTable:
+    """A table of the warehouse.
+
+    Raises:
+        TableNotFoundError: If it is missing. The message says how to make it.
+    """
+    table = warehouse.open(table_uri)
+    if table is None:
+        name = table_uri.rsplit("/", 1)[-1]
+        raise TableNotFoundError(f"There is no table {table_uri} to check yet. Materialize {name} first.")
+    return table
+
+
+def _at_version(spark: SparkSession, table_uri: str, version: int) -> DataFrame:
+    return spark.read.format("delta").option("versionAsOf", version).load(table_uri)
+
+
+def _batch_days(warehouse: Warehouse, table_uri: str) -> set[date]:
+    table = warehouse.open(table_uri)
+    return set() if table is None else batch_days(table)

@@ -1,0 +1,32 @@
+"""One line about what a step did, for the logs and for the command line."""
+
+from sessions_dagster.model.dates import date_list
+from sessions_dagster.pipeline.apply import ApplyReport
+from sessions_dagster.pipeline.land import LandingReport
+from sessions_dagster.pipeline.refresh_sessions import SessionsReport
+
+
+def landing_summary(report: LandingReport) -> str:
+    """What landing one batch did, without its name."""
+    return f"{report.accepted:,} rows, {sum(report.rejected.values()):,} rejected, {report.seconds:.1f} s"
+
+
+def apply_summary(report: ApplyReport) -> str:
+    """What applying the batches of a window did."""
+    if not report.applied:
+        return f"the table already reflects all {len(report.present)} landed batches of the window"
+    rows = ", ".join(
+        f"{sum(changes.values()):,} rows {what}"
+        for what, changes in (("inserted", report.inserted), ("updated", report.updated), ("deleted", report.deleted))
+    )
+    return f"applied {len(report.applied)} batches ({date_list(report.applied)}): {rows}, {report.seconds:.1f} s"
+
+
+def refresh_summary(report: SessionsReport) -> str:
+    """What refreshing `sessions` did."""
+    if not report.committed:
+        return f"sessions already reflects version {report.events_version} of sessionized_events"
+    return (
+        f"sessions reflects version {report.events_version} of sessionized_events: {report.rebuilt:,} sessions rebuilt "
+        f"on {len(report.changed_dates)} changed dates, {report.seconds:.1f} s"
+    )
