@@ -74,7 +74,9 @@ _SETTINGS: Final = {
         "what the names of this product begin with", "a name, or several names, of letters, digits and underscores"
     ),
     "group": _Setting("the group of the assets", "a name of letters, digits and underscores"),
-    "owners": _Setting("the owners of the assets", "a list of e-mail addresses and names such as team:data-engineering"),
+    "owners": _Setting(
+        "the owners of the assets", "a list of e-mail addresses and names such as team:data-engineering"
+    ),
     "tags": _Setting("the tags of the assets", "a mapping of texts to texts"),
     "rules": _Setting("what makes a session", "SessionRules"),
     "timeout": _Setting(

@@ -11,16 +11,16 @@ import pytest
 from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 
-from sessions_dagster.definitions import build_defs
-from sessions_dagster.lake.arrivals import Completeness, batch_fingerprint
-from sessions_dagster.lake.log import batch_days
-from sessions_dagster.orchestration import writing
-from sessions_dagster.orchestration.assets import raw_events, sessionized_events
-from sessions_dagster.orchestration.metadata import INPUT_FINGERPRINT
-from sessions_dagster.orchestration.partitions import five_day_window
-from sessions_dagster.orchestration.resources import LakeResource, SessionRulesResource
-from sessions_dagster.orchestration.sensors import evaluate
-from sessions_dagster.orchestration.writing import MAX_RETRIES
+from sessions_dagster.config import SessionsConfig
+from sessions_dagster.defs import build_defs, retries
+from sessions_dagster.defs.assets import SessionsAssets, build_assets
+from sessions_dagster.defs.metadata import INPUT_FINGERPRINT
+from sessions_dagster.defs.partitions import upstream_window
+from sessions_dagster.defs.retries import MAX_RETRIES
+from sessions_dagster.defs.sensors import evaluate
+from sessions_dagster.input.folders import batch_fingerprint
+from sessions_dagster.model.rules import SessionRules
+from sessions_dagster.storage.delta_log import partition_dates
 from sessions_dagster_tests.builders import NEEDS_A_FILE_THAT_FAILS, World, fail_to_read, write_batch
 from sessions_dagster_tests.oracle import Event, sessionize
 
@@ -53,12 +53,13 @@ class Graph:
         for day, events in BATCHES.items():
             write_batch(events, Path(self.world.input.batch_folder(date.fromisoformat(day))))
 
-    def defs(self, **rules: Any) -> dg.Definitions:
-        lake = LakeResource(input_root=self.world.input.root, warehouse_root=self.world.warehouse.root)
-        return build_defs(lake=lake, session_rules=SessionRulesResource(**rules))
+    def config(self, **settings: Any) -> SessionsConfig:
+        """The settings of a product on this warehouse."""
+        roots = {"input_root": self.world.input.root, "warehouse_root": self.world.warehouse.root}
+        return SessionsConfig(**{"start_date": "2025-01-01", **roots, **settings})
 
     def run(
-        self, first: str, last: str, assets: Sequence[dg.AssetKey] = (RAW, SESSIONS), **rules: Any
+        self, first: str, last: str, assets: Sequence[dg.AssetKey] = (RAW, SESSIONS), **settings: Any
     ) -> dg.ExecuteInProcessResult:
         """A run of `raw_events` and `sessionized_events`, or of other assets, for a key, or a range."""
         key: dict[str, Any] = (
@@ -66,7 +67,7 @@ class Graph:
             if first == last
             else {"tags": {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last}}
         )
-        job = self.defs(**rules).resolve_implicit_global_asset_job_def()
+        job = build_defs(self.config(**settings)).resolve_implicit_global_asset_job_def()
         return job.execute_in_process(instance=self.instance, raise_on_error=False, asset_selection=assets, **key)
 
     def metadata(self, asset: dg.AssetKey, day: str) -> Mapping[str, Any]:
@@ -94,14 +95,48 @@ def by_range(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> G
     return graph
 
 
+def _assets(**settings: Any) -> SessionsAssets:
+    return build_assets(SessionsConfig(start_date="2025-01-01", **settings))
+
+
 def test_the_session_asset_maps_a_day_to_its_five_day_window() -> None:
-    mapping = sessionized_events.get_partition_mapping(RAW)
-    assert mapping == five_day_window == dg.TimeWindowPartitionMapping(start_offset=-5, end_offset=0)
+    mapping = _assets().sessionized_events.get_partition_mapping(RAW)
+    assert mapping == upstream_window(SessionRules()) == dg.TimeWindowPartitionMapping(start_offset=-5, end_offset=0)
+
+
+@pytest.mark.parametrize("lateness_days", [0, 7, 30])
+def test_the_window_follows_the_lateness(lateness_days: int) -> None:
+    mapping = _assets(rules=SessionRules(lateness_days=lateness_days)).sessionized_events.get_partition_mapping(RAW)
+    assert mapping == dg.TimeWindowPartitionMapping(start_offset=-lateness_days, end_offset=0)
 
 
 def test_a_range_is_one_run() -> None:
-    policies = {raw_events.backfill_policy, sessionized_events.backfill_policy}
-    assert policies == {dg.BackfillPolicy.single_run()}
+    assert {asset.backfill_policy for asset in _assets().materializable} == {dg.BackfillPolicy.single_run()}
+
+
+def test_an_asset_links_to_the_function_that_makes_it() -> None:
+    assets = _assets()
+    for asset in [*assets.materializable, assets.rejected_events]:
+        spec = asset if isinstance(asset, dg.AssetSpec) else asset.get_asset_spec()
+        (reference,) = spec.metadata["dagster/code_references"].code_references
+        assert isinstance(reference, dg.LocalFileCodeReference)
+        assert Path(reference.file_path).parts[-2:] == ("defs", "assets.py")
+        assert reference.line_number is not None
+        function = "raw_events" if spec is assets.rejected_events else spec.key.path[-1]
+        lines = Path(reference.file_path).read_text().splitlines()[reference.line_number - 1 :]
+        assert next(line.split()[1] for line in lines if line.lstrip().startswith("def ")).startswith(f"{function}(")
+
+
+def test_the_definitions_show_the_settings_they_go_by() -> None:
+    rules = SessionRules(timedelta(minutes=10), frozenset({"b", "a"}), lateness_days=7)
+    assets = _assets(rules=rules, bot_limit=0, carried_columns={"country": "string"})
+    of_landing, of_sessions = (
+        {name: getattr(value, "value", value) for name, value in asset.get_asset_spec().metadata.items()}
+        for asset in (assets.raw_events, assets.sessionized_events)
+    )
+    assert (of_landing["bot_limit"], of_landing["lateness_days"]) == ("none", 7)
+    assert (of_sessions["session_timeout_seconds"], of_sessions["user_action_ids"]) == (600, "a, b")
+    assert of_landing["carried_columns"] == of_sessions["carried_columns"] == "country string"
 
 
 def test_keys_day_by_day_give_the_table_of_one_pass(by_key: Graph) -> None:
@@ -165,11 +200,11 @@ def test_a_missing_batch_fails_and_leaves_the_tables_as_they_were(by_key: Graph)
 
 
 def test_other_rules_than_the_tables_stop_the_run(by_key: Graph) -> None:
-    result = by_key.run(DAYS[-1], DAYS[-1], timeout_seconds=600)
+    result = by_key.run(DAYS[-1], DAYS[-1], rules=SessionRules(timedelta(minutes=10)))
     message = str(result.failure_data_for_node("sessionized_events"))
     assert "0:05:00" in message
     assert "0:10:00" in message
-    assert "SESSIONS_WAREHOUSE_ROOT" in message
+    assert "warehouse" in message
 
 
 @pytest.fixture(scope="module")
@@ -187,21 +222,26 @@ def _garble(file: Path) -> None:
 
 
 @NEEDS_A_FILE_THAT_FAILS
-@pytest.mark.parametrize(("spoil", "retries"), [(fail_to_read, MAX_RETRIES), (_garble, 0)])
+@pytest.mark.parametrize(("spoil", "restarts"), [(fail_to_read, MAX_RETRIES), (_garble, 0)])
 def test_a_batch_is_tried_again_where_its_storage_fails_and_not_where_it_is_bad(
     spark: SparkSession,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     spoil: Callable[[Path], None],
-    retries: int,
+    restarts: int,
 ) -> None:
-    monkeypatch.setattr(writing, "FIRST_WAIT_SECONDS", 0)
+    monkeypatch.setattr(retries, "FIRST_WAIT_SECONDS", 0)
     world = World(spark, tmp_path)
-    lake = LakeResource(input_root=world.input.root, warehouse_root=world.warehouse.root, input_format="json")
     folder = Path(world.input.batch_folder(BAD_DAY))
     folder.mkdir(parents=True)
     spoil(folder / "events.json")
-    job = build_defs(lake=lake).resolve_implicit_global_asset_job_def()
+    config = SessionsConfig(
+        start_date="2025-01-01",
+        input_root=world.input.root,
+        warehouse_root=world.warehouse.root,
+        input_format="json",
+    )
+    job = build_defs(config).resolve_implicit_global_asset_job_def()
     result = job.execute_in_process(
         instance=dg.DagsterInstance.ephemeral(),
         raise_on_error=False,
@@ -209,13 +249,12 @@ def test_a_batch_is_tried_again_where_its_storage_fails_and_not_where_it_is_bad(
         partition_key=str(BAD_DAY),
     )
     assert not result.success
-    assert len(result.filter_events(lambda event: event.is_step_restarted)) == retries
+    assert len(result.filter_events(lambda event: event.is_step_restarted)) == restarts
 
 
 def _asked_by_sensor(graph: Graph) -> list[list[date]]:
-    settled = Completeness(timedelta(0), require_success_marker=False)
-    now = datetime.now(UTC)
-    tick = evaluate(graph.instance, None, graph.world.input, settled, now, logging.getLogger(__name__))
+    config = graph.config(settle_seconds=0)
+    tick = evaluate(graph.instance, None, config, datetime.now(UTC), logging.getLogger(__name__))
     return [list(plan.days) for plan in tick.plans]
 
 
@@ -226,7 +265,7 @@ def test_the_sensor_asks_for_nothing_that_is_done(by_range: Graph) -> None:
 
 def test_a_bad_batch_of_a_range_keeps_no_other_from_landing(with_a_bad_batch: Graph) -> None:
     table = DeltaTable(with_a_bad_batch.world.warehouse.raw_events)
-    assert batch_days(table) == {date(2025, 9, 18), date(2025, 9, 20)}
+    assert partition_dates(table) == [date(2025, 9, 18), date(2025, 9, 20)]
 
 
 def test_of_a_range_with_bad_batches_the_good_ones_are_materialized(with_a_bad_batch: Graph) -> None:

@@ -15,13 +15,18 @@ from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PART
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
-from sessions_dagster.core.quality import Rule
-from sessions_dagster.definitions import build_defs
-from sessions_dagster.orchestration import checks, writing
-from sessions_dagster.orchestration.assets import sessionized_events
-from sessions_dagster.orchestration.checks import SESSIONS_SPEC, SPECS, WINDOW_IS_COMPLETE
-from sessions_dagster.orchestration.partitions import daily_partitions
-from sessions_dagster.orchestration.resources import LakeResource
+from sessions_dagster.config import SessionsConfig
+from sessions_dagster.defs import build_defs, retries
+from sessions_dagster.defs.checks import WINDOW_IS_COMPLETE, event_check_specs, sessions_check_spec
+from sessions_dagster.defs.partitions import daily_partitions
+from sessions_dagster.pipeline import check_tables
+from sessions_dagster.quality.events import Rule
+from sessions_dagster.storage.warehouse import Warehouse
+
+ANY_CONFIG = SessionsConfig(start_date="2025-01-01")
+SPECS = event_check_specs(ANY_CONFIG)
+SESSIONS_SPEC = sessions_check_spec(ANY_CONFIG)
+EVENTS = dg.AssetKey("sessionized_events")
 
 DAYS = [date(2025, 9, 17) + timedelta(days=offset) for offset in range(6)]
 KEYS = [day.isoformat() for day in DAYS]
@@ -53,8 +58,9 @@ class World:
 
     def statuses(self, check: str) -> dict[Status, list[str]]:
         """The keys of a check by their status, as the UI shows it."""
-        key = dg.AssetCheckKey(sessionized_events.key, check)
-        state = self.instance.event_log_storage.get_asset_check_state([(key, daily_partitions)])[key]
+        key = dg.AssetCheckKey(EVENTS, check)
+        partitions = daily_partitions(ANY_CONFIG)
+        state = self.instance.event_log_storage.get_asset_check_state([(key, partitions)])[key]
         keys = {status: sorted(subset.subset_value.get_partition_keys()) for status, subset in state.subsets.items()}
         return {status: of_status for status, of_status in keys.items() if of_status}
 
@@ -87,9 +93,9 @@ def world(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Worl
     folder = tmp_path_factory.mktemp("checks")
     for day in DAYS:
         write_batch(folder / "input", day, [("a", "00:01:00"), ("x", "12:00:00"), ("b", "23:57:00")])
-    lake = LakeResource(input_root=str(folder / "input"), warehouse_root=str(folder / "warehouse"))
-    defs = build_defs(lake=lake)
-    return World(spark, dg.DagsterInstance.ephemeral(), defs, lake.warehouse.sessionized_events)
+    config = SessionsConfig(start_date="2025-01-01", input_root=folder / "input", warehouse_root=folder / "warehouse")
+    events = Warehouse(config.warehouse_root).sessionized_events
+    return World(spark, dg.DagsterInstance.ephemeral(), build_defs(config), events)
 
 
 @dataclass(frozen=True)
@@ -189,8 +195,8 @@ def test_checks_that_lose_executors_are_done_again_and_have_one_result_for_each_
     work: str,
     specs: Sequence[dg.AssetCheckSpec],
 ) -> None:
-    monkeypatch.setattr(writing, "FIRST_WAIT_SECONDS", 0)
-    done = getattr(checks, work)
+    monkeypatch.setattr(retries, "FIRST_WAIT_SECONDS", 0)
+    done = getattr(check_tables, work)
     lost = iter([PySparkException("Job aborted due to stage failure: ExecutorLostFailure (executor 2 exited)")])
 
     def work_after_a_loss(*args: Any) -> Any:
@@ -198,7 +204,7 @@ def test_checks_that_lose_executors_are_done_again_and_have_one_result_for_each_
             raise error
         return done(*args)
 
-    monkeypatch.setattr(checks, work, work_after_a_loss)
+    monkeypatch.setattr(check_tables, work, work_after_a_loss)
     result = world.run(KEYS[0], KEYS[1], checks_only=True, specs=specs)
     assert len(result.filter_events(lambda event: event.is_step_restarted)) == 1
     assert evaluations(result).keys() == {(spec.name, key) for spec in specs for key in KEYS[:2]}
@@ -206,7 +212,7 @@ def test_checks_that_lose_executors_are_done_again_and_have_one_result_for_each_
 
 @pytest.mark.parametrize("spec", [SPECS[0], SESSIONS_SPEC], ids=["events", "sessions"])
 def test_a_run_of_checks_without_a_partition_says_what_to_do(spec: dg.AssetCheckSpec) -> None:
-    job = build_defs().resolve_implicit_global_asset_job_def()
+    job = build_defs(ANY_CONFIG).resolve_implicit_global_asset_job_def()
     checks_alone = job.get_subset(asset_selection=set(), asset_check_selection={spec.key})
     result = checks_alone.execute_in_process(instance=dg.DagsterInstance.ephemeral(), raise_on_error=False)
     (failed,) = result.get_step_failure_events()
@@ -217,7 +223,7 @@ def test_a_check_of_a_table_that_is_not_there_says_what_to_do(spark: SparkSessio
     world = World(
         spark,
         dg.DagsterInstance.ephemeral(),
-        build_defs(lake=LakeResource(warehouse_root=str(tmp_path))),
+        build_defs(SessionsConfig(start_date="2025-01-01", warehouse_root=tmp_path)),
         str(tmp_path),
     )
     result = world.run(KEYS[0], KEYS[0], checks_only=True)

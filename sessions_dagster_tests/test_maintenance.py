@@ -12,17 +12,12 @@ import pytest
 from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 
-from sessions_dagster.core.maintenance import (
-    CompactionReport,
-    RetentionError,
-    compact,
-    retention,
-    set_retention,
-    vacuum,
-)
-from sessions_dagster.definitions import build_defs
-from sessions_dagster.lake.log import applied_batches, table_facts
-from sessions_dagster.orchestration.resources import LakeResource
+from sessions_dagster.config import SessionsConfig
+from sessions_dagster.defs import build_defs
+from sessions_dagster.errors import RetentionError
+from sessions_dagster.storage.commit_metadata import applied_batches
+from sessions_dagster.storage.delta_log import table_facts
+from sessions_dagster.storage.maintenance import CompactionReport, compact, retention, set_retention, vacuum
 from sessions_dagster_tests.builders import World
 from sessions_dagster_tests.oracle import Event, sessionize
 
@@ -49,6 +44,10 @@ class Kept(World):
     def rows(self, uri: str) -> list[str]:
         """The rows of a table, all columns, in an order."""
         return sorted(map(str, self.spark.read.format("delta").load(uri).collect()))
+
+    def config(self) -> SessionsConfig:
+        """The settings of a product on these tables."""
+        return SessionsConfig(start_date=D18, input_root=self.input.root, warehouse_root=self.warehouse.root)
 
     def compact(self) -> CompactionReport:
         return compact(self.spark, self.warehouse, self.warehouse.sessionized_events)
@@ -216,7 +215,7 @@ def test_a_compaction_that_died_is_done_again(world: Kept, monkeypatch: pytest.M
         def die(*_: Any) -> None:
             raise KeyboardInterrupt
 
-        patched.setattr("sessions_dagster.core.maintenance._set_property", die)
+        patched.setattr("sessions_dagster.storage.maintenance._set_property", die)
         with pytest.raises(KeyboardInterrupt):
             world.compact()
     assert world.compact().days == (D18, D19, D20)
@@ -266,14 +265,14 @@ def _observed(instance: dg.DagsterInstance, table: str) -> dict[str, Any]:
 
 
 def test_the_jobs_do_all_tables_and_tell_on_their_assets(world: Kept) -> None:
-    lake = LakeResource(input_root=world.input.root, warehouse_root=world.warehouse.root)
+    config = world.config()
     world.leave_orphan("old.parquet", timedelta(days=8))
     before = table_facts(world.log)
     dry_run = {"dry_run": True, "retention_days": 30}
-    for job, config in (("compaction", None), ("vacuum", {"ops": {"vacuum_tables": {"config": dry_run}}})):
+    for job, run_config in (("compaction", None), ("vacuum", {"ops": {"vacuum_tables": {"config": dry_run}}})):
         instance = dg.DagsterInstance.ephemeral()
-        defs = build_defs(lake=lake)
-        assert defs.resolve_job_def(job).execute_in_process(run_config=config, instance=instance).success
+        defs = build_defs(config)
+        assert defs.resolve_job_def(job).execute_in_process(run_config=run_config, instance=instance).success
         observed = {table: _observed(instance, table) for table in ("raw_events", "sessionized_events")}
         if job == "compaction":
             told = observed["sessionized_events"]
@@ -285,16 +284,15 @@ def test_the_jobs_do_all_tables_and_tell_on_their_assets(world: Kept) -> None:
 
 
 def test_where_a_table_may_not_be_vacuumed_none_is(world: Kept) -> None:
-    lake = LakeResource(input_root=world.input.root, warehouse_root=world.warehouse.root)
     orphan = world.leave_orphan("old.parquet", timedelta(days=8), "raw_events/batch_date=2025-09-18")
     world.keep_for("1 hours")
-    job = build_defs(lake=lake).resolve_job_def("vacuum")
+    job = build_defs(world.config()).resolve_job_def("vacuum")
     result = job.execute_in_process(instance=dg.DagsterInstance.ephemeral(), raise_on_error=False)
     assert "Nothing was removed." in str(result.failure_data_for_node("vacuum_tables"))
     assert orphan.exists()
 
 
 def test_the_user_turns_the_schedules_on() -> None:
-    schedules = {schedule.name: schedule for schedule in build_defs().schedules or []}
+    schedules = {schedule.name: schedule for schedule in build_defs(SessionsConfig(start_date=D18)).schedules or []}
     assert schedules.keys() == {"nightly_compaction", "weekly_vacuum"}
     assert {each.default_status for each in schedules.values()} == {dg.DefaultScheduleStatus.STOPPED}

@@ -26,29 +26,26 @@ from dagster._core.utils import make_new_run_id
 from dagster._core.workspace.load_target import PythonFileTarget
 from dagster._daemon.sensor import execute_sensor_iteration
 
-from sessions_dagster.core.days import days_between
-from sessions_dagster.definitions import build_defs
-from sessions_dagster.lake.arrivals import SUCCESS_MARKER, Completeness, batch_content
-from sessions_dagster.lake.places import InputRoot
-from sessions_dagster.orchestration.arrival_plan import MAX_OPEN_RUNS, OLDER_DAYS_PER_TICK, Memory
-from sessions_dagster.orchestration.assets import raw_events, sessionized_events, sessions
-from sessions_dagster.orchestration.checks import SESSIONS_SPEC, SPECS
-from sessions_dagster.orchestration.metadata import INPUT_FINGERPRINT
-from sessions_dagster.orchestration.partitions import daily_partitions
-from sessions_dagster.orchestration.resources import (
-    SETTLE_SECONDS_VARIABLE,
-    SUCCESS_MARKER_VARIABLE,
-    ArrivalsResource,
-    LakeResource,
-)
-from sessions_dagster.orchestration.sensors import SENSOR_NAME, Tick, evaluate, new_batches
+from sessions_dagster.config import SessionsConfig
+from sessions_dagster.defs import build_defs
+from sessions_dagster.defs.checks import event_check_specs, sessions_check_spec
+from sessions_dagster.defs.metadata import INPUT_FINGERPRINT
+from sessions_dagster.defs.partitions import daily_partitions
+from sessions_dagster.defs.run_planning import MAX_OPEN_RUNS, OLDER_DAYS_PER_TICK, Memory
+from sessions_dagster.defs.sensors import SENSOR_NAME, Tick, build_sensor, evaluate
+from sessions_dagster.input.folders import SUCCESS_MARKER, InputRoot, batch_content
+from sessions_dagster.model.dates import days_between
 from sessions_dagster_tests.builders import deliver, nest_too_deep
 
-FIRST_DAY = daily_partitions.start.date()
+FIRST_DAY = date(2025, 1, 1)
 DAYS = [FIRST_DAY + timedelta(days=offset) for offset in range(10)]
 DAY = DAYS[5]
-ASSETS = [raw_events, sessionized_events, sessions]
+RAW, EVENTS, SESSIONS = (dg.AssetKey(name) for name in ("raw_events", "sessionized_events", "sessions"))
+ASSETS = [RAW, EVENTS, SESSIONS]
 """In the order in which a run materializes them."""
+
+ANY_CONFIG = SessionsConfig(start_date=FIRST_DAY)
+CHECKS = {spec.key for spec in (*event_check_specs(ANY_CONFIG), sessions_check_spec(ANY_CONFIG))}
 
 
 @dataclass
@@ -56,17 +53,20 @@ class World:
     """An input root, the sensor, and a Dagster instance in which its runs can be let succeed or fail."""
 
     root: InputRoot
-    resources: dict[str, ArrivalsResource] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
     instance: dg.DagsterInstance = field(default_factory=dg.DagsterInstance.ephemeral)
     cursor: str | None = None
 
+    @property
+    def config(self) -> SessionsConfig:
+        """The settings of the product."""
+        return SessionsConfig(start_date=FIRST_DAY, input_root=self.root.root, **self.settings)
+
     def tick(self) -> SensorExecutionData:
         """A tick as the daemon has it evaluated. It forgets nothing until `cursor` is set to None."""
-        definitions = build_defs(lake=LakeResource(input_root=self.root.root), **self.resources)
-        with dg.build_sensor_context(
-            self.instance, self.cursor, definitions=definitions, resources=definitions.resources
-        ) as context:
-            data = new_batches.evaluate_tick(context)
+        definitions = build_defs(self.config)
+        with dg.build_sensor_context(self.instance, self.cursor, definitions=definitions) as context:
+            data = build_sensor(self.config).evaluate_tick(context)
         self.cursor = data.cursor
         return data
 
@@ -93,9 +93,9 @@ class World:
         """What the page of an asset makes of some days."""
         backfill = PartitionBackfill.from_asset_partitions(
             backfill_id=make_new_run_id(),
-            asset_graph=build_defs().get_repository_def().asset_graph,
+            asset_graph=build_defs(self.config).get_repository_def().asset_graph,
             partition_names=[str(day) for day in days],
-            asset_selection=[raw_events.key, sessionized_events.key],
+            asset_selection=[RAW, EVENTS],
             backfill_timestamp=datetime.now(UTC).timestamp(),
             tags={},
             dynamic_partitions_store=self.instance,
@@ -107,19 +107,17 @@ class World:
         self.instance.add_backfill(backfill)
         return backfill
 
-    def land(self, day: date, *, last: dg.AssetsDefinition = sessions) -> None:
+    def land(self, day: date, *, last: dg.AssetKey = SESSIONS) -> None:
         """What a run leaves of a day that it landed: materializations of its assets up to the last one."""
         metadata = {INPUT_FINGERPRINT: batch_content(self.root, day).fingerprint}
         for asset in ASSETS[: ASSETS.index(last) + 1]:
-            landed = dg.AssetMaterialization(asset.key, partition=str(day), metadata=metadata)
+            landed = dg.AssetMaterialization(asset, partition=str(day), metadata=metadata)
             self.instance.report_runless_asset_event(landed)
 
-    def refuse(self, day: date) -> None:
+    def fail_to_land(self, day: date) -> None:
         """What a run leaves of a day that it could not land."""
         metadata = {INPUT_FINGERPRINT: batch_content(self.root, day).fingerprint}
-        self.instance.report_runless_asset_event(
-            dg.AssetObservation(raw_events.key, partition=str(day), metadata=metadata)
-        )
+        self.instance.report_runless_asset_event(dg.AssetObservation(RAW, partition=str(day), metadata=metadata))
 
     def succeed(self, requests: Sequence[dg.RunRequest]) -> None:
         """The runs start, land all their days, and end well."""
@@ -172,7 +170,7 @@ def run_all(world: World) -> list[dg.RunRequest]:
 
 
 def test_the_user_turns_the_sensor_on() -> None:
-    assert new_batches.default_status == dg.DefaultSensorStatus.STOPPED
+    assert build_sensor(ANY_CONFIG).default_status == dg.DefaultSensorStatus.STOPPED
 
 
 def test_a_new_folder_is_a_run_of_its_day(world: World) -> None:
@@ -184,8 +182,8 @@ def test_a_new_folder_is_a_run_of_its_day(world: World) -> None:
 def test_a_run_holds_all_assets_and_their_checks(world: World) -> None:
     deliver(world.root, DAY)
     (request,) = world.requests()
-    assert set(request.asset_selection or ()) == {raw_events.key, sessionized_events.key, sessions.key}
-    assert set(request.asset_check_keys or ()) == {spec.key for spec in (*SPECS, SESSIONS_SPEC)}
+    assert set(request.asset_selection or ()) == set(ASSETS)
+    assert set(request.asset_check_keys or ()) == CHECKS
 
 
 def test_neighbouring_days_are_one_run_of_a_range(world: World) -> None:
@@ -392,32 +390,31 @@ def test_an_old_folder_that_could_not_be_listed_is_looked_into_again_at_once(wor
 
 
 def test_a_required_marker_is_waited_for(world: World) -> None:
-    world.resources["arrivals"] = ArrivalsResource(require_success_marker=True)
+    world.settings["require_success_marker"] = True
     deliver(world.root, DAY)
     assert f"without {SUCCESS_MARKER}: {DAY}" in world.skip_reason()
     deliver(world.root, DAY, [SUCCESS_MARKER])
     assert asked(world.requests()) == [[DAY]]
 
 
-def test_the_settle_time_is_a_setting(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(SETTLE_SECONDS_VARIABLE, "0")
+def test_the_settle_time_is_a_setting(world: World) -> None:
+    world.settings["settle_seconds"] = 0
     deliver(world.root, DAY, at=datetime.now(UTC) - timedelta(seconds=1))
     assert asked(world.requests()) == [[DAY]]
 
 
-@pytest.mark.parametrize(("said", "lands"), [("true", False), ("1", False), ("False", True), ("", True)])
-def test_whether_a_marker_is_required_is_a_setting(
-    world: World, monkeypatch: pytest.MonkeyPatch, said: str, lands: bool
-) -> None:
-    monkeypatch.setenv(SUCCESS_MARKER_VARIABLE, said)
+def test_a_sensor_settles_only_the_runs_of_its_own_product(world: World) -> None:
     deliver(world.root, DAY)
-    assert bool(world.requests()) == lands
-
-
-def test_a_setting_that_is_neither_yes_nor_no_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(SUCCESS_MARKER_VARIABLE, "perhaps")
-    with pytest.raises(ValueError, match="SESSIONS_REQUIRE_SUCCESS_MARKER must be true or false, not 'perhaps'"):
-        build_defs()
+    (request,) = world.requests()
+    world.settings["key_prefix"] = "web"
+    other_sensors_memory, world.cursor = world.cursor, None
+    (other_request,) = world.requests()
+    assert other_request.run_key == request.run_key
+    world.fail([request])
+    # To this sensor there is no run of it yet: so it is requested again, and not given up.
+    assert asked(world.requests()) == [[DAY]]
+    world.settings, world.cursor = {}, other_sensors_memory
+    assert "as the run failed" in world.skip_reason()
 
 
 def test_one_bad_folder_stops_no_other(world: World) -> None:
@@ -481,12 +478,12 @@ def test_what_was_materialized_by_hand_is_not_asked_for(world: World) -> None:
 def test_a_batch_that_landed_without_its_sessions_is_asked_for(world: World) -> None:
     deliver(world.root, DAY)
     world.land(DAY)
-    world.land(DAY, last=raw_events)
+    world.land(DAY, last=RAW)
     assert asked(world.requests()) == [[DAY]]
 
 
 def test_a_run_of_other_assets_keeps_no_batch_waiting(world: World) -> None:
-    other = dg.RunRequest(tags={PARTITION_NAME_TAG: str(DAY)}, asset_selection=[sessionized_events.key])
+    other = dg.RunRequest(tags={PARTITION_NAME_TAG: str(DAY)}, asset_selection=[EVENTS])
     world.start(other)
     deliver(world.root, DAY)
     assert asked(world.requests()) == [[DAY]]
@@ -495,7 +492,7 @@ def test_a_run_of_other_assets_keeps_no_batch_waiting(world: World) -> None:
 def test_the_days_of_a_backfill_are_left_to_it(world: World) -> None:
     deliver(world.root, DAY)
     backfill = world.start_backfill([DAY])
-    world.land(DAY, last=raw_events)
+    world.land(DAY, last=RAW)
     assert f"in a backfill under way: {DAY}" in world.skip_reason()
     world.land(DAY)
     done = backfill.with_status(BulkActionStatus.COMPLETED_SUCCESS)  # type: ignore[no-untyped-call]
@@ -571,7 +568,7 @@ def test_a_cancelled_run_is_not_asked_for_again(world: World) -> None:
 def test_a_run_that_fails_after_the_events_are_applied_is_told(world: World) -> None:
     deliver(world.root, DAY)
     (request,) = world.requests()
-    world.land(DAY, last=sessionized_events)
+    world.land(DAY, last=EVENTS)
     world.fail([request])
     assert f"as the run failed or was cancelled: {DAY}" in world.skip_reason()
 
@@ -607,7 +604,7 @@ def test_a_bad_batch_keeps_no_neighbour_from_landing(world: World) -> None:
     for day in DAYS:
         deliver(world.root, day)
     world.fail(world.requests())
-    world.refuse(DAY)
+    world.fail_to_land(DAY)
     assert asked(run_all(world)) == [DAYS[:5], DAYS[6:]]
     assert f"as the run failed or was cancelled: {DAY} (run " in world.skip_reason()
 
@@ -615,7 +612,7 @@ def test_a_bad_batch_keeps_no_neighbour_from_landing(world: World) -> None:
 def test_a_bad_batch_is_not_tried_again_after_the_cursor_is_lost(world: World) -> None:
     deliver(world.root, DAY)
     world.fail(world.requests())
-    world.refuse(DAY)
+    world.fail_to_land(DAY)
     world.cursor = None
     assert "as the run failed" in world.skip_reason()
 
@@ -632,7 +629,7 @@ def landed_long_ago(world: World) -> list[date]:
 def turn_of(world: World, day: date, now: datetime) -> str:
     """The cursor after the tick that left a day alone."""
     ticks = [at(world, now, world.cursor)]
-    while str(day) not in ticks[-1].told:
+    while str(day) not in ticks[-1].summary:
         assert len(ticks) < 10, "the day never had its turn"
         ticks.append(at(world, now, ticks[-1].cursor))
     return ticks[-1].cursor
@@ -640,8 +637,7 @@ def turn_of(world: World, day: date, now: datetime) -> str:
 
 def at(world: World, now: datetime, cursor: str | None) -> Tick:
     """A tick at some time."""
-    rule = Completeness(timedelta(seconds=60), require_success_marker=False)
-    return evaluate(world.instance, cursor, world.root, rule, now, logging.getLogger(__name__))
+    return evaluate(world.instance, cursor, world.config, now, logging.getLogger(__name__))
 
 
 @pytest.fixture(scope="module")
@@ -653,9 +649,8 @@ def of_daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str,
         deliver(root, day)
     definitions = folder / "definitions.py"
     definitions.write_text(
-        "from sessions_dagster.definitions import build_defs\n"
-        "from sessions_dagster.orchestration.resources import LakeResource\n"
-        f"defs = build_defs(lake=LakeResource(input_root={root.root!r}))\n"
+        "from sessions_dagster import SessionsConfig, build_defs\n"
+        f"defs = build_defs(SessionsConfig(start_date={str(FIRST_DAY)!r}, input_root={root.root!r}))\n"
     )
     target = PythonFileTarget(str(definitions), attribute=None, working_directory=None, location_name="ours")
     with instance_for_test() as instance, create_test_daemon_workspace_context(target, instance) as workspace:
@@ -675,7 +670,7 @@ def test_the_daemon_creates_a_run_for_each_request(of_daemon: Mapping[str, dg.Da
 
 
 def test_a_run_of_a_range_has_all_its_partitions(of_daemon: Mapping[str, dg.DagsterRun]) -> None:
-    subset = of_daemon["range"].get_resolved_partitions_subset_for_events(daily_partitions)
+    subset = of_daemon["range"].get_resolved_partitions_subset_for_events(daily_partitions(ANY_CONFIG))
     assert subset is not None
     assert list(subset.get_partition_keys()) == [str(day) for day in DAYS[:3]]
 
@@ -683,5 +678,5 @@ def test_a_run_of_a_range_has_all_its_partitions(of_daemon: Mapping[str, dg.Dags
 @pytest.mark.parametrize("name", ["range", str(DAY)])
 def test_a_run_has_all_assets_and_their_checks(of_daemon: Mapping[str, dg.DagsterRun], name: str) -> None:
     run = of_daemon[name]
-    assert run.asset_selection == {raw_events.key, sessionized_events.key, sessions.key}
-    assert run.asset_check_selection == {spec.key for spec in (*SPECS, SESSIONS_SPEC)}
+    assert run.asset_selection == set(ASSETS)
+    assert run.asset_check_selection == CHECKS

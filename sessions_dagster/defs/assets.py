@@ -44,7 +44,7 @@ from sessions_dagster.pipeline.apply import apply_batches
 from sessions_dagster.pipeline.land import LandingReport, land_batch
 from sessions_dagster.pipeline.refresh_sessions import refresh_sessions
 from sessions_dagster.pipeline.summaries import apply_summary, landing_summary, refresh_summary
-from sessions_dagster.quality.day_statistics import summarize_dates
+from sessions_dagster.pipeline.summarize import summarize_events
 from sessions_dagster.storage.delta_log import partition_rows
 
 RAW_EVENTS: Final = "raw_events"
@@ -177,9 +177,10 @@ def _sessionized_events(config: SessionsConfig) -> dg.AssetsDefinition:
             if report.sessions_corrected:
                 key = asset_key(config, SESSION_CORRECTIONS)
                 context.log_event(dg.AssetMaterialization(key, metadata=corrections_metadata(report)))
-            uri = resources.warehouse.sessionized_events
-            context.add_asset_metadata(apply_metadata(report) | _table_metadata(resources, uri))
-            for summary in summarize_dates(resources.spark, uri, _days(context.partition_keys), config.rules):
+            facts = _table_metadata(resources, resources.warehouse.sessionized_events)
+            context.add_asset_metadata(apply_metadata(report) | facts)
+            days = _days(context.partition_keys)
+            for summary in summarize_events(resources.spark, resources.warehouse, days, config.rules):
                 context.add_asset_metadata(day_metadata(summary, report), partition_key=summary.day.isoformat())
 
     return sessionized_events

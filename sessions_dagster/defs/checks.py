@@ -231,9 +231,7 @@ def _targets(
     return {day: _newest_materialization(context.instance, key, day) for day in days}
 
 
-def _newest_materialization(
-    instance: dg.DagsterInstance, key: dg.AssetKey, day: date
-) -> CheckedMaterialization | None:
+def _newest_materialization(instance: dg.DagsterInstance, key: dg.AssetKey, day: date) -> CheckedMaterialization | None:
     records_filter = dg.AssetRecordsFilter(key, asset_partitions=[day.isoformat()])
     records = instance.fetch_materializations(records_filter, limit=1).records
     if not records:

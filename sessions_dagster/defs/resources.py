@@ -26,9 +26,7 @@ class SparkResource(LazyPySparkResource):
     shuffle_partitions: int | None = Field(
         default=None, description="Partitions of a shuffle; by default they follow from the number of cores."
     )
-    spark_config: dict[str, Any] = Field(
-        default={}, description="Further Spark properties, which override all others."
-    )
+    spark_config: dict[str, Any] = Field(default={}, description="Further Spark properties, which override all others.")
     delta_jars: str | None = Field(
         default=None, description="Local JARs of Delta, separated by commas; by default Spark resolves them."
     )

@@ -23,7 +23,7 @@ RECENT_DAYS: Final = 14
 OLDER_DAYS_PER_TICK: Final = 16
 
 MAX_OPEN_RUNS: Final = 5
-"""No more runs are requested while this many of the sensor's are queued or running. What arrives meanwhile is joined."""
+"""While this many runs of the sensor are queued or running it requests no more. What arrives meanwhile is joined."""
 
 MAX_DAYS_PER_RUN: Final = 31
 """A longer range would save little more than the start of a Spark, and would lose more if it fails."""

@@ -16,7 +16,7 @@ from sessions_dagster.quality.events import Finding, check_dates, missing_batche
 from sessions_dagster.quality.sessions import SessionsFinding, compare_sessions
 from sessions_dagster.spark.tuning import tuned
 from sessions_dagster.storage.commit_metadata import version_followed
-from sessions_dagster.storage.delta_log import batch_days, rows_around
+from sessions_dagster.storage.delta_log import partition_dates, rows_around
 from sessions_dagster.storage.sessionized_events import rules_of_table
 from sessions_dagster.storage.warehouse import Warehouse
 
@@ -66,11 +66,10 @@ def check_events(spark: SparkSession, warehouse: Warehouse, first: date, last: d
     """
     table = table_to_check(warehouse, warehouse.sessionized_events)
     rules, version = rules_of_table(table), table.version()
-    rows = _at_version(spark, warehouse.sessionized_events, version)
     days = days_between(first, last)
-    scanned_rows = rows_around(days, rules, table)
-    with tuned(spark, scanned_rows=scanned_rows, shuffled_rows=scanned_rows):
-        findings = check_dates(rows, first, last, rules)
+    rows = rows_around(days, rules, table)
+    with tuned(spark, rows):
+        findings = check_dates(_at_version(spark, warehouse.sessionized_events, version), first, last, rules)
     landed = _batch_days(warehouse, warehouse.raw_events) | _batch_days(warehouse, warehouse.rejected_events)
     missing = {day: missing_batches(day, first_batch, landed, rules) for day in days}
     return EventsCheck(version, findings, missing)
@@ -96,8 +95,8 @@ def check_sessions(spark: SparkSession, warehouse: Warehouse, first: date, last:
     followed = version_followed(sessions, events)
     events_version = events.version() if followed is None else followed
     rules = rules_of_table(events)
-    scanned_rows = rows_around(days_between(first, last), rules, events)
-    with tuned(spark, scanned_rows=scanned_rows, shuffled_rows=scanned_rows):
+    rows = rows_around(days_between(first, last), rules, events)
+    with tuned(spark, rows):
         findings = compare_sessions(
             _at_version(spark, warehouse.sessions, sessions.version()),
             _at_version(spark, warehouse.sessionized_events, events_version),
@@ -127,4 +126,4 @@ def _at_version(spark: SparkSession, table_uri: str, version: int) -> DataFrame:
 
 def _batch_days(warehouse: Warehouse, table_uri: str) -> set[date]:
     table = warehouse.open(table_uri)
-    return set() if table is None else batch_days(table)
+    return set() if table is None else set(partition_dates(table))

@@ -6,11 +6,10 @@ from typing import Final
 
 from playwright.sync_api import Locator, Page, expect
 
-from sessions_dagster.orchestration.assets import raw_events, sessionized_events, sessions
-from sessions_dagster.orchestration.sensors import SENSOR_NAME
+from sessions_dagster.defs.assets import RAW_EVENTS, SESSIONIZED_EVENTS, SESSIONS
+from sessions_dagster.defs.sensors import SENSOR_NAME
 
-SESSIONIZED_EVENTS: Final = sessionized_events.key.to_user_string()
-ASSETS: Final = (raw_events.key.to_user_string(), SESSIONIZED_EVENTS, sessions.key.to_user_string())
+ASSETS: Final = (RAW_EVENTS, SESSIONIZED_EVENTS, SESSIONS)
 """Those that are materialized."""
 
 TICK_SECONDS: Final = 120

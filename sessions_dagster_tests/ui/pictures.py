@@ -13,13 +13,13 @@ from typing import Final
 from deltalake import DeltaTable
 from playwright.sync_api import Locator, Page, expect
 
-from sessions_dagster.core.quality import Rule
+from sessions_dagster.defs.assets import SESSIONIZED_EVENTS
 from sessions_dagster.demo import story
 from sessions_dagster.demo.story import Delivery
+from sessions_dagster.quality.events import Rule
 from sessions_dagster_tests.ui.browser import open_browser
 from sessions_dagster_tests.ui.clicks import (
     ASSETS,
-    SESSIONIZED_EVENTS,
     TICK_SECONDS,
     Ui,
     expect_finished,

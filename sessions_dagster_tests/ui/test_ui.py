@@ -14,8 +14,9 @@ from dagster._core.storage.asset_check_execution_record import AssetCheckExecuti
 from deltalake import DeltaTable, QueryBuilder
 from playwright.sync_api import expect
 
+from sessions_dagster.config import SessionsConfig
+from sessions_dagster.defs.checks import WINDOW_IS_COMPLETE, event_check_specs, sessions_check_spec
 from sessions_dagster.demo import story
-from sessions_dagster.orchestration.checks import SESSIONS_SPEC, SPECS, WINDOW_IS_COMPLETE
 from sessions_dagster_tests.builders import landed_events, sessionized_events, write_batch
 from sessions_dagster_tests.oracle import Event, sessionize
 from sessions_dagster_tests.ui.clicks import (
@@ -38,6 +39,8 @@ from sessions_dagster_tests.ui.clicks import (
 )
 from sessions_dagster_tests.ui.server import DagsterDev
 
+ANY_CONFIG = SessionsConfig(start_date=story.MONDAY)
+CHECKS = [*event_check_specs(ANY_CONFIG), sessions_check_spec(ANY_CONFIG)]
 BACKFILLED = story.DAYS[1:6]
 GOOD_RESULT = re.compile(r"^(0 of \d+ (rows|sessions) offend|All batches of the window have landed)\.$")
 FIVE_DAYS = f"[{BACKFILLED[0]}...{BACKFILLED[-1]}]"
@@ -113,7 +116,7 @@ def test_a_partition_materialized_by_clicking_is_green(ui: Ui, monday: str, asse
     expect(ui.page.get_by_text("Materialized", exact=True)).to_be_visible()
 
 
-@pytest.mark.parametrize("check", [*SPECS, SESSIONS_SPEC], ids=lambda check: check.name)
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.name)
 def test_the_results_of_its_checks_are_shown(ui: Ui, monday: str, check: dg.AssetCheckSpec) -> None:
     show_check(ui, check.asset_key.to_user_string(), check.name, monday)
     expect(number_of(ui, "Passed", 1)).to_be_visible()
@@ -128,7 +131,7 @@ def test_after_a_backfill_in_two_runs_all_its_partitions_are_green(ui: Ui, backf
     expect(number_of(ui, "Materialized", len(BACKFILLED))).to_be_visible()
 
 
-@pytest.mark.parametrize("check", [*SPECS, SESSIONS_SPEC], ids=lambda check: check.name)
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.name)
 def test_after_a_backfill_every_check_has_a_result_for_each_of_its_partitions(
     dagster: DagsterDev, backfilled: str, check: dg.AssetCheckSpec
 ) -> None:

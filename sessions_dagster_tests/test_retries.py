@@ -1,18 +1,13 @@
-"""Steps that write: done again where the failure passes, never for bad input, and one run at a time."""
-
-from collections.abc import Callable
+"""Failures of a step: tried again if they may pass, never for bad input."""
 
 import dagster as dg
 import pytest
 from delta.exceptions import ConcurrentAppendException
 from pyspark.errors import PySparkException
 
-from sessions_dagster.core.apply import ConcurrentWriteError
-from sessions_dagster.core.batch import BatchError
-from sessions_dagster.core.session_table import RulesMismatchError
-from sessions_dagster.lake.places import StorageError
-from sessions_dagster.orchestration import writing
-from sessions_dagster.orchestration.writing import FIRST_WAIT_SECONDS, MAX_RETRIES, retried
+from sessions_dagster.defs import retries
+from sessions_dagster.defs.retries import FIRST_WAIT_SECONDS, MAX_RETRIES, retry_or_fail
+from sessions_dagster.errors import BatchError, ConcurrentWriteError, RulesMismatchError, StorageError
 
 
 def _raised_by_lost_executors(what_spark_says: str) -> Exception:
@@ -39,15 +34,15 @@ BAD_INPUT = [BatchError("date=2025-09-20 is empty"), RulesMismatchError("other r
 
 def _attempts(error: Exception, failing: int, monkeypatch: pytest.MonkeyPatch) -> tuple[bool, int]:
     """Run a step that fails some times. Returns whether it succeeds in the end, and how often it was tried."""
-    monkeypatch.setattr(writing, "FIRST_WAIT_SECONDS", 0)
+    monkeypatch.setattr(retries, "FIRST_WAIT_SECONDS", 0)
     attempts = []
 
     @dg.asset
-    @retried
     def table(context: dg.AssetExecutionContext) -> None:
-        attempts.append(context.retry_number)
-        if len(attempts) <= failing:
-            raise error
+        with retry_or_fail(context):
+            attempts.append(context.retry_number)
+            if len(attempts) <= failing:
+                raise error
 
     result = dg.materialize([table], instance=dg.DagsterInstance.ephemeral(), raise_on_error=False)
     return result.success, len(attempts)
@@ -72,25 +67,18 @@ def test_an_unknown_failure_is_never_tried_again(monkeypatch: pytest.MonkeyPatch
     assert _attempts(ValueError("a bug"), 1, monkeypatch) == (False, 1)
 
 
-def _raising(error: Exception) -> Callable[[dg.OpExecutionContext], None]:
-    @retried
-    def step(context: dg.OpExecutionContext) -> None:
-        raise error
-
-    return step
-
-
 def test_each_retry_waits_twice_as_long(monkeypatch: pytest.MonkeyPatch) -> None:
     waits = []
     for number in range(3):
         monkeypatch.setattr(dg.OpExecutionContext, "retry_number", number)
-        with pytest.raises(dg.RetryRequested) as request:
-            _raising(ConcurrentWriteError("another run"))(dg.build_op_context())
+        with pytest.raises(dg.RetryRequested) as request, retry_or_fail(dg.build_op_context()):
+            raise ConcurrentWriteError("another run")
         waits.append(request.value.seconds_to_wait)
     assert waits == [FIRST_WAIT_SECONDS, 2 * FIRST_WAIT_SECONDS, 4 * FIRST_WAIT_SECONDS]
 
 
 def test_bad_input_says_what_is_wrong_and_keeps_dagster_from_retrying() -> None:
-    with pytest.raises(dg.Failure, match="date=2025-09-20 is empty") as failure:
-        _raising(BatchError("date=2025-09-20 is empty"))(dg.build_op_context())
+    is_empty = "date=2025-09-20 is empty"
+    with pytest.raises(dg.Failure, match=is_empty) as failure, retry_or_fail(dg.build_op_context()):
+        raise BatchError(is_empty)
     assert not failure.value.allow_retries

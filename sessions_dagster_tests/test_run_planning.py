@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sessions_dagster.core.days import days_between, of_like_size, spans
-from sessions_dagster.orchestration.arrival_plan import (
+from sessions_dagster.defs.run_planning import (
     MAX_DAYS_PER_RUN,
     NEW_DAYS_PER_TICK,
     OLDER_DAYS_PER_TICK,
@@ -17,10 +16,11 @@ from sessions_dagster.orchestration.arrival_plan import (
     GivenUp,
     Memory,
     Wanted,
+    day_ranges,
     plan_runs,
-    tell,
-    tell_days,
+    reasons_line,
 )
+from sessions_dagster.model.dates import days_between, spans
 
 DAY = date(2025, 9, 20)
 
@@ -188,19 +188,9 @@ def test_spans_hold_the_days_and_no_other(days: set[date]) -> None:
     assert {day for first, last in spans(days) for day in days_between(first, last)} == days
 
 
-@settings(deadline=None)
-@given(st.dictionaries(st.dates(), st.integers(1, 1000)), st.integers(1, 10))
-def test_parts_of_like_size_hold_each_day_once(sizes: dict[date, int], parts: int) -> None:
-    made = of_like_size(sizes, parts)
-    assert sorted(day for part in made for day in part) == sorted(sizes)
-    assert len(made) == min(parts, len(sizes))
-    of_parts = [sum(sizes[day] for day in part) for part in made]
-    assert max(of_parts, default=0) - min(of_parts, default=0) <= max(sizes.values(), default=0)
+def test_days_are_shown_as_ranges() -> None:
+    assert day_ranges([*first_days(3), DAY]) == ["2024-01-01...2024-01-03", "2025-09-20"]
 
 
-def test_days_are_told_as_ranges() -> None:
-    assert tell_days([*first_days(3), DAY]) == ["2024-01-01...2024-01-03", "2025-09-20"]
-
-
-def test_of_many_names_only_some_are_told() -> None:
-    assert tell({"junk": list("abcdef"), "empty": [], "late": ["g"]}) == "junk: a, b, c and 3 more; late: g"
+def test_of_many_names_only_some_are_shown() -> None:
+    assert reasons_line({"junk": list("abcdef"), "empty": [], "late": ["g"]}) == "junk: a, b, c and 3 more; late: g"

@@ -1,0 +1,120 @@
+"""The command `python -m sessions_dagster`, which needs no Dagster."""
+
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from pyspark.sql import SparkSession
+
+from sessions_dagster.__main__ import main
+from sessions_dagster.storage.warehouse import Warehouse
+from sessions_dagster_tests.builders import write_batch
+from sessions_dagster_tests.oracle import Event
+
+DAY = date(2025, 9, 20)
+
+
+def deliver(root: Path, day: date) -> None:
+    """A batch of a user action and an IDE event."""
+    at_nine = datetime(day.year, day.month, day.day, 9)
+    events = [Event("ada", "a", "idea", at_nine), Event("ada", "x", "idea", at_nine + timedelta(minutes=1))]
+    write_batch(events, root / f"date={day}")
+
+
+@dataclass(frozen=True)
+class Shell:
+    """Where the command is run."""
+
+    spark: SparkSession
+    input_root: Path
+    warehouse: Warehouse
+    capsys: pytest.CaptureFixture[str]
+
+    def run(self, *words: str) -> tuple[int, list[str], list[str]]:
+        """Its exit code, and the lines that it wrote to its two outputs."""
+        code = main(words)
+        written = self.capsys.readouterr()
+        return code, written.out.splitlines(), written.err.splitlines()
+
+
+@pytest.fixture
+def shell(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Shell:
+    monkeypatch.setenv("SESSIONS_START_DATE", "2025-09-15")
+    monkeypatch.setenv("SESSIONS_INPUT_ROOT", str(tmp_path / "input"))
+    monkeypatch.setenv("SESSIONS_WAREHOUSE_ROOT", str(tmp_path / "warehouse"))
+    return Shell(spark, tmp_path / "input", Warehouse(str(tmp_path / "warehouse")), capsys)
+
+
+def test_the_command_lands_applies_refreshes_and_checks(shell: Shell) -> None:
+    for day in (DAY, DAY + timedelta(days=1)):
+        deliver(shell.input_root, day)
+    days = ("--from", "2025-09-20", "--to", "2025-09-21")
+
+    code, landed, _ = shell.run("land", *days)
+    assert code == 0
+    assert [line.split(":")[0] for line in landed] == ["landed batch 2025-09-20", "landed batch 2025-09-21"]
+    assert landed[0].startswith("landed batch 2025-09-20: 2 rows, 0 rejected, ")
+
+    code, (applied,), _ = shell.run("apply", *days)
+    assert code == 0
+    assert "applied 2 batches (2025-09-20, 2025-09-21): 4 rows inserted" in applied
+
+    code, (refreshed,), _ = shell.run("sessions")
+    assert code == 0
+    assert "2 sessions rebuilt on 2 changed dates" in refreshed
+
+    code, checked, _ = shell.run("check", "--date", "2025-09-21")
+    assert code == 0
+    assert [line.split()[1] for line in checked] == ["passed"] * 4 + ["warning"]
+    assert "never landed, or without a row: 2025-09-16, 2025-09-17, 2025-09-18, 2025-09-19" in checked[-1]
+
+    shell.spark.sql(f"UPDATE delta.`{shell.warehouse.sessionized_events}` SET session_end_ts = session_start_ts")
+    code, checked, _ = shell.run("check", "--date", "2025-09-21")
+    assert code == 1
+    assert "2025-09-21 FAILED session_end_is_last_user_action_plus_timeout: 1 of 1 offend" in checked
+
+
+def test_a_batch_that_cannot_land_is_named_in_one_line_and_stops_no_other(shell: Shell) -> None:
+    deliver(shell.input_root, DAY)
+    code, landed, (error,) = shell.run("land", "--from", "2025-09-19", "--to", "2025-09-20")
+    assert code == 1
+    assert "date=2025-09-19" in error
+    assert len(landed) == 1
+
+
+def test_what_is_missing_is_said_in_one_line(shell: Shell) -> None:
+    for command in ("sessions", "check"):
+        code, _, (error,) = shell.run(command, "--date", "2025-09-20")
+        assert code == 1
+        assert "There is no table" in error
+
+
+def test_a_wrong_setting_is_said_in_one_line(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SESSIONS_LATENESS_DAYS", "many")
+    code, _, (error,) = shell.run("apply", "--date", "2025-09-20")
+    assert code == 1
+    assert error.startswith("SESSIONS_LATENESS_DAYS (")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["land"],
+        ["compact", "--date", "2025-09-20"],
+        ["land", "--date", "yesterday"],
+        ["land", "--from", "2025-09-20"],
+        ["land", "--date", "2025-09-20", "--to", "2025-09-21"],
+        ["land", "--from", "2025-09-21", "--to", "2025-09-20"],
+        ["land", "--date", "2025-09-14"],
+    ],
+    ids=" ".join,
+)
+def test_a_command_that_is_not_understood_is_explained(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SESSIONS_START_DATE", "2025-09-15")
+    with pytest.raises(SystemExit) as exit_:
+        main(words)
+    assert exit_.value.code == 2

@@ -1,0 +1,124 @@
+"""The Dagster component: a product in the YAML of a team's own project."""
+
+import importlib
+import sys
+import tomllib
+from datetime import timedelta
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from sessions_dagster import SessionRules, SessionsComponent, SessionsConfig, SparkSettings
+from sessions_dagster.defs.resources import LakeResource
+
+YAML = """
+type: sessions_dagster.SessionsComponent
+attributes:
+  start_date: 2025-09-01
+  input_root: /data/events
+  warehouse_root: /data/lake
+  input_format: json
+  key_prefix: [shop, web]
+  group: web
+  owners: [team:web]
+  rules:
+    timeout_seconds: 600
+    user_action_ids: [click]
+    lateness_days: 7
+  carried_columns:
+    country: string
+  bot_limit: 0
+  settle_seconds: 5
+  require_success_marker: true
+  spark:
+    master: local[1]
+    extra_conf:
+      spark.sql.shuffle.partitions: 3
+"""
+
+OF_YAML = SessionsConfig(
+    start_date="2025-09-01",
+    input_root="/data/events",
+    warehouse_root="/data/lake",
+    input_format="json",
+    key_prefix=["shop", "web"],
+    group="web",
+    owners=["team:web"],
+    rules=SessionRules(timedelta(minutes=10), frozenset({"click"}), lateness_days=7),
+    carried_columns={"country": "string"},
+    bot_limit=None,
+    settle_seconds=5,
+    require_success_marker=True,
+    spark=SparkSettings(master="local[1]", extra_conf={"spark.sql.shuffle.partitions": "3"}),
+)
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The `defs` folder of a project of a team's own."""
+    defs = tmp_path / "teams_project" / "defs"
+    defs.mkdir(parents=True)
+    for folder in (defs, defs.parent):
+        (folder / "__init__.py").touch()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "teams_project", raising=False)
+    monkeypatch.delitem(sys.modules, "teams_project.defs", raising=False)
+    return defs
+
+
+def load(project: Path, **files: str) -> dg.Definitions:
+    for name, text in files.items():
+        (project / name).mkdir()
+        (project / name / "defs.yaml").write_text(text)
+    return dg.load_defs(importlib.import_module("teams_project.defs"), project_root=project.parents[1])
+
+
+def test_a_component_in_yaml_is_a_product(project: Path) -> None:
+    defs = load(project, web=YAML)
+    keys = {key.to_user_string() for key in defs.resolve_asset_graph().get_all_asset_keys()}
+    assert keys == {
+        f"shop/web/{table}"
+        for table in ("raw_events", "rejected_events", "sessionized_events", "session_corrections", "sessions")
+    }
+    lake = (defs.resources or {})["shop_web_lake"]
+    assert isinstance(lake, LakeResource)
+    assert lake.input_root == "/data/events"
+
+
+def test_two_components_are_two_products(project: Path) -> None:
+    minimal = "type: sessions_dagster.SessionsComponent\nattributes: {start_date: 2025-09-01, key_prefix: ide}\n"
+    assert len(load(project, web=YAML, ide=minimal).resolve_asset_graph().get_all_asset_keys()) == 10
+
+
+def test_the_attributes_of_a_component_are_the_settings() -> None:
+    attributes = YAML.split("attributes:")[1]
+    component = SessionsComponent.resolve_from_yaml(attributes)
+    assert component.config() == OF_YAML
+    assert SessionsComponent.resolve_from_yaml("start_date: 2025-09-01").config() == SessionsConfig(
+        start_date="2025-09-01"
+    )
+
+
+def test_a_component_has_an_attribute_for_every_setting() -> None:
+    assert set(SessionsComponent.model_fields) == set(SessionsConfig.__dataclass_fields__)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "message"),
+    [
+        ("start_date: 2025-09-01\nwarehouse: /data/lake", "warehouse"),
+        ("start_date: 2025-13-01", "start_date"),
+        ("start_date: 2025-09-01\nrules: {lateness_days: 31}", "lateness_days"),
+        ("start_date: 2025-09-01\nrules: {timeout: 31}", "timeout"),
+    ],
+)
+def test_a_wrong_attribute_is_named(attributes: str, message: str) -> None:
+    with pytest.raises(Exception, match=message):
+        SessionsComponent.resolve_from_yaml(attributes).config()
+
+
+def test_the_checkout_is_a_project_that_dg_can_load() -> None:
+    pyproject = tomllib.loads(Path(__file__).parents[1].joinpath("pyproject.toml").read_text())
+    target = pyproject["tool"]["dg"]["project"]["code_location_target_module"]
+    assert isinstance(importlib.import_module(target).defs, dg.Definitions)

@@ -1,0 +1,344 @@
+"""The package as a library: what an import does, two products in one code location, and their names there."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import dagster as dg
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from dagster_deltalake import DeltaTableResource
+from deltalake import DeltaTable, QueryBuilder
+from pyspark.sql import SparkSession
+
+import sessions_dagster
+from sessions_dagster import SessionRules, SessionsConfig, SparkSettings, build_defs
+from sessions_dagster.defs.resources import LakeResource, SparkResource, build_resources
+from sessions_dagster.storage.warehouse import Warehouse
+from sessions_dagster_tests.builders import write_batch
+from sessions_dagster_tests.oracle import Event
+
+DAY = date(2025, 9, 20)
+
+EVENTS: Final = [
+    Event("ada", "a", "idea", datetime(2025, 9, 20, 9, 0)),
+    Event("ada", "click", "idea", datetime(2025, 9, 20, 9, 4)),
+    Event("ada", "click", "idea", datetime(2025, 9, 20, 9, 12)),
+]
+
+VARIABLES: Final = (
+    "START_DATE",
+    "INPUT_ROOT",
+    "INPUT_FORMAT",
+    "WAREHOUSE_ROOT",
+    "TIMEOUT_SECONDS",
+    "USER_ACTION_IDS",
+    "LATENESS_DAYS",
+    "CARRIED_COLUMNS",
+    "BOT_LIMIT",
+    "SETTLE_SECONDS",
+    "REQUIRE_SUCCESS_MARKER",
+    "SPARK_MASTER",
+    "DELTA_JARS",
+)
+
+
+def run_python(code: str, **variables: str) -> str:
+    """What another Python process prints."""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))} | variables
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def deliver(root: Path) -> None:
+    """Write the batch of the day, with a column of the sender's own."""
+    folder = root / f"date={DAY}"
+    write_batch(EVENTS, folder)
+    events = pq.ParquetFile(folder / "events.parquet").read()
+    country = pa.array(["AQ"] * events.num_rows)
+    pq.write_table(events.append_column("country", country), folder / "events.parquet")
+
+
+def rows(table_uri: str, columns: str) -> list[tuple[Any, ...]]:
+    """The rows of a table, read by delta-rs, in an order."""
+    found = QueryBuilder().register("t", DeltaTable(table_uri)).execute(f"SELECT {columns} FROM t").read_all()
+    values = [tuple(map(_naive, row.values())) for row in pa.table(found).to_pylist()]
+    return sorted(values, key=str)
+
+
+def _naive(value: Any) -> Any:
+    return value.astimezone(UTC).replace(tzinfo=None) if isinstance(value, datetime) else value
+
+
+def test_importing_the_package_imports_neither_spark_nor_dagster() -> None:
+    code = "import sys, sessions_dagster; print({'dagster', 'pyspark', 'deltalake'} & set(sys.modules))"
+    assert run_python(code) == "set()"
+
+
+@pytest.mark.parametrize("name", ["SessionsConfig", "SessionRules", "SparkSettings"])
+def test_settings_are_made_without_dagster(name: str) -> None:
+    code = f"import sys; from sessions_dagster import {name}; print('dagster' in sys.modules)"
+    assert run_python(code) == "False"
+
+
+def test_the_command_is_run_without_dagster() -> None:
+    code = "import sys; import sessions_dagster.__main__; print('dagster' in sys.modules)"
+    assert run_python(code) == "False"
+
+
+def test_nothing_is_read_from_the_environment() -> None:
+    code = (
+        "from sessions_dagster import SessionsConfig, SessionsComponent, build_defs\n"
+        "config = SessionsConfig(start_date='2025-09-01')\n"
+        "build_defs(config)\n"
+        "print(config.input_root, config.rules.lateness_days, config.spark.master)"
+    )
+    wrong = {f"SESSIONS_{name}": "no good value" for name in VARIABLES}
+    assert run_python(code, **wrong) == "data/input 5 local[*]"
+
+
+def test_the_code_location_is_made_from_the_environment() -> None:
+    code = "from sessions_dagster.definitions import defs; print(defs.resources['lake'].input_root)"
+    assert run_python(code, SESSIONS_INPUT_ROOT="/data/events") == "/data/events"
+
+
+def test_every_public_name_is_there() -> None:
+    assert set(sessions_dagster.__all__) <= set(dir(sessions_dagster))
+    assert all(getattr(sessions_dagster, name) is not None for name in sessions_dagster.__all__)
+    with pytest.raises(AttributeError, match="build_def"):
+        _ = sessions_dagster.build_def  # type: ignore[attr-defined]
+
+
+def test_an_unknown_argument_is_an_error() -> None:
+    arguments: dict[str, Any] = {"spark": SparkResource()}
+    with pytest.raises(TypeError, match="spark"):
+        build_defs(SessionsConfig(start_date=DAY), **arguments)
+
+
+class Greeting(dg.ConfigurableResource[Any]):
+    """A resource of the team's own."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """Two products in the definitions of a team, and what has run there."""
+
+    defs: dg.Definitions
+    instance: dg.DagsterInstance
+    products: Mapping[str, SessionsConfig]
+
+    def materialize(self, product: str) -> dg.ExecuteInProcessResult:
+        """All assets of a product, with their checks."""
+        config = self.products[product]
+        names = ("raw_events", "sessionized_events", "sessions")
+        return self.defs.resolve_implicit_global_asset_job_def().execute_in_process(
+            instance=self.instance,
+            partition_key=str(DAY),
+            asset_selection=[dg.AssetKey(config.asset_key(name)) for name in names],
+        )
+
+    def warehouse(self, product: str) -> Warehouse:
+        return Warehouse(self.products[product].warehouse_root)
+
+
+@pytest.fixture(scope="module")
+def deployment(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Deployment:
+    folder = tmp_path_factory.mktemp("two_products")
+    products = {
+        "ide": SessionsConfig(
+            start_date="2025-09-15",
+            input_root=folder / "ide" / "input",
+            warehouse_root=folder / "ide" / "warehouse",
+            key_prefix="ide",
+        ),
+        "web": SessionsConfig(
+            start_date=date(2025, 9, 19),
+            input_root=folder / "web" / "input",
+            warehouse_root=folder / "web" / "warehouse",
+            key_prefix=["shop", "web"],
+            group="web",
+            owners=["team:web"],
+            rules=SessionRules(timedelta(minutes=10), frozenset({"click"}), lateness_days=2),
+            carried_columns={"country": "string"},
+        ),
+    }
+    for config in products.values():
+        deliver(Path(config.input_root))
+
+    @dg.asset(deps=[dg.AssetKey(["shop", "web", "sessions"])])
+    def report(greeting: Greeting) -> None:
+        """An asset of the team's own."""
+        assert greeting.text == "hello"
+
+    teams_own = dg.Definitions(
+        assets=[report],
+        jobs=[dg.define_asset_job("report_job", [report])],
+        resources={"greeting": Greeting(text="hello")},
+        executor=dg.in_process_executor,
+    )
+    merged = dg.Definitions.merge(*[build_defs(config) for config in products.values()], teams_own)
+    found = Deployment(merged, dg.DagsterInstance.ephemeral(), products)
+    assert all(found.materialize(product).success for product in products)
+    return found
+
+
+def test_both_products_have_sessions_by_their_own_rules(deployment: Deployment) -> None:
+    def at(minute: int) -> datetime:
+        return datetime(2025, 9, 20, 9, minute)
+
+    columns = "session_start_ts, session_end_ts, events, user_actions"
+    assert rows(deployment.warehouse("ide").sessions, columns) == [(at(0), at(5), 2, 1)]
+    assert rows(deployment.warehouse("web").sessions, columns) == [(at(4), at(22), 2, 2)]
+
+
+def test_only_the_product_that_says_so_carries_a_column(deployment: Deployment) -> None:
+    assert set(rows(deployment.warehouse("web").sessionized_events, "country")) == {("AQ",)}
+    ide = DeltaTable(deployment.warehouse("ide").sessionized_events)
+    assert "country" not in [field.name for field in ide.schema().fields]
+
+
+def test_every_asset_of_both_products_is_materialized(deployment: Deployment) -> None:
+    tables = {"raw_events", "rejected_events", "sessionized_events", "sessions"}
+    materialized = {tuple(key.path) for key in deployment.instance.all_asset_keys()}
+    assert {("ide", table) for table in tables} <= materialized
+    assert {("shop", "web", table) for table in tables} <= materialized
+
+
+def test_the_checks_of_both_products_have_results(deployment: Deployment) -> None:
+    for product in deployment.products:
+        found = deployment.materialize(product).get_asset_check_evaluations()
+        assert len(found) == 5
+        assert {evaluation.passed for evaluation in found if evaluation.check_name != "window_is_complete"} == {True}
+
+
+def test_the_teams_own_job_runs_beside_them(deployment: Deployment) -> None:
+    job = deployment.defs.resolve_job_def("report_job")
+    assert job.execute_in_process(instance=deployment.instance).success
+    assert deployment.defs.executor is dg.in_process_executor
+
+
+def test_the_upkeep_of_a_product_leaves_the_other_alone(deployment: Deployment) -> None:
+    ide, web = (DeltaTable(deployment.warehouse(product).sessionized_events) for product in ("ide", "web"))
+    before = ide.version(), web.version()
+    job = deployment.defs.resolve_job_def("shop_web_compaction")
+    assert job.execute_in_process(instance=deployment.instance).success
+    ide.update_incremental()
+    web.update_incremental()
+    assert ide.version() == before[0]
+    assert web.version() > before[1]
+    config = {"ops": {"shop_web_vacuum_tables": {"config": {"dry_run": True}}}}
+    vacuum = deployment.defs.resolve_job_def("shop_web_vacuum")
+    assert vacuum.execute_in_process(instance=deployment.instance, run_config=config).success
+
+
+@dataclass(frozen=True)
+class Names:
+    """All names that a product gives to Dagster."""
+
+    assets: set[str]
+    checks: set[str]
+    jobs: set[str]
+    schedules: set[str]
+    sensors: set[str]
+    resources: set[str]
+    ops: set[str]
+    pools: set[str]
+
+    @classmethod
+    def of(cls, **settings: Any) -> "Names":
+        defs = build_defs(SessionsConfig(start_date=DAY, **settings))
+        jobs = [defs.resolve_implicit_global_asset_job_def(), *(defs.jobs or [])]
+        ops = {node.name: node.definition for job in jobs for node in job.nodes}
+        graph = defs.resolve_asset_graph()
+        return cls(
+            assets={key.to_user_string() for key in graph.get_all_asset_keys()},
+            checks={f"{key.asset_key.to_user_string()}:{key.name}" for key in graph.asset_check_keys},
+            jobs={job.name for job in defs.jobs or []},
+            schedules={schedule.name for schedule in defs.schedules or []},
+            sensors={sensor.name for sensor in defs.sensors or []},
+            resources=set(defs.resources or {}),
+            ops=set(ops),
+            pools={pool for op in ops.values() for pool in getattr(op, "pools", ())},
+        )
+
+
+PUBLISHED = Names(
+    assets={"raw_events", "rejected_events", "sessionized_events", "session_corrections", "sessions"},
+    checks={
+        "sessionized_events:session_end_is_last_user_action_plus_timeout",
+        "sessionized_events:events_are_unique",
+        "sessionized_events:sessions_do_not_overlap_or_miss_events",
+        "sessionized_events:window_is_complete",
+        "sessions:sessions_agree_with_sessionized_events",
+    },
+    jobs={"compaction", "vacuum"},
+    schedules={"nightly_compaction", "weekly_vacuum"},
+    sensors={"new_batches"},
+    resources={"spark", "lake"},
+    ops={
+        "raw_events",
+        "sessionized_events",
+        "sessions",
+        "session_checks",
+        "sessions_check",
+        "compact_tables",
+        "vacuum_tables",
+    },
+    pools={"warehouse"},
+)
+
+
+def test_without_a_prefix_all_names_are_those_that_are_published() -> None:
+    assert Names.of() == PUBLISHED
+
+
+def test_with_a_prefix_every_name_begins_with_it() -> None:
+    names = Names.of(key_prefix=["shop", "web"])
+    for name, published in vars(PUBLISHED).items():
+        found: set[str] = getattr(names, name)
+        assert len(found) == len(published)
+        prefix = "shop/web/" if name in {"assets", "checks"} else "shop_web_"
+        # An op of an asset is named by Dagster, after its key.
+        assert {each.replace("shop__web__", prefix) for each in found} == {f"{prefix}{each}" for each in published}
+
+
+def test_group_owners_and_tags_are_settings() -> None:
+    config = SessionsConfig(start_date=DAY, group="web", owners=["team:web"], tags={"domain": "web"})
+    specs = build_defs(config).resolve_all_asset_specs()
+    assert {(spec.group_name, *spec.owners, spec.tags["domain"]) for spec in specs} == {("web", "team:web", "web")}
+
+
+def test_there_is_no_executor_so_that_a_team_can_have_its_own() -> None:
+    assert build_defs(SessionsConfig(start_date=DAY)).executor is None
+
+
+def test_the_resources_are_made_from_the_settings() -> None:
+    settings = SparkSettings("local[3]", "3g", 7, {"spark.a": "b"}, "a.jar", "web")
+    config = SessionsConfig(
+        start_date=DAY, input_root="in", warehouse_root="out", input_format="csv", key_prefix="web", spark=settings
+    )
+    resources = build_resources(config)
+    assert set(resources) == {"web_spark", "web_lake"}
+    spark, lake = resources["web_spark"], resources["web_lake"]
+    assert isinstance(spark, SparkResource)
+    assert isinstance(lake, LakeResource)
+    assert spark.settings == settings
+    assert (lake.input_root, lake.warehouse_root, lake.input_format) == ("in", "out", "csv")
+
+
+def test_a_run_has_one_warehouse_and_a_team_can_read_its_tables(deployment: Deployment) -> None:
+    config = deployment.products["web"]
+    lake = build_resources(config)[config.prefixed("lake")]
+    assert isinstance(lake, LakeResource)
+    assert lake.warehouse is lake.warehouse
+    table = lake.table(lake.warehouse.sessions)
+    assert isinstance(table, DeltaTableResource)
+    assert table.load().version() >= 1
