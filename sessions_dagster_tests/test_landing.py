@@ -461,8 +461,28 @@ CSV_FILES: Final[Mapping[str, bytes]] = {
         b'open,a,2025-09-22 16:01:00,"idea\n'
         b"swallowed,a,2025-09-22 16:02:00,idea\n"
     ),
+    "quote closed in a later row.csv": (
+        b"user_id,event_id,timestamp,inches,product_code\n"
+        b'open,a,2025-09-22 16:11:00,"5,idea\n'
+        b'swallowed,a,2025-09-22 16:12:00,6",idea\n'
+    ),
+    "open quote after the time.csv": (
+        b"timestamp,user_id,event_id,product_code,message\n"
+        b'2025-09-22 16:21:00,open,a,idea,"oops\n'
+        b"2025-09-22 16:22:00,swallowed,a,idea,fine\n"
+    ),
     "two line ends.csv": (
         b"user_id,event_id,timestamp,product_code\nfritz,a,2025-09-22 17:00:00,idea\nodd,a,2025-09-22 17:01:00,idea\r\n"
+    ),
+    "long values.csv": b"user_id,event_id,timestamp,product_code,list\n"
+    + b"".join(
+        b'gina,a,2025-09-22 18:00:%02d,idea,"first line\n%s"\n' % (number, values)
+        for number, values in enumerate([b"," * 2_000, b"," * 200_000, b"1,2\r\n" * 50_000, b" " * 200_000])
+    ),
+    "times in messages.csv": (
+        b"timestamp,user_id,event_id,product_code,message\n"
+        b'2025-09-22 19:00:00,hans,a,idea,"failed:\n2025-09-22 10:00 error\r\n2025-09-22 10:01 error, once more\n"\n'
+        b'2025-09-22 19:01:00,hans,a,idea,"failed:\n2025-09-22 10:00 error, once more"\n'
     ),
 }
 
@@ -483,6 +503,9 @@ def test_csv_files_are_read_each_by_its_own_header(from_csv: Landed) -> None:
         Accepted("dora", "a", "idea", at("2025-09-22 14:00")),
         Accepted("emil", "a", "idea", at("2025-09-22 15:00")),
         Accepted("fritz", "a", "idea", at("2025-09-22 17:00")),
+        *[Accepted("gina", "a", "idea", at(f"2025-09-22 18:00:{number:02}")) for number in range(4)],
+        Accepted("hans", "a", "idea", at("2025-09-22 19:00")),
+        Accepted("hans", "a", "idea", at("2025-09-22 19:01")),
         Accepted('o\'hara, "the" one', "a", "idea", at("2025-09-22 10:00")),
         Accepted("two\nlines", "x", "idea", at("2025-09-22 10:01")),
         Accepted("zoe", "a", "idea", at("2025-09-22 13:00")),
@@ -504,6 +527,8 @@ def test_a_csv_record_that_is_not_utf8_is_quarantined(from_csv: Landed) -> None:
     [
         ("open quote.csv", ["open,a,2025-09-22 15:01:00,idea", "swallowed,a,2025-09-22 15:02:00,idea"]),
         ("open quote in the last value.csv", ["open", "2025-09-22 16:01:00", "swallowed,a,2025-09-22 16:02:00,idea"]),
+        ("quote closed in a later row.csv", ["open", "2025-09-22 16:11:00", "swallowed,a,2025-09-22 16:12:00,6"]),
+        ("open quote after the time.csv", ["open", "2025-09-22 16:22:00,swallowed,a,idea,fine"]),
         ("two line ends.csv", ["odd", "2025-09-22 17:01:00"]),
     ],
 )
@@ -522,7 +547,7 @@ def test_a_csv_row_is_rejected_with_all_its_columns(from_csv: Landed) -> None:
 
 
 def test_nothing_else_of_the_csv_files_is_rejected(from_csv: Landed) -> None:
-    assert from_csv.report.rejected == {RejectReason.UNREADABLE_RECORD: 6, RejectReason.EMPTY_EVENT_ID: 1}
+    assert from_csv.report.rejected == {RejectReason.UNREADABLE_RECORD: 8, RejectReason.EMPTY_EVENT_ID: 1}
 
 
 # --- JSON lines ------------------------------------------------------------------------------------------------------
@@ -546,6 +571,15 @@ JSON_LINES: Final[Mapping[str, RejectReason | None]] = {
 }
 
 
+NESTED_TOO_DEEP: Final = '{"user_id":"deep","x":' + "[" * 20_000
+NESTED_DEEP: Final = (
+    '{"user_id":"yan","event_id":"a","product_code":"idea","timestamp":"2025-09-23 12:00:00","x":'
+    + "[" * 500
+    + "]" * 500
+    + "}"
+)
+
+
 @pytest.fixture(scope="module")
 def from_json(lake: Lake) -> Landed:
     folder = lake.folder(JSON_DAY)
@@ -553,6 +587,7 @@ def from_json(lake: Lake) -> Landed:
     (folder / "packed.jsonl.gz").write_bytes(
         gzip.compress(b'{"timestamp":"2025-09-23 11:00:00","user_id":"zoe","event_id":"b","product_code":"idea"}\r\n')
     )
+    (folder / "deep.json").write_text(f"{NESTED_TOO_DEEP}\n" + NESTED_DEEP)
     return landed(lake, JSON_DAY, "json")
 
 
@@ -560,12 +595,14 @@ def test_json_lines_are_read_whatever_the_order_of_their_names(from_json: Landed
     assert from_json.accepted == [
         Accepted("7", "x", "pyc", at("2025-09-23 10:01")),
         Accepted("ada", "a", "idea", at("2025-09-23 10:00")),
+        Accepted("yan", "a", "idea", at("2025-09-23 12:00")),
         Accepted("zoe", "b", "idea", at("2025-09-23 11:00")),
     ]
 
 
 def test_json_lines_that_are_not_accepted_are_quarantined_as_they_stand(from_json: Landed) -> None:
-    assert from_json.reasons == {line: reason for line, reason in JSON_LINES.items() if reason is not None}
+    rejected = {line: reason for line, reason in JSON_LINES.items() if reason is not None}
+    assert from_json.reasons == {**rejected, NESTED_TOO_DEEP: RejectReason.UNREADABLE_RECORD}
 
 
 # --- landing again ---------------------------------------------------------------------------------------------------

@@ -237,7 +237,8 @@ def _csv_rows(spark: SparkSession, files: Sequence[BatchFile], header: Sequence[
         columnNameOfCorruptRecord=_RAW_TEXT,
     )
     columns = [F.col(f"`{name.replace('`', '``')}`") for name in names]
-    broken = F.col(_RAW_TEXT).isNotNull() | _any([_swallows_rows(each, names) for each in columns]) | _is_not_utf8()
+    swallowing = [_swallows_rows(column, number, names) for number, column in enumerate(columns)]
+    broken = F.col(_RAW_TEXT).isNotNull() | _any(swallowing) | _is_not_utf8()
     return _delivered(
         rows,
         timestamp=parse_timestamp(F.col(TIMESTAMP)),
@@ -247,14 +248,36 @@ def _csv_rows(spark: SparkSession, files: Sequence[BatchFile], header: Sequence[
     )
 
 
-def _swallows_rows(value: Column, names: Sequence[str]) -> Column:
+def _swallows_rows(value: Column, number: int, names: Sequence[str]) -> Column:
     """Whether a CSV value holds what was meant as further rows, as after a quote that is opened and never closed.
 
-    A line in it that has a date where the timestamp of a row would be is such a row. A carriage return at its end means
+    A line in it is such a row if it has a field for each column, and a date where the timestamp is. The last line ends
+    where the value does, so it has the fields up to the value's own column only. A carriage return at its end means
     that lines end in two ways in one file.
+
+    Args:
+        value: The value.
+        number: The number of its column, from 0.
+        names: All columns.
     """
-    fields_before = "(?:[^,\r\n]*,)" + f"{{{names.index(TIMESTAMP)},}}"
-    return value.rlike(rf'[\r\n]{fields_before}"?\s*{_DATE_AND_MINUTES}|\r\z')
+    # Lines and fields are told apart by splitting. A pattern that repeats a group, as one for so many fields has to,
+    # takes a frame of Java's stack for each repetition: a long value would end the JVM.
+    lines = F.split(value, r"[\r\n]")
+    between, last = F.slice(lines, 2, F.size(lines) - 2), F.element_at(lines, -1)
+    timestamp = names.index(TIMESTAMP)
+    swallows = F.exists(between, lambda line: _is_row(line, len(names), timestamp)) | _is_row(
+        last, number + 1, timestamp
+    )
+    # Nearly all values are of one line, and are spared the splitting.
+    return F.when(value.contains("\n") | value.contains("\r"), swallows | value.endswith("\r")).otherwise(F.lit(False))
+
+
+def _is_row(line: Column, fields: int, timestamp: int) -> Column:
+    """Whether a line has at least so many fields, and in one of them what a timestamp begins with."""
+    split = F.split(line, ",")
+    return (F.size(split) >= fields) & F.coalesce(
+        F.get(split, F.lit(timestamp)).rlike(rf'^"?\s*{_DATE_AND_MINUTES}'), F.lit(False)
+    )
 
 
 def _read_json(spark: SparkSession, files: Sequence[BatchFile]) -> list[DataFrame]:
@@ -297,7 +320,7 @@ def _check_json_lines(file: BatchFile) -> None:
 def _is_json_object(line: bytes) -> bool:
     try:
         return isinstance(json.loads(line), dict)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
 
 
