@@ -186,6 +186,26 @@ def test_a_compressed_file_is_read_as_its_name_says(batch: Path) -> None:
         assert opened.read() == b"12345"
 
 
+@pytest.mark.parametrize(
+    ("name", "otherwise"),
+    [
+        ("a.csv", False),
+        ("a.csv.gz", False),
+        ("a.csv.bz2", False),
+        ("a.csv.zst", False),
+        ("a.lz4.csv", False),
+        ("a.csv.lz4", True),
+        ("a.csv.LZ4", True),
+        ("a.csv.GZ", True),
+        ("a.csv.snappy", True),
+        ("a.csv.deflate", True),
+    ],
+)
+def test_a_name_tells_of_a_compression_that_is_not_read(batch: Path, name: str, otherwise: bool) -> None:
+    put(batch, name)
+    assert [file.is_compressed_otherwise for file in files_of(batch)] == [otherwise]
+
+
 def test_special_characters_in_names_are_kept_and_the_files_open(batch: Path) -> None:
     for name in SPECIAL_NAMES:
         put(batch, name, name.encode())

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import date
 from functools import reduce
+from itertools import islice
 from typing import Final, Literal, TypeVar
 
 import pyarrow as pa
@@ -37,7 +38,7 @@ from pyspark.sql.types import (
 )
 
 from sessions_dagster.core.contract import EVENT_IDENTITY, KEY_COLUMNS, RECORD, SOURCE_FILE, TIMESTAMP
-from sessions_dagster.lake.places import BatchFile, InputRoot, StorageError
+from sessions_dagster.lake.places import COMPRESSIONS, BatchFile, InputRoot, StorageError
 
 Looked = TypeVar("Looked")
 
@@ -54,6 +55,9 @@ _NOT_UTF8: Final = "\ufffd"
 _STORAGE_FAULTS: Final = re.compile(
     r"java\.net\.\w*(Socket|Connect|Host)\w*Exception|ConnectTimeoutException|s3a\.AWS\w+Exception|Input/output error"
 )
+
+_WHOLE_FILES: Final = {"ignoreCorruptFiles": "false", "ignoreMissingFiles": "false"}
+"""What cannot be read is an error, also where the settings of a cluster have Spark pass it over in silence."""
 
 _DATE_AND_MINUTES: Final = r"\d{4}-\d{1,2}-\d{1,2}[ T]\d{1,2}:\d{1,2}"
 _AS_JSON: Final = {
@@ -92,7 +96,7 @@ def batch_files(input_root: InputRoot, day: date) -> list[BatchFile]:
 
 
 def read_batch(spark: SparkSession, files: Sequence[BatchFile], input_format: InputFormat) -> DataFrame:
-    """The rows of a batch as delivered. Only what can be said without reading the rows is checked at once.
+    """The rows of a batch as delivered. Only what can be said without reading all of them is checked at once.
 
     Args:
         spark: A session in UTC, with `spark.sql.legacy.parquet.nanosAsLong`.
@@ -106,10 +110,12 @@ def read_batch(spark: SparkSession, files: Sequence[BatchFile], input_format: In
         `unreadable` (boolean: the record is broken); `source_file` (string: a URI).
 
     Raises:
-        BatchError: If a file is not of the format, has not the required columns, has one twice, or one of a type that
-            cannot be used.
+        BatchError: If a file is not of the format, is compressed in a way that cannot be read, has not the required
+            columns, has one twice, or one of a type that cannot be used.
         StorageError: If the storage fails.
     """
+    if input_format != "parquet":
+        _check_compression(files)
     return reduce(DataFrame.union, _READERS[input_format](spark, files))
 
 
@@ -169,7 +175,7 @@ def _parquet_columns(file: BatchFile) -> frozenset[tuple[object, ...]]:
 
 def _parquet_rows(spark: SparkSession, files: Sequence[BatchFile]) -> DataFrame:
     try:
-        rows = spark.read.parquet(*[file.spark_path for file in files])
+        rows = spark.read.options(**_WHOLE_FILES).parquet(*[file.spark_path for file in files])
     except (AnalysisException, ArithmeticException) as error:
         raise BatchError(f"{files[0].uri} has columns that Spark cannot read: {error}") from error
     for name in KEY_COLUMNS:
@@ -210,15 +216,23 @@ def _arrow_type(file: BatchFile, column: str) -> pa.DataType:
 
 def _read_csv(spark: SparkSession, files: Sequence[BatchFile]) -> list[DataFrame]:
     # Spark would take the header of one file for that of all.
-    return [_csv_rows(spark, alike, _csv_header(alike[0])) for alike in _grouped(files, _csv_header)]
+    groups = _grouped(files, lambda file: (_csv_header(file), file.codec))
+    return [_csv_rows(spark, alike, _csv_header(alike[0])) for alike in groups]
+
+
+@contextmanager
+def _csv_records(file: BatchFile) -> Iterator[Iterator[list[str]]]:
+    """The records of a CSV file, its header first, as Python's reader finds them."""
+    # Decoding takes many lines at a time, and the header is not to blame for bytes in rows that are no UTF-8.
+    with file.open_stream() as opened, io.TextIOWrapper(opened, "utf-8-sig", "replace", newline="") as text:
+        yield filter(None, csv.reader(text))
 
 
 def _csv_header(file: BatchFile) -> tuple[str, ...]:
     try:
-        # Decoding takes many lines at a time, and the header is not to blame for bytes in rows that are no UTF-8.
-        with file.open_stream() as opened, io.TextIOWrapper(opened, "utf-8-sig", "replace", newline="") as text:
-            header = next(filter(None, csv.reader(text)), [])
-    except (OSError, csv.Error) as error:
+        with _csv_records(file) as records:
+            header = next(records, [])
+    except (OSError, EOFError, csv.Error) as error:
         raise BatchError(f"{file.uri} is not a CSV file ({error}). Deliver it again.") from error
     if any(mark in name for name in header for mark in (_NOT_UTF8, "\0")):
         raise BatchError(f"{file.uri} is not a CSV file in UTF-8: its first line is no text. Deliver it again.")
@@ -226,16 +240,29 @@ def _csv_header(file: BatchFile) -> tuple[str, ...]:
     return tuple(header)
 
 
+def _has_csv_rows(file: BatchFile) -> bool:
+    try:
+        with _csv_records(file) as records:
+            return len(list(islice(records, 2))) == 2
+    except (OSError, EOFError, csv.Error):
+        return True
+
+
 def _csv_rows(spark: SparkSession, files: Sequence[BatchFile], header: Sequence[str]) -> DataFrame:
     names = [name or f"_c{number}" for number, name in enumerate(header)]
     schema = StructType([StructField(name, StringType()) for name in (*names, _RAW_TEXT)])
-    rows = spark.read.schema(schema).csv(
-        [file.spark_path for file in files],
-        header=True,
-        escape='"',
-        multiLine=True,
-        columnNameOfCorruptRecord=_RAW_TEXT,
+    rows = (
+        spark.read.options(**_WHOLE_FILES)
+        .schema(schema)
+        .csv(
+            [file.spark_path for file in files],
+            header=True,
+            escape='"',
+            multiLine=True,
+            columnNameOfCorruptRecord=_RAW_TEXT,
+        )
     )
+    _check_that_some_are_read(rows, files, _has_csv_rows)
     columns = [F.col(f"`{name.replace('`', '``')}`") for name in names]
     swallowing = [_swallows_rows(column, number, names) for number, column in enumerate(columns)]
     broken = F.col(_RAW_TEXT).isNotNull() | _any(swallowing) | _is_not_utf8()
@@ -282,7 +309,13 @@ def _is_row(line: Column, fields: int, timestamp: int) -> Column:
 
 def _read_json(spark: SparkSession, files: Sequence[BatchFile]) -> list[DataFrame]:
     _each(_check_json_lines, files)
-    lines = spark.read.text([file.spark_path for file in files]).where(F.col("value").rlike(r"\S"))
+    return [_json_rows(spark, alike) for alike in _grouped(files, lambda file: file.codec)]
+
+
+def _json_rows(spark: SparkSession, files: Sequence[BatchFile]) -> DataFrame:
+    lines = spark.read.options(**_WHOLE_FILES).text([file.spark_path for file in files])
+    lines = lines.where(F.col("value").rlike(r"\S"))
+    _check_that_some_are_read(lines, files, _has_json_lines)
     # As an array of one: after an object Spark ignores the rest of a line, be it another object.
     schema = ArrayType(StructType([StructField(name, StringType()) for name in EVENT_IDENTITY]))
     objects = F.from_json(F.concat(F.lit("["), F.col("value"), F.lit("]")), schema)
@@ -291,15 +324,13 @@ def _read_json(spark: SparkSession, files: Sequence[BatchFile]) -> list[DataFram
     )
     rows = rows.select("*", "object.*")
     broken = F.coalesce(F.col("count") != 1, F.lit(True)) | F.col("object").isNull() | _is_not_utf8()
-    return [
-        _delivered(
-            rows,
-            timestamp=parse_timestamp(F.col(TIMESTAMP)),
-            timestamp_text=F.col(TIMESTAMP),
-            record=F.make_valid_utf8("value"),
-            unreadable=broken,
-        )
-    ]
+    return _delivered(
+        rows,
+        timestamp=parse_timestamp(F.col(TIMESTAMP)),
+        timestamp_text=F.col(TIMESTAMP),
+        record=F.make_valid_utf8("value"),
+        unreadable=broken,
+    )
 
 
 def _check_json_lines(file: BatchFile) -> None:
@@ -307,7 +338,7 @@ def _check_json_lines(file: BatchFile) -> None:
     try:
         with file.open_stream() as opened:
             head = opened.read(_HEAD_BYTES)
-    except OSError as error:
+    except (OSError, EOFError) as error:
         raise BatchError(f"{file.uri} cannot be read ({error}). Deliver it again.") from error
     lines = head.splitlines()[:-1] if len(head) == _HEAD_BYTES else head.splitlines()
     lines = [line for line in lines if line.strip()]
@@ -317,11 +348,47 @@ def _check_json_lines(file: BatchFile) -> None:
         )
 
 
+def _has_json_lines(file: BatchFile) -> bool:
+    try:
+        with file.open_stream() as opened:
+            return any(part.strip() for part in iter(lambda: opened.read(_HEAD_BYTES), b""))
+    except (OSError, EOFError):
+        return True
+
+
 def _is_json_object(line: bytes) -> bool:
     try:
         return isinstance(json.loads(line), dict)
     except (ValueError, RecursionError):
         return False
+
+
+def _check_compression(files: Sequence[BatchFile]) -> None:
+    """Some compressions Spark reads as nothing at all, or ends its JVM, so this is found out before it looks."""
+    for file in files:
+        if file.is_compressed_otherwise:
+            raise BatchError(
+                f"{file.uri} is compressed in a way that cannot be read, as its name says ({file.suffix}). Deliver it "
+                f"in another one ({', '.join(COMPRESSIONS)}) or without."
+            )
+
+
+def _check_that_some_are_read(
+    rows: DataFrame, files: Sequence[BatchFile], has_records: Callable[[BatchFile], bool]
+) -> None:
+    """Where Spark finds not a row in files of one kind, there has to be none, or a batch would be lost in silence.
+
+    Args:
+        rows: What Spark reads.
+        files: The files; of one compression, as what is not read of one is not read of another.
+        has_records: Whether a file has records, or cannot be read to the first one, found out without Spark.
+    """
+    if rows.isEmpty():
+        lost = next((file for file in files if has_records(file)), None)
+        if lost is not None:
+            raise BatchError(
+                f"{lost.uri} has records, but Spark reads not one of them. Deliver it again, as plain text in UTF-8."
+            )
 
 
 def _delivered(

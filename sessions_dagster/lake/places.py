@@ -4,6 +4,7 @@ A place is an absolute path for a local folder and a URI for anything else, spel
 delta-rs understands as well. Only pyarrow, which lists and opens the input files, wants `s3://`.
 """
 
+import bz2
 import errno
 import io
 import re
@@ -21,7 +22,15 @@ from pyarrow.fs import FileInfo, FileSelector, FileSystem, FileType, LocalFileSy
 
 _LOCK_FILE: Final = ".writing.lock"
 
-_CODECS: Final = {".bz2": "bz2", ".gz": "gzip", ".lz4": "lz4", ".zst": "zstd"}
+_CODECS: Final = {".bz2": "bz2", ".gz": "gzip", ".zst": "zstd"}
+
+COMPRESSIONS: Final = tuple(_CODECS)
+"""How the names of compressed files end that both pyarrow and Spark read, and as the same."""
+
+_OTHER_COMPRESSIONS: Final = frozenset(
+    {".7z", ".br", ".bz", ".deflate", ".lz4", ".lzma", ".lzo", ".snappy", ".xz", ".z", ".zip", ".zstd"}
+)
+"""Some of these Spark reads in formats of Hadoop's own: what the usual tools have written is nothing at all to it."""
 
 # An object store answers in words: pyarrow has no error of its own for these.
 _ANSWERS: Final = {"AWS Error NO_SUCH_BUCKET": errno.ENOENT, "AWS Error ACCESS_DENIED": errno.EACCES}
@@ -153,6 +162,21 @@ class BatchFile:
         """The file for Spark's readers, which take every path for a pattern."""
         return re.sub(r"([\\{}\[\]*?])", r"\\\1", self.uri)
 
+    @property
+    def suffix(self) -> str:
+        """How its name ends, with the dot, and in its own letters: `.gz` says something to Spark, `.GZ` does not."""
+        return PurePosixPath(self._path).suffix
+
+    @property
+    def codec(self) -> str | None:
+        """What pyarrow calls the compression that its name tells of; None for that of a file as it is."""
+        return _CODECS.get(self.suffix)
+
+    @property
+    def is_compressed_otherwise(self) -> bool:
+        """Whether its name says that it is compressed, and not in one of the `COMPRESSIONS`."""
+        return self.suffix not in _CODECS and self.suffix.casefold() in {*_CODECS, *_OTHER_COMPRESSIONS}
+
     def open(self) -> Any:
         """The file's bytes, as a seekable `pyarrow.NativeFile`.
 
@@ -164,14 +188,17 @@ class BatchFile:
             return pa.PythonFile(_StoredBytes(self._filesystem.open_input_file(self._path)), "r")
 
     def open_stream(self) -> Any:
-        """The file's content from its start, as a `pyarrow.NativeFile`, decompressed as its name says (`.gz`).
+        """The file's content from its start, as a binary stream, decompressed as its name says (`.gz`).
 
         Raises:
             OSError: If there is no such file, or none that may be read.
+            EOFError: When it is read, if it ends too early.
             StorageError: If the storage fails, now or when the file is read.
         """
-        codec = _CODECS.get(PurePosixPath(self._path).suffix)
-        return pa.CompressedInputStream(self.open(), codec) if codec else self.open()
+        if self.codec == "bz2":
+            # pyarrow fails where such a file has several parts, as tools write that compress on all cores.
+            return bz2.BZ2File(self.open())
+        return pa.CompressedInputStream(self.open(), self.codec) if self.codec else self.open()
 
 
 @dataclass(frozen=True)
