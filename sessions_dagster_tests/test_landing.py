@@ -17,6 +17,7 @@ from shutil import rmtree
 from typing import Any, Final, NamedTuple
 from urllib.parse import unquote
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -395,6 +396,61 @@ def test_timestamps_of_any_year_are_judged_by_their_day(kinds: Landed) -> None:
 def test_a_column_without_any_timestamp_is_missing_timestamps(kinds: Landed) -> None:
     reasons = [(row[TIMESTAMP], row[REASON]) for row in kinds.rejected if row[USER] == "nothing"]
     assert reasons == [(None, RejectReason.MISSING_TIMESTAMP)] * 2
+
+
+NOT_UTF8: Final = b"m\xfcller"
+NOT_UTF8_DAY: Final = date(2025, 9, 2)
+GOOD_BYTES: Final = {USER: b"good", EVENT: b"a", PRODUCT: b"idea", TIMESTAMP: b"2025-09-02 10:00:00"}
+BYTES: Final[Mapping[str, Mapping[str, bytes]]] = {
+    **{name: {**GOOD_BYTES, name: NOT_UTF8} for name in (USER, EVENT, PRODUCT)},
+    TIMESTAMP: {**GOOD_BYTES, TIMESTAMP: GOOD_BYTES[TIMESTAMP] + NOT_UTF8},
+    "own text": {**GOOD_BYTES, USER: b"own text", "own": NOT_UTF8},
+    "own bytes": {**GOOD_BYTES, USER: b"own bytes", "raw": NOT_UTF8},
+    "all of it": {**dict.fromkeys(COLUMNS, NOT_UTF8), "own": NOT_UTF8, "raw": NOT_UTF8},
+    "own text, and rejected": {**GOOD_BYTES, EVENT: b"", "own": NOT_UTF8},
+}
+"""Rows of bytes by what in them is not UTF-8."""
+
+
+@pytest.fixture(scope="module")
+def bytes_for_text(lake: Lake) -> Landed:
+    """A batch of them twice: in columns of text, and in columns of raw bytes but for the timestamp."""
+    folder = lake.folder(NOT_UTF8_DAY)
+    for key_type in (pa.string(), pa.binary()):
+        types = {**dict.fromkeys((USER, EVENT, PRODUCT), key_type), TIMESTAMP: pa.string(), "own": pa.string()}
+        columns = {
+            name: pa.array([row.get(name) for row in BYTES.values()], pa.binary()).view(types.get(name, pa.binary()))
+            for name in (*COLUMNS, "own", "raw")
+        }
+        pq.write_table(pa.table(columns), folder / f"{key_type}.parquet")
+    return landed(lake, NOT_UTF8_DAY)
+
+
+def test_only_the_four_columns_of_a_parquet_row_have_to_be_utf8(bytes_for_text: Landed) -> None:
+    assert [row.user for row in bytes_for_text.accepted] == ["own bytes"] * 2 + ["own text"] * 2
+
+
+def test_a_parquet_row_that_is_not_utf8_is_quarantined_as_far_as_it_can_be_written_down(
+    bytes_for_text: Landed,
+) -> None:
+    rejected = [row for row in bytes_for_text.rejected if row[REASON] == RejectReason.UNREADABLE_RECORD]
+    found = sorted([row[name].replace("\ufffd", "?") for name in COLUMNS] for row in rejected)
+    rows = [BYTES[name] for name in (USER, EVENT, PRODUCT, TIMESTAMP, "all of it")]
+    assert found == sorted(
+        [[row[name].decode(errors="replace").replace("\ufffd", "?") for name in COLUMNS] for row in rows] * 2
+    )
+
+
+def test_an_own_column_that_is_not_utf8_leaves_the_record_readable(bytes_for_text: Landed) -> None:
+    records = [row[RECORD] for row in bytes_for_text.rejected if row[REASON] == RejectReason.EMPTY_EVENT_ID]
+    assert [json.loads(record)["own"] for record in records] == ["m\ufffdller"] * 2
+
+
+@pytest.mark.usefixtures("bytes_for_text")
+def test_tables_with_rows_that_were_not_utf8_are_read_by_others(lake: Lake) -> None:
+    for table in (lake.warehouse.raw_events, lake.warehouse.rejected_events):
+        for file in DeltaTable(table).file_uris():
+            assert duckdb.read_parquet(file).fetchall()
 
 
 NAMES: Final = (
@@ -823,6 +879,13 @@ COMPRESSED_OTHERWISE: Final[Mapping[str, Callable[[bytes], bytes]]] = {
 }
 
 
+def no_text_for_a_name(folder: Path) -> None:
+    """A file whose columns have names, one of them in bytes that are no UTF-8."""
+    rows = GOOD_ROWS.append_column("mueller", GOOD_ROWS[USER])
+    pq.write_table(rows, folder / "bad.parquet", store_schema=False)
+    (folder / "bad.parquet").write_bytes((folder / "bad.parquet").read_bytes().replace(b"mueller", b"m\xfc\xfcller"))
+
+
 STOPS: Final = [
     Stop("no folder", no_folder, ["There is no batch folder", "date={day}", "SESSIONS_INPUT_ROOT"]),
     Stop("an empty folder", no_file, ["date={day} has no data file"]),
@@ -862,6 +925,7 @@ STOPS: Final = [
     Stop("not Parquet", bad("bad.parquet", CSV_HEADER.encode()), ["bad.parquet is not a Parquet file"]),
     Stop("no byte of Parquet", bad("bad.parquet", b""), ["bad.parquet is not a Parquet file"]),
     Stop("Parquet that was cut", cut_parquet, ["bad.parquet is not a Parquet file"]),
+    Stop("Parquet with a name that is no text", no_text_for_a_name, ["bad.parquet is not a Parquet file"]),
     Stop("Parquet that fails only when it is read", garbled_parquet, ["bad.parquet cannot be read to its end"]),
     Stop("CSV without a column", bad("bad.csv", b"user_id,event_id\n"), ["bad.csv lacks", "product_code"], "csv"),
     Stop("CSV without a header", bad("bad.csv", b""), ["bad.csv lacks", "it has none at all"], "csv"),

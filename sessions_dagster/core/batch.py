@@ -24,6 +24,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import (
     ArrayType,
+    BinaryType,
     DataType,
     IntegerType,
     LongType,
@@ -107,7 +108,8 @@ def read_batch(spark: SparkSession, files: Sequence[BatchFile], input_format: In
         One row per record, duplicates included: `user_id`, `event_id`, `product_code` (string, nullable);
         `timestamp` (timestamp, UTC; NULL where there is none or it is not one); `timestamp_text` (string: the timestamp
         as delivered); `record` (string: the whole row as JSON, or the text itself where it is not readable);
-        `unreadable` (boolean: the record is broken); `source_file` (string: a URI).
+        `unreadable` (boolean: the record is broken, or text in it that counts is not UTF-8, and may then be so here as
+        well, but for `record`); `source_file` (string: a URI).
 
     Raises:
         BatchError: If a file is not of the format, is compressed in a way that cannot be read, has not the required
@@ -164,7 +166,7 @@ def _parquet_columns(file: BatchFile) -> frozenset[tuple[object, ...]]:
         with file.open() as opened:
             schema = pq.ParquetFile(opened).schema
             _check_columns(file, schema.to_arrow_schema().names)
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
         raise BatchError(f"{file.uri} is not a Parquet file that can be read ({error}). Deliver it again.") from error
     columns = [schema.column(number) for number in range(len(schema))]
     return frozenset(
@@ -182,8 +184,15 @@ def _parquet_rows(spark: SparkSession, files: Sequence[BatchFile]) -> DataFrame:
         if isinstance(rows.schema[name].dataType, ArrayType | MapType | StructType | VariantType):
             raise _unusable(files[0], name, rows.schema[name].dataType, "text or another simple type")
     timestamp, text = _timestamp_and_text(files[0], rows)
-    record = F.to_json(F.struct("*"), _AS_JSON)
-    return _delivered(rows, timestamp=timestamp, timestamp_text=text, record=record, unreadable=F.lit(False))
+    # Parquet has bytes for text, and nobody looks at them on the way: others cannot read a table of ours with such.
+    texts = [name for name in EVENT_IDENTITY if isinstance(rows.schema[name].dataType, StringType | BinaryType)]
+    return _delivered(
+        rows,
+        timestamp=timestamp,
+        timestamp_text=text,
+        record=F.make_valid_utf8(F.to_json(F.struct("*"), _AS_JSON)),
+        unreadable=_any([F.lit(False), *map(_is_invalid_utf8, texts)]),
+    )
 
 
 def _timestamp_and_text(file: BatchFile, rows: DataFrame) -> tuple[Column, Column]:
@@ -407,6 +416,10 @@ def _delivered(
 def _is_not_utf8() -> Column:
     """Decoding has put a mark where bytes were no UTF-8; with such marks two users could become one."""
     return _any([F.coalesce(F.col(name).contains(_NOT_UTF8), F.lit(False)) for name in KEY_COLUMNS])
+
+
+def _is_invalid_utf8(column: str) -> Column:
+    return F.coalesce(~F.is_valid_utf8(F.col(column).cast(StringType())), F.lit(False))
 
 
 def _any(conditions: Sequence[Column]) -> Column:

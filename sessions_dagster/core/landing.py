@@ -230,8 +230,10 @@ def accepted_events(classified: DataFrame) -> DataFrame:
 
 def rejected_events(classified: DataFrame) -> DataFrame:
     """The rejected rows, with the columns of `rejected_events` except those of its slice."""
-    rejected = classified.where(F.col(REASON).isNotNull())
-    return rejected.withColumn(TIMESTAMP, F.col(TIMESTAMP_TEXT)).select(*_own_columns(REJECTED_EVENTS_SCHEMA))
+    rejected = classified.where(F.col(REASON).isNotNull()).withColumn(TIMESTAMP, F.col(TIMESTAMP_TEXT))
+    # As delivered, but for bytes that are no text: with them in a string, nobody but Spark could read the file.
+    as_text = {name: F.make_valid_utf8(name) for name in EVENT_IDENTITY}
+    return rejected.withColumns(as_text).select(*_own_columns(REJECTED_EVENTS_SCHEMA))
 
 
 def _ensure_tables(spark: SparkSession, warehouse: Warehouse) -> None:
