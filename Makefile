@@ -66,4 +66,4 @@ $(INSTALLED): setup.cfg pyproject.toml constraints.txt
 $(INSTANCE): dagster.yaml | $(INSTALLED)
 	@mkdir -p $(@D)
 	@cp $< $@
-	@DAGSTER_HOME=$(CURDIR)/$(@D) $(BIN)/dagster instance concurrency set warehouse 1
+	@DAGSTER_HOME="$(CURDIR)/$(@D)" $(BIN)/dagster instance concurrency set warehouse 1

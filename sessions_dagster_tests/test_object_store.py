@@ -159,6 +159,15 @@ def test_the_files_of_a_batch_open_whatever_their_names(bucket: Bucket) -> None:
             assert opened.read().decode() == PurePosixPath(file.uri).name
 
 
+def test_an_input_root_may_have_any_name(bucket: Bucket) -> None:
+    name = "My Data/100%/a%20b/a#b/c+d/[x]/Ünï"
+    bucket.put(f"{name}/date={DAY}/a.csv", b"12345")
+    (file,) = InputRoot(f"{bucket.uri}/{name}").batch_files(DAY)
+    assert file.uri == f"s3a://{bucket.name}/{name}/date={DAY}/a.csv"
+    with file.open() as opened:
+        assert opened.read() == b"12345"
+
+
 def test_a_compressed_file_is_read_as_its_name_says(bucket: Bucket) -> None:
     bucket.put(f"{FOLDER}/a.csv.gz", gzip.compress(b"12345"))
     (file,) = root_in(bucket).batch_files(DAY)

@@ -1,6 +1,7 @@
 """Where batches and tables are: how a place is spelled, which files are a batch, and one writer at a time."""
 
 import gzip
+import re
 import select
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from sessions_dagster.lake.places import BatchFile, InputRoot, StorageError, Warehouse
+from sessions_dagster.lake.places import BatchFile, InputRoot, PlaceError, StorageError, Warehouse, place_of
 from sessions_dagster_tests.builders import NEEDS_A_FILE_THAT_FAILS, deliver, fail_to_read, nest_too_deep
 
 DAY = date(2025, 9, 20)
@@ -90,7 +91,7 @@ def test_an_object_store_is_spelled_as_spark_wants_it(given: str, kept: str) -> 
         ("file://{here}/lake", "lake"),
         ("file:{here}/lake", "lake"),
         ("file://{here}/my%20lake%23/", "my lake#"),
-        ("my%20lake", "my%20lake"),
+        ("100% lake", "100% lake"),
     ],
 )
 def test_a_local_place_is_an_absolute_path(
@@ -99,6 +100,36 @@ def test_a_local_place_is_an_absolute_path(
     monkeypatch.chdir(tmp_path)
     place = given.format(here=tmp_path)
     assert Warehouse(place).root == InputRoot(place).root == str(tmp_path.resolve() / kept)
+
+
+@pytest.mark.parametrize("root", ["/data/my%20lake", "s3a://data/my%20lake", "/data/[lake]"])
+def test_a_percent_sign_and_a_bracket_in_the_input_root_are_themselves(root: str) -> None:
+    assert InputRoot(root).root == root
+
+
+@pytest.mark.parametrize("letter", ["%20", "[", "]", "^", "|", "\\"])
+@pytest.mark.parametrize("place", ["/data/a{}b/lake", "s3://data/a{}b/lake"])
+def test_a_warehouse_whose_tables_delta_rs_could_not_open_is_refused(place: str, letter: str) -> None:
+    with pytest.raises(PlaceError, match=re.escape(f"cannot open a path with {letter}")):
+        Warehouse(place.format(letter))
+
+
+@pytest.mark.parametrize("letter", ["?", "#"])
+def test_a_warehouse_in_an_object_store_has_no_query_and_no_fragment(letter: str) -> None:
+    with pytest.raises(PlaceError, match=re.escape(f"cannot open a path with {letter}")):
+        Warehouse(f"s3://data/a{letter}b")
+
+
+@pytest.mark.parametrize(
+    ("uri", "place"),
+    [
+        ("file:///data/My%20Data/100%25/a%23b/c+d/%C3%9Cn%C3%AF/", "/data/My Data/100%/a#b/c+d/Ünï"),
+        ("s3a://data/My%20Data/a+b/", "s3a://data/My Data/a+b"),
+        ("s3://data/lake/", "s3a://data/lake"),
+    ],
+)
+def test_what_others_call_a_place_is_taken_back(uri: str, place: str) -> None:
+    assert place_of(uri) == place
 
 
 def test_a_place_stays_where_it_is_when_the_working_directory_changes(

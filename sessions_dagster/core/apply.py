@@ -75,7 +75,7 @@ from sessions_dagster.core.session_table import as_table_rows, ensure_sessionize
 from sessions_dagster.core.sessionize import BEGINS_SESSION
 from sessions_dagster.core.settings import compiled_if_worth, partitions_for, planned_ahead, rows_around
 from sessions_dagster.lake.log import AppliedBatches, applied_batches, event_dates, landed_rows, landings
-from sessions_dagster.lake.places import Warehouse
+from sessions_dagster.lake.places import Warehouse, place_of
 from sessions_dagster.runtime.sizing import Sizes
 
 logger = logging.getLogger(__name__)
@@ -561,10 +561,11 @@ def _applied_after(applied: AppliedBatches, pending: Sequence[PendingBatch]) -> 
 
 
 def _check_unchanged(table: DeltaTable) -> None:
-    now = DeltaTable(table.table_uri).version()
+    place = place_of(table.table_uri)
+    now = DeltaTable(place).version()
     if now != table.version():
         raise ConcurrentWriteError(
-            f"{table.table_uri} went from version {table.version()} to {now} while a correction was computed from it: "
+            f"{place} went from version {table.version()} to {now} while a correction was computed from it: "
             "another run wrote to it. Nothing was written; run this partition again, and let one run at a time write."
         )
 

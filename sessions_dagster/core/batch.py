@@ -39,7 +39,7 @@ from pyspark.sql.types import (
 )
 
 from sessions_dagster.core.contract import EVENT_IDENTITY, KEY_COLUMNS, RECORD, SOURCE_FILE, TIMESTAMP
-from sessions_dagster.lake.places import COMPRESSIONS, BatchFile, InputRoot, StorageError
+from sessions_dagster.lake.places import COMPRESSIONS, BatchFile, InputRoot, StorageError, place_of
 
 Looked = TypeVar("Looked")
 
@@ -135,10 +135,11 @@ def broken_files_named() -> Iterator[None]:
         named = re.search(r"\[FAILED_READ_FILE[^\]]*\].*? file (\S+?)\.?\s", str(error))
         if named is None:
             raise
+        file = place_of(named[1])
         causes = re.findall(r"Caused by: (.+)", str(error)) or ["see above"]
         if any(map(_STORAGE_FAULTS.search, causes)):
-            raise StorageError(f"{named[1]} cannot be read now ({causes[-1]}).") from error
-        raise BatchError(f"{named[1]} cannot be read to its end ({causes[-1]}). Deliver it again.") from error
+            raise StorageError(f"{file} cannot be read now ({causes[-1]}).") from error
+        raise BatchError(f"{file} cannot be read to its end ({causes[-1]}). Deliver it again.") from error
 
 
 def parse_timestamp(text: Column) -> Column:

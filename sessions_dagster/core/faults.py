@@ -18,9 +18,9 @@ from sessions_dagster.core.apply import ConcurrentWriteError
 from sessions_dagster.core.batch import BatchError
 from sessions_dagster.core.maintenance import RetentionError
 from sessions_dagster.core.session_table import RulesMismatchError
-from sessions_dagster.lake.places import StorageError
+from sessions_dagster.lake.places import PlaceError, StorageError
 
-REFUSALS: Final = (BatchError, RetentionError, RulesMismatchError)
+REFUSALS: Final = (BatchError, PlaceError, RetentionError, RulesMismatchError)
 """What is wrong with the input or the settings: the next attempt would end the same way."""
 
 # Delta's exceptions have no common class in Python.

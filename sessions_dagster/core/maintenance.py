@@ -15,7 +15,7 @@ from pyspark.sql import SparkSession
 
 from sessions_dagster.core.tables import DEFAULT_RETENTION, RETENTION_PROPERTY
 from sessions_dagster.lake.log import TableFacts, partitions, partitions_touched, table_facts
-from sessions_dagster.lake.places import Warehouse
+from sessions_dagster.lake.places import Warehouse, place_of
 
 COMPACTED_PROPERTY: Final = "sessions.compacted_version"
 """Table property: what was committed up to this version is compacted. It goes back with a RESTORE, as it should."""
@@ -127,8 +127,8 @@ def retention(table: DeltaTable) -> timedelta:
     parts = _RETENTION.fullmatch(said.strip())
     if parts is None:
         raise RetentionError(
-            f"{table.table_uri} has the table property {RETENTION_PROPERTY} = '{said}', which is no number of days. "
-            f"Set it, for example, to '{DEFAULT_RETENTION}'."
+            f"{place_of(table.table_uri)} has the table property {RETENTION_PROPERTY} = '{said}', which is no number "
+            f"of days. Set it, for example, to '{DEFAULT_RETENTION}'."
         )
     return timedelta(**{f"{parts[2].lower()}s": int(parts[1])})
 

@@ -11,6 +11,7 @@ from pyspark.sql import functions as F
 from sessions_dagster.core.contract import EVENT_DATE, SESSION_ID, SESSIONIZED_EVENTS_SCHEMA, TIMESTAMP, SessionRules
 from sessions_dagster.core.sessionize import session_id
 from sessions_dagster.core.tables import STATISTICS_PROPERTY, ensure_table
+from sessions_dagster.lake.places import place_of
 
 TIMEOUT_PROPERTY: Final = "sessions.timeout_us"
 USER_ACTIONS_PROPERTY: Final = "sessions.user_action_ids"
@@ -54,8 +55,8 @@ def rules_of_table(sessionized_events: DeltaTable) -> SessionRules:
         return SessionRules(timeout, frozenset(json.loads(kept[USER_ACTIONS_PROPERTY])))
     except KeyError as missing:
         raise RulesMismatchError(
-            f"{sessionized_events.table_uri} has no table property {missing}: it was not created by this project. "
-            "Point SESSIONS_WAREHOUSE_ROOT at another folder."
+            f"{place_of(sessionized_events.table_uri)} has no table property {missing}: it was not created by this "
+            "project. Point SESSIONS_WAREHOUSE_ROOT at another folder."
         ) from missing
 
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 from deltalake import DeltaTable
 
 from sessions_dagster.core.contract import BATCH_DATE, EVENT_DATE, LANDED_AT
-from sessions_dagster.lake.places import read_text
+from sessions_dagster.lake.places import place_of, read_text
 
 APPLIED_KEY: Final = "applied_batches"
 """Where a commit's user metadata (JSON) says which landing of each batch the table reflects."""
@@ -124,9 +124,10 @@ def partitions_touched(table: DeltaTable, after_version: int) -> set[date | None
         As `partitions`, but some may have no file any more; None if the log does not reach back so far.
     """
     touched: set[date | None] = set()
+    place = place_of(table.table_uri)
     for version in range(after_version + 1, table.version() + 1):
         try:
-            commit = read_text(f"{table.table_uri.rstrip('/')}/_delta_log/{version:020}.json")
+            commit = read_text(f"{place}/_delta_log/{version:020}.json")
         except FileNotFoundError:
             return None
         touched |= _partitions_changed_by([json.loads(line) for line in commit.splitlines()])

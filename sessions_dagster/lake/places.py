@@ -1,7 +1,8 @@
 """Where batches arrive and where tables are: the one module that knows about paths, URIs and file systems.
 
-A place is an absolute path for a local folder and a URI for anything else, spelled as Spark wants it (`s3a://`), which
-delta-rs understands as well. Only pyarrow, which lists and opens the input files, wants `s3://`.
+A place is an absolute path for a local folder and a URI for anything else, spelled as Spark wants it (`s3a://`, and
+nothing in it stands for another letter: a blank is a blank), which delta-rs understands as well. Only pyarrow, which
+lists and opens the input files, wants `s3://`, with `%20` for a blank. What others spell, `place_of` takes back.
 """
 
 import bz2
@@ -14,11 +15,19 @@ from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path, PurePosixPath
 from typing import Any, Final, NoReturn
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 import pyarrow as pa
 from filelock import FileLock
 from pyarrow.fs import FileInfo, FileSelector, FileSystem, FileType, LocalFileSystem
+
+# delta-rs decodes such a path once more than it encodes it, or gives up with an error of Rust.
+_NOT_FOR_TABLES: Final = re.compile(r"[\[\]^|\\]|%[0-9A-Fa-f]{2}")
+
+_NOT_FOR_TABLES_IN_URIS: Final = re.compile(rf"{_NOT_FOR_TABLES.pattern}|[?#]")
+
+_LEGAL: Final = "/:@=+,&;!$'()*"
+"""What stands for itself in the path of a URI, beside letters, digits and a few marks."""
 
 _LOCK_FILE: Final = ".writing.lock"
 
@@ -40,6 +49,10 @@ _NOT_TO_BE_READ: Final = frozenset(
 )
 
 
+class PlaceError(ValueError):
+    """A place that tables cannot be in."""
+
+
 class StorageError(Exception):
     """The storage, or the way to it, fails. That says nothing of what lies there, and may pass.
 
@@ -54,12 +67,21 @@ class Warehouse:
     Attributes:
         root: A local folder (relative to the working directory, absolute, or `file://`) or a URI; kept in the spelling
             of this module.
+
+    Raises:
+        PlaceError: If its path has a letter that delta-rs cannot cope with.
     """
 
     root: str
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "root", _canonical(self.root))
+        refused = (_NOT_FOR_TABLES if _is_local(self.root) else _NOT_FOR_TABLES_IN_URIS).search(self.root)
+        if refused is not None:
+            raise PlaceError(
+                f"Tables cannot be in {self.root}: delta-rs, which reads their logs, cannot open a path with "
+                f"{refused[0]} in it. Point SESSIONS_WAREHOUSE_ROOT at a folder with another name."
+            )
 
     @property
     def raw_events(self) -> str:
@@ -260,6 +282,11 @@ class InputRoot:
         ]
 
 
+def place_of(uri: str) -> str:
+    """The place that delta-rs or Spark name by a URI of their own, where `%20` stands for a blank."""
+    return _canonical(uri if uri.startswith("file:") else unquote(uri))
+
+
 def read_text(place: str) -> str:
     """The content of a file.
 
@@ -340,7 +367,8 @@ def _filesystem(place: str) -> tuple[FileSystem, str]:
     """The file system of a place for pyarrow, and the place's path in it."""
     if _is_local(place):
         return LocalFileSystem(), place
-    filesystem, path = FileSystem.from_uri(re.sub("^s3a://", "s3://", place))
+    scheme, path_of_uri = place.split("://", 1)
+    filesystem, path = FileSystem.from_uri(f"{scheme.replace('s3a', 's3')}://{quote(path_of_uri, safe=_LEGAL)}")
     return filesystem, path
 
 

@@ -22,6 +22,7 @@ from sessions_dagster.core.session_quality import SessionsFinding, WrongSession,
 from sessions_dagster.core.session_table import rules_of_table
 from sessions_dagster.core.settings import compiled_if_worth, rows_around
 from sessions_dagster.lake.log import batch_days, version_followed
+from sessions_dagster.lake.places import place_of
 from sessions_dagster.orchestration.assets import sessionized_events, sessions
 from sessions_dagster.orchestration.partitions import daily_partitions
 from sessions_dagster.orchestration.resources import LakeResource, SparkResource
@@ -74,7 +75,7 @@ def session_checks(
     days = _days(context)
     table = _load_or_fail(lake, sessionized_events)
     version = table.version()
-    with compiled_if_worth(spark.spark_session, rows_around(days, table.table_uri)):
+    with compiled_if_worth(spark.spark_session, rows_around(days, place_of(table.table_uri))):
         findings = check_dates(_at_version(spark, table), days[0], days[-1], rules_of_table(table))
     landed = _batch_days(lake, lake.warehouse.raw_events) | _batch_days(lake, lake.warehouse.rejected_events)
 
@@ -101,7 +102,7 @@ def sessions_check(
     if followed is not None:
         # That the events have gone on since is for the next run of `sessions`, and no fault of its rows.
         events_table.load_as_version(followed)
-    with compiled_if_worth(spark.spark_session, rows_around(days, events_table.table_uri)):
+    with compiled_if_worth(spark.spark_session, rows_around(days, place_of(events_table.table_uri))):
         findings = compare_sessions(
             _at_version(spark, table),
             _at_version(spark, events_table),
@@ -223,7 +224,7 @@ def _load(table: DeltaTableResource) -> DeltaTable | None:
 
 def _at_version(spark: SparkResource, table: DeltaTable) -> DataFrame:
     rows = spark.spark_session.read.format("delta").option("versionAsOf", table.version())
-    return rows.load(table.table_uri)
+    return rows.load(place_of(table.table_uri))
 
 
 def _batch_days(lake: LakeResource, uri: str) -> set[date]:

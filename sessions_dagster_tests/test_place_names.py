@@ -1,0 +1,96 @@
+"""Folders of any name: two days materialized, checked and kept up, where others spell the place in another way."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from pathlib import Path
+from typing import Final
+
+import dagster as dg
+import pytest
+from deltalake import DeltaTable
+from pyspark.sql import SparkSession
+
+from sessions_dagster.core.maintenance import compact, vacuum
+from sessions_dagster.definitions import build_defs
+from sessions_dagster.lake.places import InputRoot, Warehouse
+from sessions_dagster.orchestration.checks import WINDOW_IS_COMPLETE
+from sessions_dagster.orchestration.resources import LakeResource
+from sessions_dagster_tests.builders import sessionized_events, write_batch
+from sessions_dagster_tests.oracle import Event, sessionize
+
+SPELLED_OTHERWISE: Final = "My Data/100%/a#b/c+d/Ünï"
+"""What URIs have percent signs for."""
+
+NOT_FOR_TABLES: Final = "[x]/a%20b/{c,d}"
+"""What there may be in an input root beside."""
+
+DAYS: Final = (date(2025, 9, 20), date(2025, 9, 21))
+
+
+def event(user: str, event_id: str, at: str) -> Event:
+    return Event(user, event_id, "idea", datetime.fromisoformat(at))
+
+
+BATCHES: Final = {
+    DAYS[0]: [event("ada", "a", "2025-09-20 10:00"), event("ada", "b", "2025-09-20 10:08")],
+    DAYS[1]: [event("ada", "c", "2025-09-20 10:04"), event("bob", "a", "2025-09-21 11:00")],
+}
+"""The second one joins two sessions of the first one's."""
+
+
+@dataclass(frozen=True)
+class World:
+    """Where the batches and the tables are, and what the runs of the days came to."""
+
+    spark: SparkSession
+    warehouse: Warehouse
+    runs: Sequence[dg.ExecuteInProcessResult]
+
+
+@pytest.fixture(scope="module")
+def world(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> World:
+    folder = tmp_path_factory.mktemp("names") / SPELLED_OTHERWISE
+    lake = LakeResource(
+        input_root=str(folder / NOT_FOR_TABLES / "input"),
+        warehouse_root=str(folder / "warehouse"),
+    )
+    job = build_defs(lake=lake).resolve_implicit_global_asset_job_def()
+    runs = []
+    with dg.DagsterInstance.ephemeral() as instance:
+        for day, events in BATCHES.items():
+            write_batch(events, Path(InputRoot(lake.input_root).batch_folder(day)))
+            runs.append(job.execute_in_process(partition_key=str(day), instance=instance))
+    return World(spark, lake.warehouse, runs)
+
+
+def test_the_runs_succeed_and_each_check_but_that_of_the_window_passes(world: World) -> None:
+    assert [run.success for run in world.runs] == [True, True]
+    evaluations = [each for run in world.runs for each in run.get_asset_check_evaluations()]
+    assert {each.check_name for each in evaluations if not each.passed} == {WINDOW_IS_COMPLETE}
+
+
+def test_the_table_holds_what_the_batches_brought(world: World) -> None:
+    events = [event for batch in BATCHES.values() for event in batch]
+    assert sorted(sessionized_events(world.warehouse.sessionized_events)) == sorted(sessionize(events))
+
+
+def test_all_of_it_is_in_the_folder_of_that_name(world: World) -> None:
+    assert all(DeltaTable.is_deltatable(table) and Path(table).is_dir() for table in world.warehouse.tables)
+
+
+def test_a_compaction_finds_what_was_touched_and_leaves_all_rows(world: World) -> None:
+    table = world.warehouse.sessionized_events
+    before = sorted(sessionized_events(table))
+    assert compact(world.spark, world.warehouse, table).days == DAYS
+    assert sorted(sessionized_events(table)) == before
+
+
+def test_a_vacuum_removes_what_a_killed_run_left(world: World) -> None:
+    left = Path(world.warehouse.sessionized_events, "event_date=2025-09-20", "left.parquet")
+    left.touch()
+    os.utime(left, (0, 0))
+    report = vacuum(world.spark, world.warehouse, world.warehouse.sessionized_events, dry_run=False)
+    assert [Path(removed).name for removed in report.removed] == [left.name]
+    assert not left.exists()
