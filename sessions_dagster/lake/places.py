@@ -123,8 +123,10 @@ class Warehouse:
     def writing(self) -> Iterator[None]:
         """Waits until no other process writes to a local warehouse, and keeps others waiting until the context ends.
 
-        On a local file system two processes can both commit the same Delta version, and one commit is lost. Elsewhere
-        this does nothing: object stores have an exclusive put, and the slower writer fails.
+        On a local file system two processes can both commit the same Delta version, and one commit is lost. The same
+        goes for Spark on `s3a://`: Delta's log store looks whether the file of the commit is there, and then puts it
+        without a condition, whatever the store could do. There this does nothing, and the scheduler has to let one run
+        write at a time, until Delta is given a log store that puts with a condition.
         """
         if not _is_local(self.root):
             yield
