@@ -9,9 +9,10 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import date, datetime, timedelta
-from typing import Any, Final, Literal, NamedTuple, Self, cast, get_args
+from typing import Any, Final, NamedTuple, Self, cast, get_args
 
 from sessions_dagster.errors import SettingsError
+from sessions_dagster.input.formats import InputFormat
 from sessions_dagster.model.rejects import DEFAULT_BOT_LIMIT
 from sessions_dagster.model.rules import SessionRules
 from sessions_dagster.model.schemas import (
@@ -21,8 +22,6 @@ from sessions_dagster.model.schemas import (
     sessionized_events_schema,
 )
 from sessions_dagster.spark.session import SparkSettings
-
-InputFormat = Literal["parquet", "csv", "json"]
 
 DEFAULT_INPUT_ROOT: Final = "data/input"
 DEFAULT_WAREHOUSE_ROOT: Final = "data/warehouse"
@@ -337,8 +336,9 @@ def _rules(given: Mapping[str, str]) -> SessionRules:
 
 
 def _spark_settings(variables: Mapping[str, str]) -> SparkSettings:
-    found = {"master": SPARK_MASTER_VARIABLE, "delta_jars": DELTA_JARS_VARIABLE}
-    return SparkSettings(**{name: text for name, of in found.items() if (text := variables.get(of, "").strip())})
+    variable_of = {"master": SPARK_MASTER_VARIABLE, "delta_jars": DELTA_JARS_VARIABLE}
+    given: dict[str, Any] = {name: variables.get(variable, "").strip() for name, variable in variable_of.items()}
+    return SparkSettings(**{name: text for name, text in given.items() if text})
 
 
 def _parsed(name: str, parse: Callable[[str], object]) -> Callable[[str], object]:

@@ -61,6 +61,9 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     defs.mkdir(parents=True)
     for folder in (defs, defs.parent):
         (folder / "__init__.py").touch()
+    (tmp_path / "pyproject.toml").write_text(
+        '[tool.dg]\ndirectory_type = "project"\n[tool.dg.project]\nroot_module = "teams_project"\n'
+    )
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(sys.modules, "teams_project", raising=False)
     monkeypatch.delitem(sys.modules, "teams_project.defs", raising=False)
@@ -71,7 +74,7 @@ def load(project: Path, **files: str) -> dg.Definitions:
     for name, text in files.items():
         (project / name).mkdir()
         (project / name / "defs.yaml").write_text(text)
-    return dg.load_defs(importlib.import_module("teams_project.defs"), project_root=project.parents[1])
+    return dg.load_from_defs_folder(path_within_project=project)
 
 
 def test_a_component_in_yaml_is_a_product(project: Path) -> None:

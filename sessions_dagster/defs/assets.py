@@ -59,6 +59,8 @@ WAREHOUSE_POOL: Final = "warehouse"
 FRESH_BY_NOON: Final = dg.FreshnessPolicy.cron(deadline_cron="0 12 * * *", lower_bound_delta=timedelta(hours=12))
 """The batch of a day is complete when the day is over (UTC), and is landed and applied by noon."""
 
+_AssetDecorator = Callable[[Callable[[dg.AssetExecutionContext], None]], dg.AssetsDefinition]
+
 _KINDS: Final = {"spark", "deltalake"}
 _CODE_REFERENCES: Final = "dagster/code_references"
 
@@ -211,7 +213,7 @@ def _sessions(config: SessionsConfig) -> dg.AssetsDefinition:
 
 def _table_asset(
     config: SessionsConfig, name: str, schema: StructType, settings: Mapping[str, Any] | None = None, **arguments: Any
-) -> Callable[[Callable[[dg.AssetExecutionContext], None]], dg.AssetsDefinition]:
+) -> _AssetDecorator:
     """The decorator of an asset that is a table: everything that all of them have in common.
 
     Args:
@@ -221,7 +223,7 @@ def _table_asset(
         settings: Metadata of the definition: the settings that the asset goes by.
         arguments: What only this asset has, as `dagster.asset` takes it.
     """
-    return dg.asset(
+    decorator = dg.asset(
         key=asset_key(config, name),
         partitions_def=daily_partitions(config),
         backfill_policy=dg.BackfillPolicy.single_run(),
@@ -232,6 +234,7 @@ def _table_asset(
         **_ownership(config),
         **arguments,
     )
+    return cast("_AssetDecorator", decorator)
 
 
 def _written_beside(

@@ -120,7 +120,7 @@ def _vacuum_all(context: dg.OpExecutionContext, product: SessionsConfig, config:
         if config.retention_days is not None and not config.dry_run:
             set_retention(spark, warehouse, uri, timedelta(days=config.retention_days))
         # All tables are checked before the first one is vacuumed: if one is refused, nothing is removed.
-        checked_retention(uri)
+        checked_retention(warehouse, uri)
     for uri in tables:
         report = vacuum(spark, warehouse, uri, dry_run=config.dry_run)
         verb = "would remove" if config.dry_run else "removed"
