@@ -31,7 +31,6 @@ from sessions_dagster.pipeline.summaries import apply_summary, landing_summary, 
 from sessions_dagster.spark.session import spark_session
 from sessions_dagster.storage.warehouse import Warehouse
 
-
 _SESSIONS_AGREE: Final = "sessions_agree_with_sessionized_events"
 
 

@@ -13,7 +13,7 @@ The attributes are those of `SessionsConfig`. Give the project `dagster.in_proce
 """
 
 from datetime import timedelta
-from typing import Any, Literal
+from typing import Any
 
 import dagster as dg
 from pydantic import Field
@@ -29,6 +29,7 @@ from sessions_dagster.config import (
 )
 from sessions_dagster.defs import build_defs
 from sessions_dagster.errors import SettingsError
+from sessions_dagster.input.formats import InputFormat
 from sessions_dagster.model.rejects import DEFAULT_BOT_LIMIT
 from sessions_dagster.model.rules import SessionRules
 from sessions_dagster.spark.session import SparkSettings
@@ -92,7 +93,7 @@ class SessionsComponent(dg.Component, dg.Resolvable, dg.Model):
         default=DEFAULT_INPUT_ROOT, description="Folder or URI with the folders `date=YYYY-MM-DD/`."
     )
     warehouse_root: str = Field(default=DEFAULT_WAREHOUSE_ROOT, description="Folder or URI that holds the tables.")
-    input_format: Literal["parquet", "csv", "json"] = Field(default="parquet", description="Format of the input files.")
+    input_format: InputFormat = Field(default="parquet", description="Format of the input files.")
     key_prefix: str | list[str] = Field(default=[], description="What all names of this product begin with.")
     group: str = Field(default=DEFAULT_GROUP, description="The group of the assets.")
     owners: list[str] = Field(default=list(DEFAULT_OWNERS), description="The owners of the assets.")

@@ -17,7 +17,7 @@ SHARED: Final = (*LEAVES, "spark.tuning")
 MAY_IMPORT: Final = {
     "errors": (),
     "model": (),
-    "config": (*LEAVES, "spark.session"),
+    "config": (*LEAVES, "input.formats", "spark.session"),
     "spark": LEAVES,
     "transforms": SHARED,
     "storage": SHARED,
@@ -25,7 +25,7 @@ MAY_IMPORT: Final = {
     "quality": SHARED,
     "pipeline": (*LEAVES, "transforms", "storage", "input", "quality", "spark"),
     "defs": (*LEAVES, "config", "pipeline", "transforms", "storage", "input", "quality", "spark"),
-    "component": (*LEAVES, "config", "defs", "spark"),
+    "component": (*LEAVES, "config", "defs", "input.formats", "spark"),
     "definitions": ("config", "defs"),
     "__main__": (*LEAVES, "config", "pipeline", "storage", "input", "spark"),
     "demo": (*LEAVES, "config", "definitions", "defs", "pipeline", "storage", "input", "spark"),

@@ -1,7 +1,7 @@
 """What the steps of a product share in a run: one Spark session, and one handle on each table."""
 
 from dataclasses import dataclass
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, cast
 
 import dagster as dg
 from dagster_deltalake import DeltaTableResource, LocalConfig
@@ -11,6 +11,7 @@ from pyspark.sql import SparkSession
 
 from sessions_dagster.config import SessionsConfig
 from sessions_dagster.input.folders import InputRoot
+from sessions_dagster.input.formats import InputFormat
 from sessions_dagster.spark.session import SparkSettings, running_session, start_spark
 from sessions_dagster.storage.warehouse import Warehouse
 
@@ -81,7 +82,7 @@ class LakeResource(dg.ConfigurableResource[Any]):
     """Where the batches arrive and where the tables are: local folders or URIs."""
 
     input_root: str = Field(description="Folder or URI with the folders `date=YYYY-MM-DD/`.")
-    input_format: Literal["parquet", "csv", "json"] = Field(default="parquet", description="Format of the input files.")
+    input_format: InputFormat = Field(default="parquet", description="Format of the input files.")
     warehouse_root: str = Field(description="Folder or URI that holds the tables.")
 
     _warehouse: Warehouse | None = PrivateAttr(default=None)
