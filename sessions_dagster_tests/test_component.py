@@ -1,8 +1,7 @@
 """The Dagster component: a product in the YAML of a team's own project."""
 
-import importlib
+import subprocess
 import sys
-import tomllib
 from datetime import timedelta
 from pathlib import Path
 
@@ -122,6 +121,8 @@ def test_a_wrong_attribute_is_named(attributes: str, message: str) -> None:
 
 
 def test_the_checkout_is_a_project_that_dg_can_load() -> None:
-    pyproject = tomllib.loads(Path(__file__).parents[1].joinpath("pyproject.toml").read_text())
-    target = pyproject["tool"]["dg"]["project"]["code_location_target_module"]
-    assert isinstance(importlib.import_module(target).defs, dg.Definitions)
+    pytest.importorskip("dagster_dg_cli")
+    command = [Path(sys.executable).with_name("dg"), "check", "defs"]
+    checked = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stderr
+    assert "All definitions loaded successfully" in checked.stdout + checked.stderr
