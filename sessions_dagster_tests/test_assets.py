@@ -116,8 +116,7 @@ def test_a_range_is_one_run() -> None:
 
 def test_an_asset_links_to_the_function_that_makes_it() -> None:
     assets = _assets()
-    for asset in [*assets.materializable, assets.rejected_events]:
-        spec = asset if isinstance(asset, dg.AssetSpec) else asset.get_asset_spec()
+    for spec in [*(asset.get_asset_spec() for asset in assets.materializable), assets.rejected_events]:
         (reference,) = spec.metadata["dagster/code_references"].code_references
         assert isinstance(reference, dg.LocalFileCodeReference)
         assert Path(reference.file_path).parts[-2:] == ("defs", "assets.py")

@@ -122,7 +122,7 @@ def test_a_wrong_attribute_is_named(attributes: str, message: str) -> None:
 
 def test_the_checkout_is_a_project_that_dg_can_load() -> None:
     pytest.importorskip("dagster_dg_cli")
-    command = [Path(sys.executable).with_name("dg"), "check", "defs"]
+    command = [str(Path(sys.executable).with_name("dg")), "check", "defs"]
     checked = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True, check=False)
     assert checked.returncode == 0, checked.stderr
     assert "All definitions loaded successfully" in checked.stdout + checked.stderr

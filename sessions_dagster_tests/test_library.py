@@ -112,7 +112,7 @@ def test_every_public_name_is_there() -> None:
     assert set(sessions_dagster.__all__) <= set(dir(sessions_dagster))
     assert all(getattr(sessions_dagster, name) is not None for name in sessions_dagster.__all__)
     with pytest.raises(AttributeError, match="build_def"):
-        _ = sessions_dagster.build_def  # type: ignore[attr-defined]
+        _ = sessions_dagster.build_def
 
 
 def test_an_unknown_argument_is_an_error() -> None:
@@ -134,16 +134,7 @@ class Deployment:
     defs: dg.Definitions
     instance: dg.DagsterInstance
     products: Mapping[str, SessionsConfig]
-
-    def materialize(self, product: str) -> dg.ExecuteInProcessResult:
-        """All assets of a product, with their checks."""
-        config = self.products[product]
-        names = ("raw_events", "sessionized_events", "sessions")
-        return self.defs.resolve_implicit_global_asset_job_def().execute_in_process(
-            instance=self.instance,
-            partition_key=str(DAY),
-            asset_selection=[dg.AssetKey(config.asset_key(name)) for name in names],
-        )
+    runs: Mapping[str, dg.ExecuteInProcessResult]
 
     def warehouse(self, product: str) -> Warehouse:
         return Warehouse(self.products[product].warehouse_root)
@@ -185,9 +176,22 @@ def deployment(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) ->
         executor=dg.in_process_executor,
     )
     merged = dg.Definitions.merge(*[build_defs(config) for config in products.values()], teams_own)
-    found = Deployment(merged, dg.DagsterInstance.ephemeral(), products)
-    assert all(found.materialize(product).success for product in products)
-    return found
+    instance = dg.DagsterInstance.ephemeral()
+    runs = {product: materialize_all(merged, config, instance) for product, config in products.items()}
+    assert all(run.success for run in runs.values())
+    return Deployment(merged, instance, products, runs)
+
+
+def materialize_all(
+    defs: dg.Definitions, config: SessionsConfig, instance: dg.DagsterInstance
+) -> dg.ExecuteInProcessResult:
+    """A run of all assets of a product, with their checks."""
+    names = ("raw_events", "sessionized_events", "sessions")
+    return defs.resolve_implicit_global_asset_job_def().execute_in_process(
+        instance=instance,
+        partition_key=str(DAY),
+        asset_selection=[dg.AssetKey(config.asset_key(name)) for name in names],
+    )
 
 
 def test_both_products_have_sessions_by_their_own_rules(deployment: Deployment) -> None:
@@ -213,8 +217,8 @@ def test_every_asset_of_both_products_is_materialized(deployment: Deployment) ->
 
 
 def test_the_checks_of_both_products_have_results(deployment: Deployment) -> None:
-    for product in deployment.products:
-        found = deployment.materialize(product).get_asset_check_evaluations()
+    for run in deployment.runs.values():
+        found = run.get_asset_check_evaluations()
         assert len(found) == 5
         assert {evaluation.passed for evaluation in found if evaluation.check_name != "window_is_complete"} == {True}
 
@@ -255,7 +259,10 @@ class Names:
     @classmethod
     def of(cls, **settings: Any) -> "Names":
         defs = build_defs(SessionsConfig(start_date=DAY, **settings))
-        jobs = [defs.resolve_implicit_global_asset_job_def(), *(defs.jobs or [])]
+        jobs = [
+            defs.resolve_implicit_global_asset_job_def(),
+            *(defs.resolve_job_def(job.name) for job in defs.jobs or []),
+        ]
         ops = {node.name: node.definition for job in jobs for node in job.nodes}
         graph = defs.resolve_asset_graph()
         return cls(
