@@ -15,7 +15,7 @@ from typing import Final
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from sessions_dagster.core.contract import (
+from sessions_dagster.model.columns import (
     BATCH_DATE,
     EVENT_DATE,
     EVENT_IDENTITY,

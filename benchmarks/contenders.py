@@ -8,7 +8,7 @@ contenders computed the same rows is for `comparison` to decide.
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Final
 
@@ -17,32 +17,33 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 
-from sessions_dagster.core.apply import ApplyReport, apply_batches
-from sessions_dagster.core.contract import (
-    BATCH_DATE,
-    BOT_LIMIT,
-    EVENT_DATE,
-    EVENT_IDENTITY,
-    LATENESS_DAYS,
-    SESSIONIZED_EVENTS_SCHEMA,
-    TIMESTAMP,
-    SessionRules,
+from sessions_dagster.input.folders import InputRoot
+from sessions_dagster.model.columns import BATCH_DATE, EVENT_DATE, EVENT_IDENTITY, TIMESTAMP
+from sessions_dagster.model.rejects import DEFAULT_BOT_LIMIT
+from sessions_dagster.model.rules import SessionRules
+from sessions_dagster.model.schemas import sessionized_events_schema
+from sessions_dagster.pipeline.apply import ApplyReport, apply_batches
+from sessions_dagster.pipeline.land import LandingReport, land_batch
+from sessions_dagster.pipeline.summarize import summarize_events
+from sessions_dagster.storage.delta_tables import ensure_table
+from sessions_dagster.storage.warehouse import Warehouse
+from sessions_dagster.transforms.sessionize import (
+    INTERVAL_END,
+    INTERVAL_START,
+    assign_sessions,
+    interval_end_of_event,
+    session_id,
 )
-from sessions_dagster.core.landing import LandingReport, land_batch
-from sessions_dagster.core.sessionize import REACH, assign_sessions, reach_of_event, session_id
-from sessions_dagster.core.summary import summarize_dates
-from sessions_dagster.core.tables import ensure_table
-from sessions_dagster.lake.places import InputRoot, Warehouse
-
-CONTRACT_SCHEMA: Final = StructType(SESSIONIZED_EVENTS_SCHEMA.fields[:8])
-"""The columns of `sessionized_events` that the contract requires, without those for the product's own use."""
 
 _RULES: Final = SessionRules()
+
+CONTRACT_SCHEMA: Final = StructType(sessionized_events_schema(_RULES, {}).fields[:8])
+"""The columns of `sessionized_events` that the contract requires, without those for the product's own use."""
 
 
 def window_of(day: date) -> list[date]:
     """Return the batch days of the window of a day: the day itself and the five days before it."""
-    return [day - timedelta(days=back) for back in range(LATENESS_DAYS, -1, -1)]
+    return _RULES.batch_window(day)
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Ours:
     spark: SparkSession
     input: InputRoot
     warehouse: Warehouse
-    bot_limit: int | None = BOT_LIMIT
+    bot_limit: int | None = DEFAULT_BOT_LIMIT
 
     def land(self, day: date) -> LandingReport:
         """Make `raw_events` of a day."""
@@ -63,13 +64,14 @@ class Ours:
             day,
             "parquet",
             landed_at=datetime.now(UTC),
+            rules=_RULES,
             bot_limit=self.bot_limit,
         )
 
     def sessionize(self, day: date) -> ApplyReport:
         """Make `sessionized_events` of a day, with the summary that the asset shows in the UI."""
         report = self.sessionize_range([day])
-        summarize_dates(self.spark, self.warehouse.sessionized_events, [day])
+        summarize_events(self.spark, self.warehouse, [day], _RULES)
         return report
 
     def sessionize_range(self, days: Sequence[date]) -> ApplyReport:
@@ -218,11 +220,13 @@ def one_pass(spark: SparkSession, input_root: InputRoot, days: Sequence[date], f
 
 def _ensure_sessions_table(spark: SparkSession, table_uri: str) -> None:
     properties = {"delta.enableDeletionVectors": "true"}
-    ensure_table(spark, table_uri, CONTRACT_SCHEMA, partition_by=EVENT_DATE, properties=properties)
+    warehouse = Warehouse(str(Path(table_uri).parent))
+    ensure_table(spark, warehouse, table_uri, CONTRACT_SCHEMA, partition_by=EVENT_DATE, properties=properties)
 
 
 def _with_sessions(events: DataFrame) -> DataFrame:
-    placed = assign_sessions(events.withColumn(REACH, reach_of_event(_RULES)))
+    intervals = {INTERVAL_START: F.col(TIMESTAMP), INTERVAL_END: interval_end_of_event(_RULES)}
+    placed = assign_sessions(events.withColumns(intervals))
     complete = placed.withColumns({EVENT_DATE: F.to_date(TIMESTAMP), "session_id": session_id()})
     return complete.select(*CONTRACT_SCHEMA.names)
 

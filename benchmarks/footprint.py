@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar
 
 from pyspark.sql import SparkSession
 
-from sessions_dagster.core.contract import EVENT_DATE
+from sessions_dagster.model.columns import EVENT_DATE
 
 Result = TypeVar("Result")
 

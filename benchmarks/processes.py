@@ -20,10 +20,10 @@ from pyspark.errors import PySparkException
 
 from benchmarks.contenders import Ours
 from benchmarks.footprint import FINE_GRAINED_MEMORY, PeakMemory, peak_memory
-from sessions_dagster.lake.places import InputRoot, Warehouse
-from sessions_dagster.orchestration.partitions import START_DATE_VARIABLE
-from sessions_dagster.orchestration.resources import INPUT_ROOT_VARIABLE, WAREHOUSE_ROOT_VARIABLE
-from sessions_dagster.runtime.spark import SparkSettings, spark_session
+from sessions_dagster.config import INPUT_ROOT_VARIABLE, START_DATE_VARIABLE, WAREHOUSE_ROOT_VARIABLE
+from sessions_dagster.input.folders import InputRoot
+from sessions_dagster.spark.session import SparkSettings, spark_session
+from sessions_dagster.storage.warehouse import Warehouse
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
@@ -109,15 +109,6 @@ class CommandRun:
 
     seconds: float
     phases: Mapping[str, float]
-
-
-def run_demo(folder: Path) -> None:
-    """Run `make demo` without its setup, in an empty folder. It also makes the archive of Java's classes.
-
-    Raises:
-        CommandError: If the demo fails.
-    """
-    _run([sys.executable, "-m", "sessions_dagster.demo"], folder, {**os.environ, "PYTHONPATH": str(_PROJECT)})
 
 
 class DagsterHome:

@@ -12,9 +12,10 @@ from pyspark.sql import functions as F
 from benchmarks.comparison import assert_same_deliveries, assert_same_sessions, decided_since
 from benchmarks.contenders import DuckRecompute, Floor, LandingFloor, Ours, Recompute, one_pass, window_of
 from benchmarks.measures import in_turn, timed
-from sessions_dagster.core.apply import ApplyReport
-from sessions_dagster.core.contract import BATCH_DATE
-from sessions_dagster.lake.places import InputRoot, Warehouse
+from sessions_dagster.input.folders import InputRoot
+from sessions_dagster.model.columns import BATCH_DATE
+from sessions_dagster.pipeline.apply import ApplyReport
+from sessions_dagster.storage.warehouse import Warehouse
 
 Result = TypeVar("Result")
 

@@ -16,14 +16,13 @@ from deltalake import DeltaTable, QueryBuilder
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from sessions_dagster.core.apply import ApplyReport, apply_batches
-from sessions_dagster.core.contract import (
+from sessions_dagster.input.folders import InputRoot
+from sessions_dagster.model.columns import (
     BATCHES,
     EVENT,
     EVENTS,
     EVENTS_VERSION,
     KIND,
-    LATENESS_DAYS,
     NEW_END,
     NEW_START,
     OLD_END,
@@ -34,12 +33,15 @@ from sessions_dagster.core.contract import (
     TIMESTAMP,
     USER,
     USER_ACTIONS,
-    SessionRules,
 )
-from sessions_dagster.core.landing import LandingReport, land_batch
-from sessions_dagster.core.sessions import SessionsReport, follow_events
-from sessions_dagster.lake.places import InputRoot, Warehouse
+from sessions_dagster.model.rules import SessionRules
+from sessions_dagster.pipeline.apply import ApplyReport, apply_batches
+from sessions_dagster.pipeline.land import LandingReport, land_batch
+from sessions_dagster.pipeline.refresh_sessions import SessionsReport, refresh_sessions
+from sessions_dagster.storage.warehouse import Warehouse
 from sessions_dagster_tests.oracle import Event, SessionizedEvent
+
+RULES = SessionRules()
 
 
 class SessionRow(NamedTuple):
@@ -70,8 +72,9 @@ class CorrectionRow(NamedTuple):
 class World:
     """A warehouse, the input it is fed from, and what an observer knows to have landed."""
 
-    def __init__(self, spark: SparkSession, folder: Path) -> None:
+    def __init__(self, spark: SparkSession, folder: Path, rules: SessionRules = RULES) -> None:
         self.spark = spark
+        self.rules = rules
         self.input = InputRoot(str(folder / "input"))
         self.warehouse = Warehouse(str(folder / "warehouse"))
         self.landed: dict[date, Sequence[Event]] = {}
@@ -79,7 +82,7 @@ class World:
     def copy_to(self, folder: Path) -> Self:
         """The same world once more, in an empty folder: for tests that go on from where others do."""
         shutil.copytree(Path(self.warehouse.root).parent, folder, dirs_exist_ok=True)
-        copy = type(self)(self.spark, folder)
+        copy = type(self)(self.spark, folder, self.rules)
         copy.landed = dict(self.landed)
         return copy
 
@@ -87,19 +90,26 @@ class World:
         """A batch arrives, in place of the one that did before, and is landed."""
         write_batch(events, Path(self.input.batch_folder(day)))
         now = datetime.now(UTC)
-        report = land_batch(self.spark, self.input, self.warehouse, day, "parquet", landed_at=now, bot_limit=bot_limit)
+        report = land_batch(
+            self.spark,
+            self.input,
+            self.warehouse,
+            day,
+            "parquet",
+            landed_at=now,
+            rules=self.rules,
+            bot_limit=bot_limit,
+        )
         self.landed[day] = events
         return report
 
     def materialize(self, first: date, last: date | None = None) -> ApplyReport:
         """What a run of `sessionized_events` for a key, or a range, does."""
-        days = ((last or first) - first).days
-        window = [first + timedelta(days=offset) for offset in range(-LATENESS_DAYS, days + 1)]
-        return apply_batches(self.spark, self.warehouse, window, SessionRules())
+        return apply_batches(self.spark, self.warehouse, self.rules.batch_window(first, last), self.rules)
 
-    def follow(self) -> SessionsReport:
+    def refresh(self) -> SessionsReport:
         """What a run of `sessions` does."""
-        return follow_events(self.spark, self.warehouse)
+        return refresh_sessions(self.spark, self.warehouse)
 
     def all_events(self) -> list[Event]:
         """The union of what has landed, duplicates included."""

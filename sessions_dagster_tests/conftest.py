@@ -5,11 +5,11 @@ from collections.abc import Iterator, Sequence
 import pytest
 from pyspark.sql import SparkSession
 
-from sessions_dagster.core.settings import UNCOMPILED
-from sessions_dagster.runtime.spark import SparkSettings, spark_session
+from sessions_dagster.spark.session import SparkSettings, spark_session
+from sessions_dagster.spark.tuning import INTERPRETED
 
 _FOR_MANY_SMALL_QUERIES = {
-    **UNCOMPILED,
+    **INTERPRETED,
     "spark.sql.adaptive.enabled": "false",
     "spark.databricks.delta.snapshotPartitions": "1",
 }

@@ -50,7 +50,8 @@ from benchmarks.workload import (
     with_hot_user,
     with_others,
 )
-from sessions_dagster.lake.places import InputRoot, Warehouse
+from sessions_dagster.input.folders import InputRoot
+from sessions_dagster.storage.warehouse import Warehouse
 
 Made = TypeVar("Made")
 

@@ -8,14 +8,15 @@ from typing import Final
 import dagster as dg
 import pytest
 from deltalake import DeltaTable
-from pydantic import ValidationError
 from pyspark.sql import SparkSession
 
-from sessions_dagster.core import landing
-from sessions_dagster.core.contract import BATCH_DATE, BOT_LIMIT, REASON, USER, RejectReason
-from sessions_dagster.core.landing import LandingReport
-from sessions_dagster.definitions import build_defs
-from sessions_dagster.orchestration.resources import BOT_LIMIT_VARIABLE, LakeResource, LandingResource
+from sessions_dagster.config import BOT_LIMIT_VARIABLE, SessionsConfig
+from sessions_dagster.defs import build_defs
+from sessions_dagster.errors import SettingsError
+from sessions_dagster.model.columns import BATCH_DATE, REASON, USER
+from sessions_dagster.model.rejects import DEFAULT_BOT_LIMIT, RejectReason
+from sessions_dagster.pipeline import classify
+from sessions_dagster.pipeline.land import LandingReport
 from sessions_dagster_tests.builders import World, write_batch
 from sessions_dagster_tests.oracle import Event, sessionize
 
@@ -98,7 +99,7 @@ def test_the_report_counts_bots_as_rejected_and_not_as_accepted(landed: Landed) 
 def test_users_who_are_counted_in_one_group_are_told_apart(
     spark: SparkSession, tmp_path: Path, landed: Landed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(landing, "_GROUPS_OF_USERS", 1)
+    monkeypatch.setattr(classify, "_GROUPS_OF_USERS", 1)
     assert Landed(World(spark, tmp_path), BATCH, LIMIT).users() == landed.users()
 
 
@@ -131,30 +132,26 @@ def test_who_is_a_bot_depends_on_no_other_batch_and_on_no_order(spark: SparkSess
         assert set(world.table()) == expected, order
 
 
-def test_the_asset_lands_by_the_limit_of_its_resource_and_counts_bots(spark: SparkSession, tmp_path: Path) -> None:
+def test_the_asset_lands_with_the_limit_of_its_product_and_counts_bots(spark: SparkSession, tmp_path: Path) -> None:
     world = World(spark, tmp_path)
     write_batch([*AT_THE_LIMIT, *OVER_IT], Path(world.input.batch_folder(DAY)))
-    defs = build_defs(
-        lake=LakeResource(input_root=world.input.root, warehouse_root=world.warehouse.root),
-        landing=LandingResource(bot_limit=LIMIT),
+    config = SessionsConfig(
+        start_date=DAY, input_root=world.input.root, warehouse_root=world.warehouse.root, bot_limit=LIMIT
     )
-    job = defs.resolve_implicit_global_asset_job_def()
+    job = build_defs(config).resolve_implicit_global_asset_job_def()
     result = job.execute_in_process(partition_key=str(DAY), asset_selection=[dg.AssetKey("raw_events")])
-    told = result.asset_materializations_for_node("raw_events")
-    (event,) = [each for each in told if each.asset_key == dg.AssetKey("raw_events")]
+    events = result.asset_materializations_for_node("raw_events")
+    (event,) = [each for each in events if each.asset_key == dg.AssetKey("raw_events")]
     assert event.metadata["rejected_bot"].value == len(OVER_IT)
     assert event.metadata["dagster/row_count"].value == len(AT_THE_LIMIT)
 
 
 def test_the_limit_is_that_of_the_contract_and_0_turns_the_filter_off() -> None:
-    assert LandingResource().limit == BOT_LIMIT == 100_000
-    assert LandingResource(bot_limit=0).limit is None
-    with pytest.raises(ValidationError, match="bot_limit"):
-        LandingResource(bot_limit=-1)
+    assert SessionsConfig(start_date=DAY).bot_limit == DEFAULT_BOT_LIMIT == 100_000
+    assert SessionsConfig(start_date=DAY, bot_limit=0).bot_limit is None
+    with pytest.raises(SettingsError, match="bot_limit"):
+        SessionsConfig(start_date=DAY, bot_limit=-1)
 
 
-def test_the_environment_sets_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(BOT_LIMIT_VARIABLE, "7")
-    landing = (build_defs().resources or {})["landing"]
-    assert isinstance(landing, LandingResource)
-    assert landing.process_config_and_initialize().limit == 7
+def test_the_environment_sets_the_limit() -> None:
+    assert SessionsConfig.from_env({BOT_LIMIT_VARIABLE: "7"}).bot_limit == 7

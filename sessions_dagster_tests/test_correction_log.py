@@ -8,8 +8,8 @@ import pytest
 from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 
-from sessions_dagster.core import commit
-from sessions_dagster.core.maintenance import compact
+from sessions_dagster.pipeline import apply as apply_module
+from sessions_dagster.storage.maintenance import compact
 from sessions_dagster_tests.builders import CorrectionRow, World
 from sessions_dagster_tests.oracle import Event
 
@@ -123,8 +123,7 @@ def killed(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Wor
         raise Killed
 
     with pytest.MonkeyPatch.context() as patch:
-        for write in ("append", "upsert", "upsert_and_remove"):
-            patch.setattr(commit, write, die)
+        patch.setattr(apply_module, "write_changes", die)
         world.land(D21, [u("09:02")])
         with pytest.raises(Killed):
             world.materialize(D21)

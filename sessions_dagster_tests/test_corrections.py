@@ -5,7 +5,6 @@ Every case is a user of its own, so all of them go through the same three runs: 
 """
 
 import re
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -15,16 +14,15 @@ from typing import Any
 
 import pytest
 from deltalake import DeltaTable
-from pyspark import StorageLevel
-from pyspark.sql import Column, DataFrame, Row, SparkSession
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from sessions_dagster.core import apply, commit, correction, keys
-from sessions_dagster.core.apply import ApplyReport
-from sessions_dagster.core.contract import EVENT_DATE, PRODUCT, USER, SessionRules
-from sessions_dagster.core.correction import SessionChange
-from sessions_dagster.core.settings import setting
-from sessions_dagster.lake.places import Warehouse
+from sessions_dagster.model.changes import SessionChange
+from sessions_dagster.pipeline import apply, compute_changes
+from sessions_dagster.pipeline.apply import ApplyReport
+from sessions_dagster.spark.tuning import broadcast_if_small, spark_property
+from sessions_dagster.storage import correction_log, write_changes
+from sessions_dagster.storage.warehouse import Warehouse
 from sessions_dagster_tests.builders import World
 from sessions_dagster_tests.oracle import Event, sessionize
 
@@ -163,7 +161,7 @@ class Outcome:
 @pytest.fixture(scope="module")
 def outcome(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     # As it is outside of the tests: a run then decides for itself where plans are kept to.
-    with setting(spark, ADAPTS, "true"):
+    with spark_property(spark, ADAPTS, "true"):
         return three_runs(World(spark, tmp_path_factory.mktemp("corrections")))
 
 
@@ -215,53 +213,23 @@ def test_corrections_too_large_to_broadcast_end_in_the_same_table(
     joins: dict[str, set[str]] = {}
 
     def noted(name: str, look_up: Callable[..., DataFrame]) -> Callable[..., DataFrame]:
-        def look_up_and_note(held: DataFrame, *sought: Any) -> DataFrame:
-            found = look_up(held, *sought)
+        def look_up_and_note(existing: DataFrame, *sought: Any) -> DataFrame:
+            found = look_up(existing, *sought)
             joins[name] = joins.get(name, set()) | joins_of(found)
             return found
 
         return look_up_and_note
 
-    lookups = ("touched_facts", "rows_of_sessions", "following_rows")
+    lookups = ("facts_in_ranges", "facts_of_sessions", "dependent_rows")
     for name in lookups:
-        monkeypatch.setattr(apply, name, noted(name, getattr(apply, name)))
+        monkeypatch.setattr(compute_changes, name, noted(name, getattr(compute_changes, name)))
     # What a test has in a table is small enough for Spark to broadcast that side.
-    never = setting(spark, "spark.sql.autoBroadcastJoinThreshold", "-1")
-    with setting(spark, "spark.sessions.broadcastRows", "1"), never:
+    never = spark_property(spark, "spark.sql.autoBroadcastJoinThreshold", "-1")
+    with spark_property(spark, "spark.sessions.broadcastRows", "1"), never:
         shuffled = three_runs(World(spark, tmp_path))
     assert joins == {name: {"SortMergeJoin"} for name in lookups}
     assert shuffled.wrong_users == [set(), set(), set()]
     assert shuffled.sessions == outcome.sessions
-
-
-def test_plans_are_kept_to_where_a_table_is_joined(
-    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    adapts: dict[str, list[str | None]] = defaultdict(list)
-
-    def noted(name: str, work: Callable[..., Any]) -> Callable[..., Any]:
-        def work_and_note(*given: Any) -> Any:
-            adapts[name].append(spark.conf.get(ADAPTS))
-            return work(*given)
-
-        return work_and_note
-
-    monkeypatch.setattr(apply, "resolve", noted("resolve", correction.resolve))
-    monkeypatch.setattr(apply, "following_rows", noted("following_rows", correction.following_rows))
-    monkeypatch.setattr(commit, "upsert", noted("upsert", commit.upsert))
-    monkeypatch.setattr(commit, "upsert_and_remove", noted("upsert_and_remove", commit.upsert_and_remove))
-    world = World(spark, tmp_path)
-    with setting(spark, ADAPTS, "true"):
-        for day, events in ((FIRST, of_ada(u("09:00"))), (SECOND, of_ada(u("09:04"))), (FIRST, of_ada(u("12:00")))):
-            world.land(day, events)
-            world.materialize(day)
-    # The first run finds no table yet. In the last one no session is longer than it was.
-    assert adapts == {
-        "resolve": ["true", "false", "false"],
-        "following_rows": ["false"],
-        "upsert": ["false"],
-        "upsert_and_remove": ["false"],
-    }
 
 
 def test_what_merge_changes_is_sent_to_all_tasks(
@@ -269,12 +237,12 @@ def test_what_merge_changes_is_sent_to_all_tasks(
 ) -> None:
     hints: list[bool] = []
 
-    def noted(table_uri: str, source: DataFrame, *others: Any) -> None:
-        hints.append("strategy=broadcast" in source._jdf.queryExecution().analyzed().toString())
-        commit_removals(table_uri, source, *others)
+    def noted(rows: DataFrame, count: int) -> DataFrame:
+        hinted = broadcast_if_small(rows, count)
+        hints.append("strategy=broadcast" in hinted._jdf.queryExecution().analyzed().toString())
+        return hinted
 
-    commit_removals = commit.upsert_and_remove
-    monkeypatch.setattr(commit, "upsert_and_remove", noted)
+    monkeypatch.setattr(write_changes, "broadcast_if_small", noted)
     world = World(spark, tmp_path)
     for events in (of_ada(u("09:00"), u("09:04")), of_ada(u("09:00"))):
         world.land(FIRST, events)
@@ -394,7 +362,10 @@ def corrected_day_by_day(spark: SparkSession, tmp_path_factory: pytest.TempPathF
     """A world of which each run has corrected all days before its own, with several tasks that find and write rows."""
     world = World(spark, tmp_path_factory.mktemp("days"))
     users = [f"user {number}" for number in range(20)]
-    with setting(spark, "spark.sql.shuffle.partitions", "4"), setting(spark, "spark.sessions.rowsPerFile", "10"):
+    with (
+        spark_property(spark, "spark.sql.shuffle.partitions", "4"),
+        spark_property(spark, "spark.sessions.rowsPerFile", "10"),
+    ):
         for day in THREE_DAYS:
             # Each of these joins the session that there is.
             late = [u("09:04", day=before.day) for before in THREE_DAYS if before < day]
@@ -402,29 +373,6 @@ def corrected_day_by_day(spark: SparkSession, tmp_path_factory: pytest.TempPathF
             world.materialize(day)
     assert set(world.table()) == sessionize(world.all_events())
     return world
-
-
-def test_a_run_writes_one_file_on_each_date_it_corrects(corrected_day_by_day: World) -> None:
-    files = files_of_version(corrected_day_by_day.warehouse.sessionized_events, len(THREE_DAYS))
-    *before, newest = [day.isoformat() for day in THREE_DAYS]
-    dates = sorted(re.findall("event_date=([0-9-]+)", " ".join(files)))
-    assert [day for day in dates if day != newest] == before
-
-
-def test_rows_of_different_dates_are_in_tasks_of_their_own(spark: SparkSession) -> None:
-    times = spark.createDataFrame([(day,) for day in (FIRST, SECOND)], f"{EVENT_DATE} date").localCheckpoint()
-    with setting(spark, "spark.sessions.rowsPerFile", "1"):
-        rows = apply._of_few_dates_a_task(times, {FIRST: 1, SECOND: 1}).withColumn("task", F.spark_partition_id())
-    assert {row[EVENT_DATE]: row["task"] for row in rows.collect()} == {FIRST: 0, SECOND: 1}
-
-
-def test_a_date_of_most_rows_is_written_by_most_tasks(spark: SparkSession) -> None:
-    rows = spark.range(40).select(F.expr(f"IF(id < 36, DATE'{FIRST}', DATE'{SECOND}')").alias(EVENT_DATE))
-    in_tasks = rows.repartition(8).localCheckpoint()
-    with setting(spark, "spark.sessions.rowsPerFile", "1"), setting(spark, "spark.sessions.rowsPerTask", "5"):
-        parts = apply._of_few_dates_a_task(in_tasks, {FIRST: 36, SECOND: 4}).withColumn("task", F.spark_partition_id())
-    assert len({row["task"] for row in parts.where(F.col(EVENT_DATE) == FIRST).collect()}) == 7
-    assert len({row["task"] for row in parts.where(F.col(EVENT_DATE) == SECOND).collect()}) == 1
 
 
 def test_a_batch_that_lands_again_while_it_is_applied_is_applied_by_the_next_run(
@@ -441,9 +389,9 @@ def test_a_batch_that_lands_again_while_it_is_applied_is_applied_by_the_next_run
         world.land(SECOND, of_ada(u("00:01", day=21), u("09:00", day=21)))
         return log_corrections(*log)
 
-    log_corrections = apply._log_corrections
+    log_corrections = correction_log.write_ahead
     with monkeypatch.context() as meanwhile:
-        meanwhile.setattr(apply, "_log_corrections", landing_again)
+        meanwhile.setattr(apply, "write_ahead", landing_again)
         world.materialize(SECOND)
     world.materialize(SECOND)
     assert set(world.table()) == sessionize(world.all_events())
@@ -458,90 +406,3 @@ def files_of_version(table_uri: str, version: int) -> set[str]:
     """The files that the commit of a version added, but for those that got a deletion vector only."""
     before, after = (set(DeltaTable(table_uri, version=each).file_uris()) for each in (version - 1, version))
     return after - before
-
-
-def test_a_run_cuts_large_keys_and_ends_in_the_same_table(
-    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    world = World(spark, tmp_path)
-    morning = datetime(2025, 9, 20, 0, 5)
-    busy = [Event("busy", "a", "idea", morning + count * timedelta(minutes=4)) for count in range(100)]
-    late = [event._replace(at=event.at + timedelta(minutes=minutes)) for event in busy for minutes in (1, 600)]
-    cut: list[list[str]] = []
-
-    def noted(facts: DataFrame, rules: SessionRules, large_keys: Sequence[Row]) -> DataFrame:
-        cut.append([key[USER] for key in large_keys])
-        return correction.resolve(facts, rules, large_keys)
-
-    monkeypatch.setattr(keys, "_SAMPLE", 1.0)
-    monkeypatch.setattr(apply, "resolve", noted)
-    calm = [Event("calm", "a", "idea", morning)]
-    with setting(spark, "spark.sessions.largeKeyRows", "50"):
-        for day, events in ((FIRST, busy), (SECOND, [*late, *calm]), (SECOND, calm)):
-            world.land(day, events)
-            world.materialize(day)
-            assert set(world.table()) == sessionize(world.all_events())
-    # Of the new day only the outline is resolved.
-    assert cut == [[], ["busy"], ["busy"]], "also where its events are withdrawn and hardly any are landed"
-
-
-def test_of_a_large_key_of_a_new_day_only_the_outline_is_resolved(
-    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    world = World(spark, tmp_path)
-    resolved: list[int] = []
-
-    def noted(facts: DataFrame, rules: SessionRules, large_keys: Sequence[Row]) -> DataFrame:
-        resolved.append(facts.count())
-        return correction.resolve(facts, rules, large_keys)
-
-    monkeypatch.setattr(keys, "_SAMPLE", 1.0)
-    monkeypatch.setattr(apply, "resolve", noted)
-    evening, midnight = Event("busy", "a", "idea", datetime(2025, 9, 20, 23, 58)), datetime(2025, 9, 21)
-    busy = [Event("busy", "a", "idea", midnight + count * timedelta(seconds=30)) for count in range(100)]
-    with setting(spark, "spark.sessions.largeKeyRows", "50"):
-        for day, events in ((FIRST, [evening]), (SECOND, busy)):
-            world.land(day, events)
-            report = world.materialize(day)
-            assert set(world.table()) == sessionize(world.all_events())
-    # The evening was fresh. Then: what is at midnight, the ends of nine more pieces, and the session of the evening.
-    assert resolved == [0, 10 + 2 * 9 + 1]
-    assert report.inserted == {SECOND: 100}
-    assert report.sessions_new == 0
-    assert report.session_changes == {SessionChange.EXTENDED: 1}
-
-
-def test_few_rows_are_not_searched_for_keys_where_no_day_is_new(
-    spark: SparkSession, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def search(*_: Any) -> DataFrame:
-        raise AssertionError("keys are looked for")
-
-    monkeypatch.setattr(apply, "notable_keys", search)
-    events = spark.range(2).select(F.lit("ada").alias(USER), F.lit("idea").alias(PRODUCT))
-    with setting(spark, "spark.sessions.largeKeyRows", "2"):
-        assert apply._keys(apply._Moving(events, None, 2), None, SessionRules()).large == ()
-        with pytest.raises(AssertionError, match="keys are looked for"):
-            apply._keys(apply._Moving(events, None, 3), None, SessionRules())
-
-
-@pytest.mark.parametrize(
-    ("limit", "level"), [("1", StorageLevel.MEMORY_AND_DISK), ("1000", StorageLevel.MEMORY_AND_DISK_DESER)]
-)
-def test_what_is_resolved_is_kept_as_bytes_where_keys_are_large(
-    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, level: StorageLevel
-) -> None:
-    levels: list[StorageLevel] = []
-    cut = apply._cut
-
-    def noted(rows: DataFrame, *measures: Column, **options: StorageLevel) -> Any:
-        levels.extend(options.values())
-        return cut(rows, *measures, **options)
-
-    monkeypatch.setattr(keys, "_SAMPLE", 1.0)
-    monkeypatch.setattr(apply, "_cut", noted)
-    world = World(spark, tmp_path)
-    world.land(SECOND, of_ada(u("09:00"), u("09:04")))
-    with setting(spark, "spark.sessions.largeKeyRows", limit):
-        world.materialize(SECOND)
-    assert levels == [level]

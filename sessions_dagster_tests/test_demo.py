@@ -1,27 +1,18 @@
 """The demo's week: what it delivers is what it says it delivers, within the rules of landing. No Spark needed."""
 
 from collections import Counter
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from itertools import pairwise
 from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from sessions_dagster.core.contract import (
-    DELIVERED_BY,
-    EVENT,
-    LATENESS_DAYS,
-    PRODUCT,
-    SESSION_END,
-    SESSION_START,
-    TIMESTAMP,
-    USER,
-    SessionRules,
-)
 from sessions_dagster.demo import story
 from sessions_dagster.demo.changes import Event, Snapshot, corrections, row_changes
 from sessions_dagster.demo.story import Delivery
 from sessions_dagster.demo.telling import reason
+from sessions_dagster.model.columns import DELIVERED_BY, EVENT, PRODUCT, SESSION_END, SESSION_START, TIMESTAMP, USER
+from sessions_dagster.model.rules import SessionRules
 
 RULES = SessionRules()
 
@@ -43,7 +34,7 @@ def verdict(day: date, row: Delivery) -> str:
         return "no timestamp"
     if at.date() > day:
         return "from the future"
-    return "too old" if at.date() < day - timedelta(days=LATENESS_DAYS) else "accepted"
+    return "too old" if at.date() < RULES.first_event_date(day) else "accepted"
 
 
 def accepted() -> list[tuple[date, Delivery, datetime]]:
@@ -73,7 +64,7 @@ def test_one_row_is_rejected_for_each_reason() -> None:
 
 
 def test_an_event_comes_as_late_as_it_may() -> None:
-    assert max((day - at.date()).days for day, _, at in accepted()) == LATENESS_DAYS
+    assert max((day - at.date()).days for day, _, at in accepted()) == RULES.lateness_days
 
 
 def test_an_event_is_delivered_twice_in_one_batch_and_another_in_two_batches() -> None:

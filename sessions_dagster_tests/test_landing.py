@@ -26,25 +26,29 @@ from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from sessions_dagster.core.batch import BatchError, InputFormat, broken_files_named, parse_timestamp
-from sessions_dagster.core.contract import (
+from sessions_dagster.errors import BatchError, StorageError
+from sessions_dagster.input import files
+from sessions_dagster.input.folders import InputRoot
+from sessions_dagster.input.formats import InputFormat
+from sessions_dagster.input.readers.rows import broken_files_named
+from sessions_dagster.input.readers.timestamps import parse_timestamp
+from sessions_dagster.model.columns import (
     BATCH_DATE,
     EVENT,
     EVENT_DATE,
     LANDED_AT,
     PRODUCT,
-    RAW_EVENTS_SCHEMA,
     REASON,
     RECORD,
-    REJECTED_EVENTS_SCHEMA,
     SOURCE_FILE,
     TIMESTAMP,
     USER,
-    RejectReason,
 )
-from sessions_dagster.core.landing import LandingReport, land_batch
-from sessions_dagster.lake import places
-from sessions_dagster.lake.places import InputRoot, StorageError, Warehouse
+from sessions_dagster.model.rejects import RejectReason
+from sessions_dagster.model.rules import SessionRules
+from sessions_dagster.model.schemas import REJECTED_EVENTS_SCHEMA, raw_events_schema
+from sessions_dagster.pipeline.land import LandingReport, land_batch
+from sessions_dagster.storage.warehouse import Warehouse
 from sessions_dagster_tests.builders import columns_with_statistics
 
 EPOCH: Final = datetime(1970, 1, 1)
@@ -80,7 +84,9 @@ class Lake:
     def land(
         self, day: date, input_format: InputFormat = "parquet", landed_at: datetime | None = None
     ) -> LandingReport:
-        return land_batch(self.spark, self.input, self.warehouse, day, input_format, landed_at or datetime.now(UTC))
+        return land_batch(
+            self.spark, self.input, self.warehouse, day, input_format, landed_at or datetime.now(UTC), SessionRules()
+        )
 
     def accepted(self, day: date) -> list[Accepted]:
         """A slice of `raw_events`, in order."""
@@ -284,7 +290,7 @@ def test_the_report_counts_what_the_tables_hold(lake: Lake, verdicts: Landed) ->
 @pytest.mark.usefixtures("verdicts")
 def test_the_tables_are_as_the_contract_says(lake: Lake) -> None:
     for uri, schema in (
-        (lake.warehouse.raw_events, RAW_EVENTS_SCHEMA),
+        (lake.warehouse.raw_events, raw_events_schema({})),
         (lake.warehouse.rejected_events, REJECTED_EVENTS_SCHEMA),
     ):
         assert [field.name for field in DeltaTable(uri).schema().fields] == schema.names
@@ -1021,7 +1027,7 @@ def test_a_file_that_cannot_be_read_stops_a_batch_also_where_spark_is_set_to_pas
 def test_text_of_which_spark_reads_nothing_stops_a_batch(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     day = date(2025, 9, 29)
     # As if this one had been forgotten: by its name Spark takes the text for compressed, and its beginning for its end.
-    monkeypatch.setattr(places, "_OTHER_COMPRESSIONS", frozenset())
+    monkeypatch.setattr(files, "_OTHER_COMPRESSIONS", frozenset())
     bad("bad.json.lz4", b"\0\0\0\0\n" + as_text("json", "lost", day))(lake.folder(day))
     with pytest.raises(BatchError, match=r"bad\.json\.lz4 has records, but Spark reads not one"):
         lake.land(day, "json")

@@ -115,11 +115,11 @@ def upkeep(three_batches: Kept, tmp_path_factory: pytest.TempPathFactory) -> dic
     """All tables compacted and vacuumed, after further batches with late and with rejected rows."""
     world = three_batches.copy_to(tmp_path_factory.mktemp("upkeep"))
     too_late = _action(date(2025, 9, 1), 0)
-    world.follow()
+    world.refresh()
     world.apply(D21, [*_of_day(D21), _action(D19, 4), too_late])
-    world.follow()
+    world.refresh()
     world.apply(D20, [*_of_day(D20), _action(D18, 8), too_late])
-    world.follow()
+    world.refresh()
     found = {}
     for name in TABLES:
         uri = f"{world.warehouse.root}/{name}"

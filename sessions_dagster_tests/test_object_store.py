@@ -13,22 +13,23 @@ from dagster._core.definitions.sensor_definition import SensorExecutionData
 from moto.core import set_initial_no_auth_action_count
 from pyspark.sql import SparkSession
 
-from sessions_dagster.core.batch import BatchError, InputFormat, batch_files, read_batch
-from sessions_dagster.core.contract import EVENT_IDENTITY
-from sessions_dagster.core.faults import is_passing
-from sessions_dagster.definitions import build_defs
-from sessions_dagster.lake.arrivals import (
+from sessions_dagster.config import SessionsConfig
+from sessions_dagster.defs import build_defs
+from sessions_dagster.errors import BatchError, StorageError, is_retryable
+from sessions_dagster.input.folders import (
     SUCCESS_MARKER,
     Completeness,
+    InputRoot,
     NotReady,
     batch_content,
     batch_contents,
+    batch_files,
     batch_folders,
     why_not_ready,
 )
-from sessions_dagster.lake.places import InputRoot, StorageError
-from sessions_dagster.orchestration.resources import ArrivalsResource, LakeResource
-from sessions_dagster.orchestration.sensors import new_batches
+from sessions_dagster.input.formats import InputFormat
+from sessions_dagster.input.readers import read_batch
+from sessions_dagster.model.columns import EVENT_IDENTITY
 from sessions_dagster_tests.object_store import Bucket, key_without_rights, s3_server
 
 DAY = date(2025, 9, 20)
@@ -177,15 +178,20 @@ def test_a_compressed_file_is_read_as_its_name_says(bucket: Bucket) -> None:
 
 def tick(bucket: Bucket, *, settle_seconds: int = 60, require_success_marker: bool = False) -> SensorExecutionData:
     """The first tick of the sensor, as the daemon has it evaluated."""
-    definitions = build_defs(
-        lake=LakeResource(input_root=root_in(bucket).root),
-        arrivals=ArrivalsResource(settle_seconds=settle_seconds, require_success_marker=require_success_marker),
+    config = SessionsConfig(
+        start_date="2025-01-01",
+        input_root=root_in(bucket).root,
+        settle_seconds=settle_seconds,
+        require_success_marker=require_success_marker,
     )
+    definitions = build_defs(config)
+    (sensor,) = definitions.sensors or []
+    assert isinstance(sensor, dg.SensorDefinition)
     with (
         dg.DagsterInstance.ephemeral() as instance,
         dg.build_sensor_context(instance, definitions=definitions, resources=definitions.resources) as context,
     ):
-        return new_batches.evaluate_tick(context)
+        return sensor.evaluate_tick(context)
 
 
 def skip_reason(data: SensorExecutionData) -> str:
@@ -238,7 +244,7 @@ def test_a_store_that_does_not_answer_may_answer_later() -> None:
         server.stop()
         with pytest.raises(StorageError) as error:
             batch_files(root_in(bucket), DAY)
-    assert is_passing(error.value)
+    assert is_retryable(error.value)
 
 
 @pytest.mark.parametrize("input_format", ["parquet", "csv", "json"])
@@ -251,8 +257,8 @@ def test_a_store_that_goes_away_before_a_file_is_read_may_come_back(
         files = batch_files(root_in(bucket), DAY)
         server.stop()
         with pytest.raises(StorageError) as error:
-            read_batch(spark, files, input_format)
-    assert is_passing(error.value)
+            read_batch(spark, files, input_format, {})
+    assert is_retryable(error.value)
 
 
 def _parquet() -> bytes:

@@ -12,11 +12,12 @@ import pytest
 from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 
-from sessions_dagster.core.maintenance import compact, vacuum
-from sessions_dagster.definitions import build_defs
-from sessions_dagster.lake.places import InputRoot, Warehouse
-from sessions_dagster.orchestration.checks import WINDOW_IS_COMPLETE
-from sessions_dagster.orchestration.resources import LakeResource
+from sessions_dagster.config import SessionsConfig
+from sessions_dagster.defs import build_defs
+from sessions_dagster.defs.checks import WINDOW_IS_COMPLETE
+from sessions_dagster.input.folders import InputRoot
+from sessions_dagster.storage.maintenance import compact, vacuum
+from sessions_dagster.storage.warehouse import Warehouse
 from sessions_dagster_tests.builders import sessionized_events, write_batch
 from sessions_dagster_tests.oracle import Event, sessionize
 
@@ -52,17 +53,18 @@ class World:
 @pytest.fixture(scope="module")
 def world(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> World:
     folder = tmp_path_factory.mktemp("names") / SPELLED_OTHERWISE
-    lake = LakeResource(
+    config = SessionsConfig(
+        start_date="2025-01-01",
         input_root=str(folder / NOT_FOR_TABLES / "input"),
         warehouse_root=str(folder / "warehouse"),
     )
-    job = build_defs(lake=lake).resolve_implicit_global_asset_job_def()
+    job = build_defs(config).resolve_implicit_global_asset_job_def()
     runs = []
     with dg.DagsterInstance.ephemeral() as instance:
         for day, events in BATCHES.items():
-            write_batch(events, Path(InputRoot(lake.input_root).batch_folder(day)))
+            write_batch(events, Path(InputRoot(config.input_root).batch_folder(day)))
             runs.append(job.execute_in_process(partition_key=str(day), instance=instance))
-    return World(spark, lake.warehouse, runs)
+    return World(spark, Warehouse(config.warehouse_root), runs)
 
 
 def test_the_runs_succeed_and_each_check_but_that_of_the_window_passes(world: World) -> None:

@@ -20,8 +20,8 @@ from hypothesis import HealthCheck, Phase, given, note, settings
 from hypothesis import strategies as st
 from pyspark.sql import SparkSession
 
-from sessions_dagster.core import correction, keys
-from sessions_dagster.core.settings import setting
+from sessions_dagster.spark.tuning import spark_property
+from sessions_dagster.transforms import existing
 from sessions_dagster_tests.builders import World, sessions_of
 from sessions_dagster_tests.histories import DAYS, FIRST_DAY, LATENESS, Delivery, deliveries
 from sessions_dagster_tests.oracle import SessionizedEvent, sessionize
@@ -93,7 +93,7 @@ class Play:
             of_run = [row for row in entries if row.version == report.version and report.committed]
             assert {(row.user, row.product, row.old_start, row.old_end) for row in of_run} == changed
             if random.random() < 0.5:
-                self.world.follow()
+                self.world.refresh()
 
 
 def bounds(rows: Iterable[SessionizedEvent]) -> set[tuple[str, str, datetime, datetime]]:
@@ -103,10 +103,9 @@ def bounds(rows: Iterable[SessionizedEvent]) -> set[tuple[str, str, datetime, da
 
 @contextmanager
 def as_if_much(spark: SparkSession) -> Iterator[None]:
-    """Users are taken for ones with very many events if they have three, and slots for crowded if there is anything."""
-    with pytest.MonkeyPatch.context() as patched, setting(spark, "spark.sessions.largeKeyRows", "2"):
-        patched.setattr(keys, "_SAMPLE", 1.0)
-        patched.setattr(correction, "INSTANTS_WORTH_A_SEARCH", 0)
+    """Nothing is small enough to be broadcast, and every time bucket is crowded."""
+    with pytest.MonkeyPatch.context() as patched, spark_property(spark, "spark.sessions.broadcastRows", "1"):
+        patched.setattr(existing, "MAX_SEARCHED_INSTANTS", 0)
         yield
 
 
@@ -140,7 +139,7 @@ def test_any_program_ends_in_the_table_of_one_pass_over_all_batches(
             note(f"oracle: {[row for row in expected if row.user == user]}")
         assert set(table) == expected
         assert len(table) == len(expected), "an event is in the table twice"
-        world.follow()
+        world.refresh()
         sessions = world.sessions()
         assert set(sessions) == sessions_of(expected)
         assert len(sessions) == len(set(sessions)), "a session is in the table twice"

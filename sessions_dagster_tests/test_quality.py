@@ -10,8 +10,10 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from sessions_dagster.core.contract import EVENT_DATE, SESSIONIZED_EVENTS_SCHEMA, USER, SessionRules
-from sessions_dagster.core.quality import MAX_EXAMPLES, Finding, Rule, check_dates, judge, missing_batches
+from sessions_dagster.model.columns import EVENT_DATE, USER
+from sessions_dagster.model.rules import SessionRules
+from sessions_dagster.model.schemas import sessionized_events_schema
+from sessions_dagster.quality.events import MAX_EXAMPLES, Finding, Rule, check_dates, judge, missing_batches
 from sessions_dagster_tests.histories import MICROSECOND, TIMEOUT, deliveries
 from sessions_dagster_tests.oracle import Event, SessionizedEvent, sessionize
 
@@ -250,7 +252,7 @@ def frame(spark: SparkSession, rows: Iterable[SessionizedEvent]) -> DataFrame:
             )
             for row in rows
         ],
-        SESSIONIZED_EVENTS_SCHEMA,
+        sessionized_events_schema(SessionRules(), {}),
     )
 
 
@@ -429,9 +431,15 @@ def test_the_rules_together_say_wrong_exactly_where_the_oracle_does(spark: Spark
 
 def test_the_days_of_the_window_that_never_landed_are_missing() -> None:
     landed = {MIDNIGHTS, MIDNIGHTS - ONE_DAY, MIDNIGHTS - 4 * ONE_DAY, MIDNIGHTS - 6 * ONE_DAY, MIDNIGHTS + ONE_DAY}
-    missing = missing_batches(MIDNIGHTS, FIRST_DAY, landed)
+    missing = missing_batches(MIDNIGHTS, FIRST_DAY, landed, SessionRules())
     assert missing == [MIDNIGHTS - back * ONE_DAY for back in (5, 3, 2)]
 
 
 def test_the_window_does_not_reach_before_the_first_partition() -> None:
-    assert missing_batches(FIRST_DAY + ONE_DAY, FIRST_DAY, {FIRST_DAY}) == [FIRST_DAY + ONE_DAY]
+    assert missing_batches(FIRST_DAY + ONE_DAY, FIRST_DAY, {FIRST_DAY}, SessionRules()) == [FIRST_DAY + ONE_DAY]
+
+
+@pytest.mark.parametrize(("lateness_days", "missing"), [(0, 0), (2, 2), (7, 6)])
+def test_the_window_is_as_long_as_the_lateness_of_the_rules(lateness_days: int, missing: int) -> None:
+    rules = SessionRules(lateness_days=lateness_days)
+    assert len(missing_batches(MIDNIGHTS, MIDNIGHTS - 6 * ONE_DAY, {MIDNIGHTS}, rules)) == missing

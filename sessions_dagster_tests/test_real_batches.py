@@ -17,10 +17,10 @@ import pytest
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from sessions_dagster.core.batch import InputFormat
-from sessions_dagster.core.contract import SESSION_ID, SESSION_START
-from sessions_dagster.core.landing import land_batch
-from sessions_dagster.lake.places import InputRoot
+from sessions_dagster.input.folders import InputRoot
+from sessions_dagster.input.formats import InputFormat
+from sessions_dagster.model.columns import SESSION_ID, SESSION_START
+from sessions_dagster.pipeline.land import land_batch
 from sessions_dagster_tests.builders import World
 
 REAL: Final = Path(__file__).parents[2] / "shared" / "demo"
@@ -151,7 +151,9 @@ def sessionized(
             write(input_format, day, Path(world.input.root))
     found = []
     for day in BATCHES:
-        land_batch(spark, world.input, world.warehouse, day, input_format, landed_at=datetime.now(UTC))
+        land_batch(
+            spark, world.input, world.warehouse, day, input_format, landed_at=datetime.now(UTC), rules=world.rules
+        )
         world.materialize(day)
         found.append(table_of(world))
     table = spark.read.format("delta").load(world.warehouse.sessionized_events)

@@ -8,9 +8,9 @@ import pytest
 from deltalake import DeltaTable
 from pyspark.sql import DataFrame, SparkSession
 
-from sessions_dagster.core.contract import SessionRules
-from sessions_dagster.core.maintenance import compact
-from sessions_dagster.core.session_quality import SessionsFinding, compare_sessions
+from sessions_dagster.model.rules import SessionRules
+from sessions_dagster.quality.sessions import SessionsFinding, compare_sessions
+from sessions_dagster.storage.maintenance import compact
 from sessions_dagster_tests.builders import SessionRow, World, sessions_of
 from sessions_dagster_tests.oracle import Event, sessionize
 
@@ -70,7 +70,7 @@ class Followed(World):
 def world(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Followed:
     world = Followed(spark, tmp_path_factory.mktemp("sessions"))
     world.apply(D20, FIRST)
-    world.follow()
+    world.refresh()
     return world
 
 
@@ -84,7 +84,7 @@ def before(world: Followed) -> list[SessionRow]:
 def next_day(world: Followed, before: list[SessionRow]) -> list[SessionRow]:
     """The sessions after a batch that brings one event of its own day."""
     world.apply(D21, [NEXT_DAY])
-    assert world.follow().changed_dates == (D21,)
+    assert world.refresh().changed_dates == (D21,)
     return world.sessions()
 
 
@@ -93,7 +93,7 @@ def now(world: Followed, next_day: list[SessionRow]) -> list[SessionRow]:
     """The sessions after two runs that were followed at once."""
     world.apply(D21, [NEXT_DAY, *SECOND])
     world.apply(D20, [event for event in FIRST if event not in GONE])
-    world.follow()
+    world.refresh()
     return world.sessions()
 
 
@@ -125,28 +125,28 @@ def test_sessions_are_followed(now: list[SessionRow], fate: str) -> None:
 
 
 def test_following_what_has_not_changed_commits_nothing(world: Followed, now: list[SessionRow]) -> None:
-    assert not world.follow().committed
+    assert not world.refresh().committed
 
 
 def test_compaction_asks_for_nothing(world: Followed, now: list[SessionRow]) -> None:
     compact(world.spark, world.warehouse, world.warehouse.sessionized_events)
-    assert not world.follow().committed
+    assert not world.refresh().committed
 
 
 def test_an_earlier_version_that_is_restored_is_followed(
     world: Followed, before: list[SessionRow], now: list[SessionRow]
 ) -> None:
     world.spark.sql(f"RESTORE delta.`{world.warehouse.sessionized_events}` TO VERSION AS OF 1")
-    world.follow()
+    world.refresh()
     assert sorted(world.sessions()) == sorted(before)
     world.materialize(D20, D21)
-    world.follow()
+    world.refresh()
     assert sorted(world.sessions()) == sorted(now)
 
 
 def test_sessions_that_are_restored_catch_up(world: Followed, now: list[SessionRow]) -> None:
     world.spark.sql(f"RESTORE delta.`{world.warehouse.sessions}` TO VERSION AS OF 1")
-    world.follow()
+    world.refresh()
     assert sorted(world.sessions()) == sorted(now)
 
 
@@ -156,7 +156,7 @@ def test_where_the_log_does_not_reach_back_all_is_made_anew(world: Followed, now
     commits = sorted(Path(world.warehouse.sessionized_events, "_delta_log").glob("*.json"))
     for commit in commits[:-1]:
         commit.unlink()
-    assert world.follow().committed
+    assert world.refresh().committed
     assert sorted(world.sessions()) == sorted(now)
 
 
@@ -166,7 +166,7 @@ def test_where_the_log_does_not_reach_back_all_is_made_anew(world: Followed, now
 @pytest.fixture
 def undamaged(world: Followed, now: list[SessionRow]) -> Iterator[Followed]:
     """Tables in step, and again so after the test."""
-    world.follow()
+    world.refresh()
     version = DeltaTable(world.warehouse.sessions).version()
     yield world
     world.spark.sql(f"RESTORE delta.`{world.warehouse.sessions}` TO VERSION AS OF {version}")

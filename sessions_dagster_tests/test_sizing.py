@@ -8,9 +8,9 @@ import pytest
 from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 
-from sessions_dagster.core.landing import land_batch
-from sessions_dagster.core.settings import setting
-from sessions_dagster.runtime.sizing import SHUFFLE_PARTITIONS, SizeError, Sizes, properties_for
+from sessions_dagster.errors import SizeError
+from sessions_dagster.pipeline.land import land_batch
+from sessions_dagster.spark.tuning import SHUFFLE_PARTITIONS, Sizes, properties_for, spark_property
 from sessions_dagster_tests.builders import World, write_batch
 from sessions_dagster_tests.oracle import Event
 
@@ -36,14 +36,14 @@ def test_partitions_follow_the_cores(cores: int, is_local: bool, expected: list[
 @pytest.mark.parametrize("attribute", Sizes.properties())
 def test_each_size_can_be_given(spark: SparkSession, attribute: str) -> None:
     assert Sizes.of(spark) == Sizes()
-    with setting(spark, Sizes.properties()[attribute], "1234567"):
+    with spark_property(spark, Sizes.properties()[attribute], "1234567"):
         assert Sizes.of(spark) == Sizes(**{attribute: 1_234_567})
 
 
 @pytest.mark.parametrize("said", ["0", "-1", "1e6", "1.5", "many", ""])
 def test_what_is_no_size_is_named(spark: SparkSession, said: str) -> None:
     with (
-        setting(spark, "spark.sessions.broadcastRows", said),
+        spark_property(spark, "spark.sessions.broadcastRows", said),
         pytest.raises(SizeError, match=rf"spark\.sessions\.broadcastRows is \'{said}\'.* whole number greater than 0"),
     ):
         Sizes.of(spark)
@@ -51,7 +51,7 @@ def test_what_is_no_size_is_named(spark: SparkSession, said: str) -> None:
 
 def test_what_is_no_size_stops_a_landing_before_it_writes(spark: SparkSession, tmp_path: Path) -> None:
     world = World(spark, tmp_path)
-    with setting(spark, "spark.sessions.rowsPerFile", "few"), pytest.raises(SizeError):
+    with spark_property(spark, "spark.sessions.rowsPerFile", "few"), pytest.raises(SizeError):
         world.land(DAY, [noon_of("ada")])
     assert not DeltaTable.is_deltatable(world.warehouse.raw_events)
 
@@ -70,8 +70,8 @@ def test_a_landing_writes_files_of_the_size_given(
         place = Path(world.input.batch_folder(DAY), name)
         place.parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "events.parquet").rename(place)
-    with setting(spark, size, "1"):
-        land_batch(spark, world.input, world.warehouse, DAY, "parquet", landed_at=datetime.now(UTC))
+    with spark_property(spark, size, "1"):
+        land_batch(spark, world.input, world.warehouse, DAY, "parquet", landed_at=datetime.now(UTC), rules=world.rules)
     assert files_of(world.warehouse.raw_events) == accepted
     assert files_of(world.warehouse.rejected_events) == rejected
 
@@ -80,7 +80,7 @@ def test_a_run_shuffles_into_as_many_tasks_as_its_rows_need(spark: SparkSession,
     assert spark.conf.get(SHUFFLE_PARTITIONS) == "1"
     world = World(spark, tmp_path)
     world.land(DAY, [noon_of(f"user {number}") for number in range(40)])
-    with setting(spark, "spark.sessions.rowsPerTask", "10"):
+    with spark_property(spark, "spark.sessions.rowsPerTask", "10"):
         world.materialize(DAY)
     assert files_of(world.warehouse.sessionized_events) == 4
 

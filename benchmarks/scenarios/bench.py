@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final, Generic, TypeVar
 
 from benchmarks.workload import Workload, write_batches
-from sessions_dagster.lake.places import InputRoot
+from sessions_dagster.input.folders import InputRoot
 
 Size = TypeVar("Size")
 

@@ -1,7 +1,7 @@
 """How long a short run takes that starts Python, Dagster, Java and Spark itself."""
 
 from benchmarks.measures import Findings, Measure, at_most
-from benchmarks.processes import DagsterHome, run_demo
+from benchmarks.processes import DagsterHome
 from benchmarks.scenarios.bench import Bench
 from sessions_dagster.demo import story
 
@@ -9,9 +9,6 @@ from sessions_dagster.demo import story
 def measure(bench: Bench) -> Findings:
     """Time `dagster asset materialize --partition` on the data of the demo, from its start to its exit."""
     folder = bench.tables("cold-process")
-    bench.log("running the demo, which keeps Java's classes for later starts")
-    (folder / "demo").mkdir()
-    run_demo(folder / "demo")
     for day, rows in story.batches().items():
         story.write_batch(folder / "input", day, rows)
     installation = DagsterHome(folder, folder / "input", story.DAYS[0])

@@ -9,10 +9,10 @@ from benchmarks.contenders import Ours
 from benchmarks.measures import Findings, Measure, at_most, ratios, timed
 from benchmarks.scenarios.bench import Bench, Sizes
 from benchmarks.workload import Workload
-from sessions_dagster.core.contract import PRODUCT, SESSION_START, USER
-from sessions_dagster.core.maintenance import compact
-from sessions_dagster.lake.places import Warehouse
-from sessions_dagster.runtime.spark import SparkSettings, spark_session
+from sessions_dagster.model.columns import PRODUCT, SESSION_START, USER
+from sessions_dagster.spark.session import SparkSettings, spark_session
+from sessions_dagster.storage.maintenance import compact
+from sessions_dagster.storage.warehouse import Warehouse
 
 EVENTS_PER_DAY: Final = Sizes(full=20_000, small=1_000)
 DAYS: Final = Sizes(full=60, small=2)

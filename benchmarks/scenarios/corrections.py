@@ -9,7 +9,7 @@ from benchmarks.measures import Findings, Measure, Target, at_least, at_most, ra
 from benchmarks.race import Race
 from benchmarks.scenarios.bench import Bench, Sizes, in_words
 from benchmarks.workload import Workload
-from sessions_dagster.runtime.spark import SparkSettings, spark_session
+from sessions_dagster.spark.session import SparkSettings, spark_session
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from benchmarks.measures import Findings, Measure, Target
 from benchmarks.processes import SparkFailedError, days_with_default_memory, in_own_process
 from benchmarks.scenarios.bench import Bench, Sizes, in_words
 from benchmarks.workload import Workload
-from sessions_dagster.runtime.spark import SparkSettings
+from sessions_dagster.spark.session import SparkSettings
 
 EVENTS_PER_DAY: Final = Sizes(full=10_000_000, small=2_000)
 DAYS: Final = Sizes(full=7, small=1)

@@ -14,8 +14,8 @@ from benchmarks.measures import Findings, Measure, Target, at_most, equal_within
 from benchmarks.race import timed_alone
 from benchmarks.scenarios.bench import Bench, Sizes
 from benchmarks.workload import Workload
-from sessions_dagster.lake.places import Warehouse
-from sessions_dagster.runtime.spark import SparkSettings, spark_session
+from sessions_dagster.spark.session import SparkSettings, spark_session
+from sessions_dagster.storage.warehouse import Warehouse
 
 EVENTS_PER_DAY: Final = Sizes(full=20_000, small=1_000)
 SHORT_DAYS: Final = Sizes(full=30, small=1)

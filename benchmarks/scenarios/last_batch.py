@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.workload import write_batch
-from sessions_dagster.lake.places import InputRoot
+from sessions_dagster.input.folders import InputRoot
 
 
 def input_with_last_batch(

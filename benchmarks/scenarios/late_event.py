@@ -13,7 +13,8 @@ from benchmarks.footprint import writes_of
 from benchmarks.measures import Findings, Measure, Target, timed
 from benchmarks.scenarios.bench import Bench, Sizes, in_words
 from benchmarks.workload import Workload, write_batch
-from sessions_dagster.core.contract import (
+from sessions_dagster.input.folders import InputRoot
+from sessions_dagster.model.columns import (
     EVENT,
     EVENT_DATE,
     PRODUCT,
@@ -22,10 +23,10 @@ from sessions_dagster.core.contract import (
     SESSION_START,
     TIMESTAMP,
     USER,
-    SessionRules,
 )
-from sessions_dagster.lake.places import InputRoot, Warehouse
-from sessions_dagster.runtime.spark import SparkSettings, spark_session
+from sessions_dagster.model.rules import SessionRules
+from sessions_dagster.spark.session import SparkSettings, spark_session
+from sessions_dagster.storage.warehouse import Warehouse
 
 EVENTS_PER_DAY: Final = Sizes(full=1_000_000, small=2_000)
 

@@ -1,6 +1,5 @@
 """Many days as one range run, beside the same days as a run each."""
 
-import os
 from datetime import date
 from functools import partial
 from typing import Final
@@ -13,10 +12,10 @@ from benchmarks.measures import Findings, Measure, at_most
 from benchmarks.race import timed_alone
 from benchmarks.scenarios.bench import Bench, Sizes, in_words
 from benchmarks.workload import Workload
-from sessions_dagster.lake.places import Warehouse
-from sessions_dagster.orchestration.partitions import START_DATE_VARIABLE
-from sessions_dagster.orchestration.resources import LakeResource
-from sessions_dagster.runtime.spark import SparkSettings, spark_session
+from sessions_dagster.config import SessionsConfig
+from sessions_dagster.defs import build_defs
+from sessions_dagster.spark.session import SparkSettings, spark_session
+from sessions_dagster.storage.warehouse import Warehouse
 
 EVENTS_PER_DAY: Final = Sizes(full=50_000, small=1_000)
 DAYS: Final = Sizes(full=30, small=2)
@@ -55,12 +54,8 @@ class _Runs:
     """Dagster runs of all assets on one warehouse."""
 
     def __init__(self, ours: Ours, first_day: date) -> None:
-        os.environ[START_DATE_VARIABLE] = first_day.isoformat()
-        # Imported late, because the partitions read their first day from the environment when they are imported.
-        from sessions_dagster.definitions import build_defs  # noqa: PLC0415
-
-        lake = LakeResource(input_root=ours.input.root, warehouse_root=ours.warehouse.root)
-        self._job = build_defs(lake=lake).resolve_implicit_global_asset_job_def()
+        config = SessionsConfig(start_date=first_day, input_root=ours.input.root, warehouse_root=ours.warehouse.root)
+        self._job = build_defs(config).resolve_implicit_global_asset_job_def()
         self._instance = dg.DagsterInstance.ephemeral()
 
     def of_range(self, first: date, last: date) -> None:

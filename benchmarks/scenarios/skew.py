@@ -19,8 +19,9 @@ from benchmarks.scenarios.bench import Bench, Sizes, in_words
 from benchmarks.scenarios.last_batch import copied, input_with_last_batch
 from benchmarks.scenarios.rounds import seconds_of_rounds
 from benchmarks.workload import ONE_HOUR, WHOLE_DAY, Workload, with_hot_user
-from sessions_dagster.lake.places import InputRoot, Warehouse
-from sessions_dagster.runtime.spark import SparkSettings, spark_session
+from sessions_dagster.input.folders import InputRoot
+from sessions_dagster.spark.session import SparkSettings, spark_session
+from sessions_dagster.storage.warehouse import Warehouse
 
 EVENTS_PER_DAY: Final = Sizes(full=1_000_000, small=2_000)
 

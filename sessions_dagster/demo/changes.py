@@ -9,15 +9,7 @@ from datetime import datetime
 from itertools import groupby
 from typing import Any, NamedTuple, Self
 
-from sessions_dagster.core.contract import (
-    DELIVERED_BY,
-    EVENT,
-    PRODUCT,
-    SESSION_END,
-    SESSION_START,
-    TIMESTAMP,
-    USER,
-)
+from sessions_dagster.model.columns import DELIVERED_BY, EVENT, PRODUCT, SESSION_END, SESSION_START, TIMESTAMP, USER
 
 
 class Event(NamedTuple):

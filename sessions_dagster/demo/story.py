@@ -13,7 +13,7 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sessions_dagster.core.contract import EVENT, PRODUCT, TIMESTAMP, USER
+from sessions_dagster.model.columns import EVENT, PRODUCT, TIMESTAMP, USER
 
 MONDAY, TUESDAY, WEDNESDAY, THURSDAY, FRIDAY, SATURDAY, SUNDAY = DAYS = tuple(
     date(2025, 9, day) for day in range(15, 22)

@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from sessions_dagster.core.contract import EVENT, PRODUCT, REASON, TIMESTAMP, USER
 from sessions_dagster.demo.changes import Correction, Event, RowChanges, Session
+from sessions_dagster.model.columns import EVENT, PRODUCT, REASON, TIMESTAMP, USER
 
 _TOLD_ONE_BY_ONE: Final = 3
 """Up to so many events are named; more are counted."""

@@ -1,1 +1,0 @@
-"""What the product computes, as plain functions over Spark DataFrames that know nothing of Dagster."""

@@ -1,0 +1,107 @@
+"""Every exception of this project, and which failures are worth another attempt.
+
+A message says what is wrong, where, and what to do next.
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+from delta.exceptions import (
+    ConcurrentAppendException,
+    ConcurrentDeleteDeleteException,
+    ConcurrentDeleteReadException,
+    ConcurrentTransactionException,
+    ConcurrentWriteException,
+    DeltaConcurrentModificationException,
+    MetadataChangedException,
+    ProtocolChangedException,
+)
+
+
+class SettingsError(ValueError):
+    """A setting is not what it must be; the message names it, what it is, and what it may be."""
+
+
+class SizeError(ValueError):
+    """A Spark property that must be a size is not one; the message names it."""
+
+
+class BatchError(ValueError):
+    """A batch cannot be landed. The message says which folder or file, what is wrong with it, and what to do."""
+
+
+class RulesMismatchError(ValueError):
+    """A table was built with other session rules than those of this run, or does not say with which."""
+
+
+class SchemaMismatchError(ValueError):
+    """A table has other columns than this version or these settings need, and they cannot be added to it."""
+
+
+class RetentionError(ValueError):
+    """A table would lose files that a run or a reader may still need."""
+
+
+class StorageError(Exception):
+    """The storage, or the way to it, fails. That says nothing about what is stored there, and it may pass.
+
+    It is not an `OSError`: those say that what is stored there cannot be read.
+    """
+
+
+class ConcurrentWriteError(RuntimeError):
+    """Somebody else wrote to a table while a correction of it was computed. Nothing was written."""
+
+
+class NoSuitableJavaError(RuntimeError):
+    """This machine has no Java that Spark can run on; the message says which were looked at and what to do."""
+
+
+class SparkStartError(RuntimeError):
+    """Spark did not start; the message says what is known of the cause."""
+
+
+NON_RETRYABLE: Final = (
+    BatchError,
+    RetentionError,
+    RulesMismatchError,
+    SchemaMismatchError,
+    SettingsError,
+    SizeError,
+    NoSuitableJavaError,
+)
+"""The input or the settings are wrong: every further attempt would end in the same way."""
+
+# Delta's exceptions have no common class in Python.
+_CONFLICTS: Final = (
+    ConcurrentWriteError,
+    ConcurrentAppendException,
+    ConcurrentDeleteDeleteException,
+    ConcurrentDeleteReadException,
+    ConcurrentTransactionException,
+    ConcurrentWriteException,
+    DeltaConcurrentModificationException,
+    MetadataChangedException,
+    ProtocolChangedException,
+)
+
+# Spark has no class for these either: a job that lost executors too often is aborted, and only the text says why.
+_LOST_EXECUTORS: Final = ("ExecutorLostFailure", "FetchFailed", "executor decommission")
+
+
+def is_retryable(error: BaseException) -> bool:
+    """Whether another attempt may succeed.
+
+    It may if somebody else wrote to the table at the same time, if executors were lost, or if the storage failed.
+    """
+    return any(_may_pass(each) for each in _with_causes(error))
+
+
+def _may_pass(error: BaseException) -> bool:
+    return isinstance(error, (*_CONFLICTS, StorageError)) or any(mark in str(error) for mark in _LOST_EXECUTORS)
+
+
+def _with_causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__

@@ -1,0 +1,107 @@
+"""Parquet files of a batch."""
+
+from collections.abc import Mapping, Sequence
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyspark.errors import AnalysisException, ArithmeticException
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql.types import (
+    BinaryType,
+    IntegerType,
+    LongType,
+    NullType,
+    StringType,
+    TimestampNTZType,
+    TimestampType,
+)
+
+from sessions_dagster.errors import BatchError
+from sessions_dagster.input.files import BatchFile
+from sessions_dagster.input.readers.rows import (
+    AS_JSON,
+    NESTED_TYPES,
+    WHOLE_FILES,
+    any_of,
+    check_columns,
+    delivered,
+    grouped,
+    is_invalid_utf8,
+    unusable,
+)
+from sessions_dagster.input.readers.timestamps import parse_timestamp
+from sessions_dagster.model.columns import EVENT_IDENTITY, KEY_COLUMNS, TIMESTAMP
+
+
+def read_parquet(
+    spark: SparkSession, files: Sequence[BatchFile], carried_columns: Mapping[str, str]
+) -> list[DataFrame]:
+    """The rows of Parquet files, as `read_batch` takes and gives them: one DataFrame per kind of file."""
+    # Spark would read all files with the schema of one of them.
+    return [_parquet_rows(spark, alike, carried_columns) for alike in grouped(files, _parquet_columns)]
+
+
+def _parquet_columns(file: BatchFile) -> frozenset[tuple[object, ...]]:
+    """The kind of a file: what its footer says of the columns, except for their order."""
+    try:
+        with file.open() as opened:
+            schema = pq.ParquetFile(opened).schema
+            check_columns(file, schema.to_arrow_schema().names)
+    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
+        raise BatchError(f"{file.uri} is not a Parquet file that can be read ({error}). Deliver it again.") from error
+    columns = [schema.column(number) for number in range(len(schema))]
+    return frozenset(
+        (each.path, each.physical_type, str(each.logical_type), each.length, each.max_repetition_level)
+        for each in columns
+    )
+
+
+def _parquet_rows(spark: SparkSession, files: Sequence[BatchFile], carried_columns: Mapping[str, str]) -> DataFrame:
+    try:
+        rows = spark.read.options(**WHOLE_FILES).parquet(*[file.spark_path for file in files])
+    except (AnalysisException, ArithmeticException) as error:
+        raise BatchError(f"{files[0].uri} has columns that Spark cannot read: {error}") from error
+    for name in KEY_COLUMNS:
+        if isinstance(rows.schema[name].dataType, NESTED_TYPES):
+            raise unusable(files[0], name, rows.schema[name].dataType, "text or another simple type")
+    timestamp, text = _timestamp_and_text(files[0], rows)
+    # The text of Parquet is bytes, and nobody checks them on the way. Other readers could not read a table with bytes
+    # that are not UTF-8.
+    texts = [name for name in EVENT_IDENTITY if isinstance(rows.schema[name].dataType, StringType | BinaryType)]
+    return delivered(
+        rows,
+        carried_columns,
+        timestamp=timestamp,
+        timestamp_text=text,
+        record=F.make_valid_utf8(F.to_json(F.struct("*"), AS_JSON)),
+        unreadable=any_of([F.lit(False), *map(is_invalid_utf8, texts)]),
+    )
+
+
+def _timestamp_and_text(file: BatchFile, rows: DataFrame) -> tuple[Column, Column]:
+    column, type_ = F.col(TIMESTAMP), rows.schema[TIMESTAMP].dataType
+    match type_:
+        case TimestampType() | TimestampNTZType():
+            timestamp = column.cast(TimestampType())
+        case StringType():
+            return parse_timestamp(column), column
+        case NullType():
+            timestamp = F.lit(None).cast(TimestampType())
+        case IntegerType() if pa.types.is_null(_arrow_type(file, TIMESTAMP)):
+            timestamp = F.lit(None).cast(TimestampType())
+        case LongType() if pa.types.is_timestamp(_arrow_type(file, TIMESTAMP)):
+            # Division rounds towards zero, which before 1970 would be upwards.
+            timestamp = F.timestamp_micros(F.expr(f"{TIMESTAMP} div 1000 - int({TIMESTAMP} % 1000 < 0)"))
+        case _:
+            raise unusable(file, TIMESTAMP, type_, "a timestamp, or text that holds one")
+    return timestamp, timestamp.cast(StringType())
+
+
+def _arrow_type(file: BatchFile, column: str) -> pa.DataType:
+    """What the footer says of a column that Spark reads as plain numbers.
+
+    These can be a timestamp in nanoseconds, or what other writers than Spark write if there is no value at all.
+    """
+    with file.open() as opened:
+        return pq.ParquetFile(opened).schema.to_arrow_schema().field(column).type

@@ -1,0 +1,243 @@
+"""What all readers have in common: the columns they give, and what they check of files and columns.
+
+A reader gives one row per record, with the columns of `delivered`. Only whether a record can be read is judged here.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import reduce
+from typing import Final, TypeVar
+
+from py4j.protocol import Py4JJavaError
+from pyspark.errors import PySparkException
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+from pyspark.sql.types import (
+    ArrayType,
+    BinaryType,
+    DataType,
+    DateType,
+    MapType,
+    StringType,
+    StructType,
+    TimestampNTZType,
+    TimestampType,
+    VariantType,
+)
+
+from sessions_dagster.errors import BatchError, StorageError
+from sessions_dagster.input.files import COMPRESSIONS, BatchFile
+from sessions_dagster.input.readers.timestamps import parse_timestamp
+from sessions_dagster.model.columns import EVENT_IDENTITY, KEY_COLUMNS, RECORD, SOURCE_FILE, TIMESTAMP
+from sessions_dagster.model.schemas import CARRIED_TYPES
+from sessions_dagster.storage.filesystem import location_of
+
+TIMESTAMP_TEXT: Final = "timestamp_text"
+"""The timestamp as it was delivered, as text."""
+
+UNREADABLE: Final = "unreadable"
+"""Whether a record is broken."""
+
+WHOLE_FILES: Final = {"ignoreCorruptFiles": "false", "ignoreMissingFiles": "false"}
+"""A file that cannot be read is an error, even if the settings of a cluster make Spark pass over it in silence."""
+
+AS_JSON: Final = {
+    "ignoreNullFields": "false",
+    "timestampFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX",
+    "timestampNTZFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSS",
+}
+"""Nothing is left out of a record: by default Spark drops NULLs and everything below a millisecond."""
+
+NOT_UTF8: Final = "\ufffd"
+"""The mark that decoding puts in the place of bytes that are not UTF-8."""
+
+NESTED_TYPES: Final = (ArrayType, MapType, StructType, VariantType)
+
+# Spark has no class for these: its message says that a file cannot be read, and names the classes of Java that say why.
+_STORAGE_FAILURES: Final = re.compile(
+    r"java\.net\.\w*(Socket|Connect|Host)\w*Exception|ConnectTimeoutException|s3a\.AWS\w+Exception|Input/output error"
+)
+
+_Found = TypeVar("_Found")
+
+
+def delivered(
+    rows: DataFrame,
+    carried_columns: Mapping[str, str],
+    *,
+    timestamp: Column,
+    timestamp_text: Column,
+    record: Column,
+    unreadable: Column,
+) -> DataFrame:
+    """The columns that every reader gives.
+
+    Args:
+        rows: What Spark reads, with its column `_metadata`.
+        carried_columns: The type of each carried column (see `model.schemas.CARRIED_TYPES`), by its name. If the rows
+            have no such column, or a value cannot be cast, it is NULL.
+        timestamp: The time of the event (timestamp); NULL if there is none that can be read.
+        timestamp_text: The same as it was delivered (string).
+        record: The whole row (string).
+        unreadable: Whether the record is broken (boolean).
+
+    Returns:
+        `user_id, event_id, product_code` (string), `timestamp` (timestamp), `timestamp_text`, `record` (string),
+        `unreadable` (boolean), `source_file` (string: a URI), and the carried columns.
+    """
+    return rows.select(
+        *[F.col(name).cast(StringType()).alias(name) for name in KEY_COLUMNS],
+        timestamp.alias(TIMESTAMP),
+        timestamp_text.alias(TIMESTAMP_TEXT),
+        record.alias(RECORD),
+        unreadable.alias(UNREADABLE),
+        F.col("_metadata.file_path").alias(SOURCE_FILE),
+        *[_carried(rows, name, CARRIED_TYPES[type_]).alias(name) for name, type_ in carried_columns.items()],
+    )
+
+
+def _carried(rows: DataFrame, name: str, wanted: DataType) -> Column:
+    """The value of a carried column: of the wanted type, or NULL."""
+    if name not in rows.columns:
+        return F.lit(None).cast(wanted)
+    value, found = F.col(name), rows.schema[name].dataType
+    if isinstance(wanted, StringType):
+        text = F.to_json(value, AS_JSON) if isinstance(found, NESTED_TYPES) else value.cast(wanted)
+        return F.make_valid_utf8(text)
+    if isinstance(wanted, TimestampType) and isinstance(found, StringType):
+        return parse_timestamp(value)
+    has_time = isinstance(found, TimestampType | TimestampNTZType | DateType)
+    needs_time = isinstance(wanted, TimestampType | DateType)
+    if isinstance(found, (*NESTED_TYPES, BinaryType)) or (has_time != needs_time and not isinstance(found, StringType)):
+        # A number is not taken for a time by a guess at its unit, nor a time for a number.
+        return F.lit(None).cast(wanted)
+    return value.try_cast(wanted)
+
+
+@contextmanager
+def broken_files_named() -> Iterator[None]:
+    """Turns Spark's failure to read a file, which shows only when its rows are read, into an error of ours.
+
+    Raises:
+        BatchError: If Spark failed because it could not read a file.
+        StorageError: If it could not, and the storage is to blame.
+    """
+    try:
+        yield
+    except (PySparkException, Py4JJavaError) as error:
+        named = re.search(r"\[FAILED_READ_FILE[^\]]*\].*? file (\S+?)\.?\s", str(error))
+        if named is None:
+            raise
+        file = location_of(named[1])
+        causes = re.findall(r"Caused by: (.+)", str(error)) or ["see above"]
+        if any(map(_STORAGE_FAILURES.search, causes)):
+            raise StorageError(f"{file} cannot be read now ({causes[-1]}).") from error
+        raise BatchError(f"{file} cannot be read to its end ({causes[-1]}). Deliver it again.") from error
+
+
+def check_compression(files: Sequence[BatchFile]) -> None:
+    """Refuse files in a compression that Spark would read as nothing at all, or that would end its JVM.
+
+    Args:
+        files: The files of a batch.
+
+    Raises:
+        BatchError: If the name of a file indicates such a compression.
+    """
+    for file in files:
+        if file.is_compressed_otherwise:
+            raise BatchError(
+                f"{file.uri} is compressed in a way that cannot be read, as its name says ({file.suffix}). Deliver it "
+                f"in another compression ({', '.join(COMPRESSIONS)}) or without."
+            )
+
+
+def check_that_some_are_read(
+    rows: DataFrame, files: Sequence[BatchFile], has_records: Callable[[BatchFile], bool]
+) -> None:
+    """Refuse files in which Spark finds no row although there is one: a batch would be lost in silence.
+
+    Args:
+        rows: What Spark reads.
+        files: The files, all of one compression.
+        has_records: Whether a file has records, or cannot be read up to the first one, found out without Spark.
+
+    Raises:
+        BatchError: If Spark finds no row, but a file has records.
+    """
+    if rows.isEmpty():
+        lost = next((file for file in files if has_records(file)), None)
+        if lost is not None:
+            raise BatchError(
+                f"{lost.uri} has records, but Spark reads none of them. Deliver it again, as plain text in UTF-8."
+            )
+
+
+def has_marks_of_bytes() -> Column:
+    """Whether decoding has put a mark in the place of bytes that are not UTF-8 (boolean): users could become one."""
+    return any_of([F.coalesce(F.col(name).contains(NOT_UTF8), F.lit(False)) for name in KEY_COLUMNS])
+
+
+def is_invalid_utf8(column: str) -> Column:
+    """Whether a column (string or binary) has bytes that are not UTF-8 (boolean)."""
+    return F.coalesce(~F.is_valid_utf8(F.col(column).cast(StringType())), F.lit(False))
+
+
+def any_of(conditions: Sequence[Column]) -> Column:
+    """Whether one of some conditions (boolean) holds."""
+    return reduce(Column.__or__, conditions)
+
+
+def grouped(files: Sequence[BatchFile], kind_of: Callable[[BatchFile], Hashable]) -> list[list[BatchFile]]:
+    """The files grouped by their kind.
+
+    Args:
+        files: The files of a batch.
+        kind_of: The kind of a file.
+    """
+    groups: defaultdict[Hashable, list[BatchFile]] = defaultdict(list)
+    for file, kind in zip(files, for_each(kind_of, files), strict=True):
+        groups[kind].append(file)
+    return list(groups.values())
+
+
+def for_each(look: Callable[[BatchFile], _Found], files: Sequence[BatchFile]) -> list[_Found]:
+    """The result of a look at each file. Many files are looked at once, because each may be a request to a store."""
+    with ThreadPoolExecutor() as threads:
+        return list(threads.map(look, files))
+
+
+def check_columns(file: BatchFile, names: Sequence[str]) -> None:
+    """Refuse a file that lacks a required column, or has one column twice.
+
+    Args:
+        file: The file.
+        names: The names of its columns.
+
+    Raises:
+        BatchError: If it does.
+    """
+    missing = [name for name in EVENT_IDENTITY if name not in names]
+    if missing:
+        raise BatchError(
+            f"{file.uri} lacks the required column {', '.join(missing)}; it has {', '.join(names) or 'none at all'}. "
+            "Names are taken exactly as written. Deliver the file with these columns."
+        )
+    folded = [name.casefold() for name in names if name]
+    repeated = sorted({name for name in folded if folded.count(name) > 1})
+    if repeated:
+        raise BatchError(
+            f"{file.uri} has more than one column {', '.join(repeated)}, upper and lower case being the same. "
+            "Deliver the file with one of each."
+        )
+
+
+def unusable(file: BatchFile, column: str, type_: DataType, wanted: str) -> BatchError:
+    """The error of a column whose type cannot be used."""
+    return BatchError(
+        f"{file.uri} has {type_.simpleString()} in the column {column}, which must be {wanted}. "
+        "Deliver the file with another type."
+    )

@@ -1,0 +1,34 @@
+"""Calendar dates in plain Python: ranges of dates, and the runs of consecutive dates in a set of dates."""
+
+from collections.abc import Iterable
+from datetime import date, timedelta
+from itertools import pairwise
+from typing import Final
+
+ONE_DAY: Final = timedelta(days=1)
+
+
+def days_between(first: date, last: date) -> list[date]:
+    """All dates from the first to the last one, both included; none if the last one is before the first."""
+    return [first + timedelta(days=offset) for offset in range((last - first).days + 1)]
+
+
+def spans(days: Iterable[date]) -> list[tuple[date, date]]:
+    """The first and the last date of each run of consecutive dates, in order."""
+    ordered = sorted(set(days))
+    if not ordered:
+        return []
+    gaps = [(before, after) for before, after in pairwise(ordered) if after - before > ONE_DAY]
+    firsts = [ordered[0], *(after for _, after in gaps)]
+    lasts = [*(before for before, _ in gaps), ordered[-1]]
+    return list(zip(firsts, lasts, strict=True))
+
+
+def date_list(days: Iterable[date]) -> str:
+    """Dates for a message, separated by commas."""
+    return ", ".join(day.isoformat() for day in days)
+
+
+def date_literals(days: Iterable[date]) -> str:
+    """Dates as a list of SQL literals, in order: `DATE'2025-09-19', DATE'2025-09-20'`."""
+    return ", ".join(f"DATE'{day.isoformat()}'" for day in sorted(days))

@@ -1,0 +1,92 @@
+"""The session rules: everything that decides which events form a session and how late an event may come.
+
+A `sessionized_events` table keeps the rules it was built with as table properties (see `storage.sessionized_events`).
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Final
+
+from sessions_dagster.model.dates import days_between
+
+MAX_LATENESS_DAYS: Final = 30
+"""A table notes which batches delivered an event in the bits of one number, and an integer has 31 of them to give."""
+
+
+@dataclass(frozen=True)
+class SessionRules:
+    """The rules of the contract, sections "Session" and "Batch" of docs/contract.md.
+
+    Attributes:
+        timeout: Two consecutive user actions are in one session if and only if they are less than this apart; a
+            session ends this long after its last user action.
+        user_action_ids: The `event_id`s that start and extend sessions. Every other event is an IDE event.
+        lateness_days: The batch of day D may bring events with event dates D - `lateness_days` .. D; 0 to 30.
+
+    Raises:
+        TypeError: If the user action ids are a single text.
+        ValueError: If the timeout is not positive, if there is no user action id or an empty one, or if the lateness
+            is not between 0 and 30 days.
+    """
+
+    timeout: timedelta = timedelta(minutes=5)
+    user_action_ids: frozenset[str] = frozenset({"a", "b", "c"})
+    lateness_days: int = 5
+
+    def __post_init__(self) -> None:
+        if isinstance(self.user_action_ids, str):
+            raise TypeError(f"user_action_ids must be a set of event ids, not the text {self.user_action_ids!r}")
+        object.__setattr__(self, "user_action_ids", frozenset(self.user_action_ids))
+        if self.timeout <= timedelta(0):
+            raise ValueError(f"the session timeout must be positive, not {self.timeout}")
+        if not self.user_action_ids or "" in self.user_action_ids:
+            raise ValueError("at least one user action id is needed, and none of them may be empty")
+        if not 0 <= self.lateness_days <= MAX_LATENESS_DAYS:
+            raise ValueError(f"lateness_days must be between 0 and {MAX_LATENESS_DAYS}, not {self.lateness_days}")
+
+    def __str__(self) -> str:
+        """The rules for a message."""
+        actions = ", ".join(sorted(self.user_action_ids))
+        return f"a timeout of {self.timeout}, user actions {actions} and {self.lateness_days} days of lateness"
+
+    @property
+    def timeout_us(self) -> int:
+        """The timeout in whole microseconds, the unit in which times are compared."""
+        return self.timeout // timedelta(microseconds=1)
+
+    @property
+    def timeout_days(self) -> int:
+        """The number of midnights that the timeout can cross, at least 1."""
+        return -(-self.timeout // timedelta(days=1))
+
+    @property
+    def latenesses(self) -> range:
+        """The numbers of days by which an event can be late, 0 (on time) included."""
+        return range(self.lateness_days + 1)
+
+    def first_event_date(self, batch_date: date) -> date:
+        """The oldest event date that a batch may deliver."""
+        return batch_date - timedelta(days=self.lateness_days)
+
+    def can_deliver(self, batch_date: date, event_date: date) -> bool:
+        """Whether a batch may deliver events of an event date."""
+        return self.first_event_date(batch_date) <= event_date <= batch_date
+
+    def batch_window(self, first: date, last: date | None = None) -> list[date]:
+        """The batches that may deliver events of the dates `first` .. `last`, or earlier ones together with them.
+
+        Args:
+            first: The first date.
+            last: The last date; by default the first one.
+
+        Returns:
+            The dates `first - lateness_days` .. `last`, in order.
+        """
+        return days_between(self.first_event_date(first), last or first)
+
+    def can_touch(self, batch_dates: Iterable[date], event_date: date) -> bool:
+        """Whether an event of some batches (at least one) can change the session of an event of a date."""
+        batches = sorted(batch_dates)
+        reach = timedelta(days=self.timeout_days)
+        return self.first_event_date(batches[0]) - reach <= event_date <= batches[-1] + reach

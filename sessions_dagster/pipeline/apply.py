@@ -1,0 +1,173 @@
+"""Applying batches: one atomic commit after which `sessionized_events` reflects them exactly."""
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+
+from deltalake import DeltaTable
+from pyspark.sql import DataFrame, SparkSession
+
+from sessions_dagster.errors import BatchError, ConcurrentWriteError
+from sessions_dagster.model.changes import Change, ChangeSet, SessionChange
+from sessions_dagster.model.dates import date_list
+from sessions_dagster.model.rules import SessionRules
+from sessions_dagster.model.schemas import NO_CARRIED_COLUMNS
+from sessions_dagster.pipeline.compute_changes import ExistingEvents, IncomingBatches, compute_changes
+from sessions_dagster.pipeline.pending import PendingBatch, pending_batches
+from sessions_dagster.spark.tuning import tuned
+from sessions_dagster.storage.commit_metadata import AppliedBatches, applied_batches
+from sessions_dagster.storage.correction_log import drop_uncommitted, write_ahead
+from sessions_dagster.storage.delta_log import landed_rows, landings, partition_dates, rows_around
+from sessions_dagster.storage.filesystem import location_of
+from sessions_dagster.storage.sessionized_events import ensure_sessionized_events
+from sessions_dagster.storage.warehouse import Warehouse
+from sessions_dagster.storage.write_changes import write_changes
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ApplyReport:
+    """What applying batches did; all counts are of this run.
+
+    Attributes:
+        version: The version of `sessionized_events` after the run.
+        committed: False if nothing had to change and so nothing was written.
+        applied: The batches whose landing was new to the table.
+        present: The batches of the window that have rows in `raw_events`.
+        inserted, updated, deleted: The number of rows, by event date.
+        sessions_new: The number of sessions that share no user action with one written before.
+        session_changes: The number of sessions written before, by what became of them; `kept` if nothing did.
+        seconds: Wall time.
+    """
+
+    version: int
+    committed: bool
+    applied: tuple[date, ...]
+    present: tuple[date, ...]
+    inserted: Mapping[date, int] = field(default_factory=dict)
+    updated: Mapping[date, int] = field(default_factory=dict)
+    deleted: Mapping[date, int] = field(default_factory=dict)
+    sessions_new: int = 0
+    session_changes: Mapping[SessionChange, int] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    @property
+    def sessions_corrected(self) -> int:
+        """The number of sessions written before whose bounds changed, or that are gone."""
+        return sum(self.session_changes.values()) - self.session_changes.get(SessionChange.KEPT, 0)
+
+    @property
+    def dates_touched(self) -> tuple[date, ...]:
+        """The event dates with any row inserted, updated or deleted, in order."""
+        return tuple(sorted({*self.inserted, *self.updated, *self.deleted}))
+
+
+def apply_batches(
+    spark: SparkSession,
+    warehouse: Warehouse,
+    window: Sequence[date],
+    rules: SessionRules,
+    carried_columns: Mapping[str, str] = NO_CARRIED_COLUMNS,
+) -> ApplyReport:
+    """Make `sessionized_events` reflect every landed batch of a window exactly, in one commit, or none if it does.
+
+    What becomes of sessions that were written before is kept in `session_corrections`. Only one run may write at a
+    time: on a local warehouse a lock sees to that, elsewhere the scheduler must.
+
+    Args:
+        spark: A session with Delta, in UTC.
+        warehouse: Where the tables are.
+        window: The dates of the batches to look at. What other batches delivered stays as it is.
+        rules: The session rules; they must be those that the table was built with.
+        carried_columns: The type of each carried column, by its name.
+
+    Raises:
+        BatchError: If `raw_events` is gone although batches of it were applied.
+        RulesMismatchError: If the table was built with other rules.
+        SchemaMismatchError: If the table has other columns, and they cannot be added to it.
+        ConcurrentWriteError: If somebody else committed to the table in the meantime; running again is safe.
+        SizeError: If a Spark property of `spark.tuning.Sizes` is not a size.
+    """
+    began = time.monotonic()
+    with warehouse.writing():
+        events = ensure_sessionized_events(spark, warehouse, rules, carried_columns)
+        drop_uncommitted(spark, warehouse)
+        raw_events = warehouse.open(warehouse.raw_events)
+        landed = landings(raw_events) if raw_events else {}
+        applied = applied_batches(events)
+        pending = pending_batches(window, landed, applied)
+        present = tuple(day for day in window if day in landed)
+        if not pending:
+            return ApplyReport(events.version(), False, (), present, seconds=time.monotonic() - began)
+        if raw_events is None:
+            raise BatchError(
+                f"There is no table {warehouse.raw_events}, but {warehouse.sessionized_events} reflects batches from "
+                "it. Put the table back, or land the batches again."
+            )
+        days = [batch.day for batch in pending]
+        logger.info("applying %d of %d landed batches: %s", len(pending), len(present), date_list(days))
+        version, row_count = events.version(), landed_rows(raw_events, days)
+        with tuned(spark, rows_around(window, rules, raw_events, events)):
+            existing = ExistingEvents(_rows(spark, warehouse.sessionized_events), partition_dates(events))
+            incoming = IncomingBatches(_rows(spark, warehouse.raw_events), pending, row_count)
+            changes = compute_changes(existing, incoming, rules, carried_columns)
+            _check_unchanged(events, raw_events)
+            write_ahead(spark, warehouse, changes, version + 1)
+            metadata = _applied_after(applied, pending).as_commit_metadata()
+            committed = write_changes(warehouse.sessionized_events, changes, metadata)
+        return _report(version, committed, days, present, changes, time.monotonic() - began)
+
+
+def _rows(spark: SparkSession, table_uri: str) -> DataFrame:
+    # Always the newest version: Delta keeps its state in memory, but not that of a version that is asked for by its
+    # number. That nobody committed in the meantime is checked before the run commits.
+    return spark.read.format("delta").load(table_uri)
+
+
+def _report(
+    version: int,
+    committed: bool,
+    applied: Sequence[date],
+    present: tuple[date, ...],
+    changes: ChangeSet,
+    seconds: float,
+) -> ApplyReport:
+    inserted, begun = dict(changes.counts.get(Change.INSERT, {})), changes.sessions_begun
+    if committed and changes.append_only is not None:
+        appended = changes.append_only.metrics.get
+        day = changes.append_only.event_date
+        begun += appended["sessions"]
+        if appended["rows"]:
+            inserted[day] = inserted.get(day, 0) + appended["rows"]
+    return ApplyReport(
+        version=version + 1 if committed else version,
+        committed=committed,
+        applied=tuple(applied),
+        present=present,
+        inserted=inserted,
+        updated=changes.counts.get(Change.UPDATE, {}),
+        deleted=changes.counts.get(Change.REMOVE, {}),
+        sessions_new=begun,
+        session_changes=changes.session_counts,
+        seconds=seconds,
+    )
+
+
+def _applied_after(applied: AppliedBatches, pending: Sequence[PendingBatch]) -> AppliedBatches:
+    landings_after = {**applied.landings, **{batch.day: batch.landed_at for batch in pending}}
+    return AppliedBatches(landings_after, applied.complete)
+
+
+def _check_unchanged(*tables: DeltaTable) -> None:
+    for table in tables:
+        version = table.version()
+        table.update_incremental()
+        if table.version() != version:
+            raise ConcurrentWriteError(
+                f"{location_of(table.table_uri)} went from version {version} to {table.version()} while a correction "
+                "was computed from it: another run wrote to it. Nothing was written. Run this partition again, and let "
+                "only one run write at a time."
+            )

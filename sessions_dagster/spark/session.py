@@ -1,0 +1,249 @@
+"""Starts and stops a Spark that reads and writes Delta tables.
+
+Here belongs what any Delta project needs of a session: its JARs, time zone, memory and a quiet console. What depends on
+the number of cores or rows is in `tuning`.
+"""
+
+import os
+import re
+import tempfile
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import pyspark
+from delta import configure_spark_with_delta_pip
+from pyspark.errors import PySparkRuntimeError
+from pyspark.sql import SparkSession
+
+from sessions_dagster.errors import SparkStartError
+from sessions_dagster.spark.java import use_java
+from sessions_dagster.spark.tuning import SHUFFLE_PARTITIONS, properties_for
+
+_DEFAULT_JAVA_OPTIONS: Final = "spark.driver.defaultJavaOptions"
+
+_NOT_NEEDED_OF_DELTA: Final = (
+    "io.delta:delta-kernel-*",
+    "io.unitycatalog:*",
+    "io.airlift:*",
+    "org.*:*",
+    "com.*:*",
+    "commons-*:*",
+    "javax.*:*",
+)
+"""What Delta's POM asks for beside delta-storage: Spark has a newer one of its own, or only Unity Catalog needs it."""
+
+_LOG_SETTINGS: Final = Path(__file__).with_name("log4j2.properties")
+
+
+@dataclass(frozen=True)
+class SparkSettings:
+    """How to start Spark.
+
+    Attributes:
+        master: Spark's master URL.
+        driver_memory: Heap of the driver's JVM, which in local mode is the whole of Spark (Spark's notation: `2g`).
+        shuffle_partitions: Partitions of a shuffle. None: see `tuning.default_shuffle_partitions`.
+        extra_conf: Further Spark properties; they win over those set here, but JARs and packages add to Delta's.
+        delta_jars: Comma-separated local JARs (delta-spark and delta-storage) to use instead of resolving them.
+            None: they are resolved from Maven at the first start.
+        app_name: The name of the application.
+    """
+
+    master: str = "local[*]"
+    driver_memory: str = "2g"
+    shuffle_partitions: int | None = None
+    extra_conf: Mapping[str, str] = field(default_factory=dict)
+    delta_jars: str | None = None
+    app_name: str = "sessions-dagster"
+
+
+def local_cores(master: str) -> int | None:
+    """The number of cores of a local master (`local`, `local[2]`, `local[*]`, `local[2,3]`), None for any other."""
+    match = re.fullmatch(r"local(?:\[(\d+|\*)(?:,\s*\d+)?\])?", master)
+    if match is None:
+        return None
+    cores = match.group(1) or "1"
+    return (os.cpu_count() or 1) if cores == "*" else int(cores)
+
+
+def delta_coordinate() -> str:
+    """The Maven coordinate of Delta's JAR for the installed pyspark and delta-spark, as delta-spark derives it."""
+    builder = configure_spark_with_delta_pip(SparkSession.Builder())
+    coordinate: str = builder._options["spark.jars.packages"]  # the builder has no reader of its own
+    return coordinate
+
+
+def spark_conf(settings: SparkSettings) -> dict[str, str]:
+    """The Spark properties for some settings.
+
+    Args:
+        settings: How to start Spark.
+
+    Returns:
+        Properties by name. On a master that is not local, places are left to the cluster's configuration, and what
+        follows from the cores to `start_spark`: they are not known before.
+    """
+    conf = {
+        "spark.app.name": settings.app_name,
+        "spark.master": settings.master,
+        "spark.driver.memory": settings.driver_memory,
+        # Not extraJavaOptions, which is for extra_conf to set.
+        _DEFAULT_JAVA_OPTIONS: f'-Duser.timezone=UTC "-Dlog4j2.configurationFile={_LOG_SETTINGS}"',
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+        "spark.sql.session.timeZone": "UTC",
+        # By default Spark keeps a hundred compiled plans: one run has more, so each would compile all of them again.
+        "spark.sql.codegen.cache.maxEntries": "2000",
+        # For each expression PySpark would look up, and send to Java, where in Python it was made: most of what it
+        # takes to build a plan. What is lost are those places in the messages of errors in data.
+        "spark.python.sql.dataFrameDebugging.enabled": "false",
+        # By default a query fails if what it broadcasts takes five minutes, with the scan, the shuffle and the windows
+        # that it is made of. How long that takes is a matter of how much there is, and of the machine.
+        "spark.sql.broadcastTimeout": "86400",
+        # With it a union of parts of one task each is one task, and what is in parts is so that cores can share it.
+        "spark.sql.unionOutputPartitioning": "false",
+        "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+        "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+        # Parquet's nanoseconds arrive as a long; Spark refuses the file otherwise.
+        "spark.sql.legacy.parquet.nanosAsLong": "true",
+        # By default Spark writes 96 bits, which it reads and writes far slower, and other readers call deprecated.
+        "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
+    }
+    cores = local_cores(settings.master)
+    if cores is not None:
+        conf["spark.driver.host"] = "127.0.0.1"
+        # What a pause takes is of no interest here, what all of them take is.
+        conf[_DEFAULT_JAVA_OPTIONS] += " -XX:+UseParallelGC"
+        # No table is kept there, and every working directory would get an empty folder otherwise.
+        conf["spark.sql.warehouse.dir"] = str(Path(tempfile.gettempdir(), "spark-warehouse"))
+        conf |= properties_for(cores, is_local=True)
+    if settings.shuffle_partitions is not None:
+        conf[SHUFFLE_PARTITIONS] = str(settings.shuffle_partitions)
+    return conf | dict(settings.extra_conf) | _delta_jars_conf(settings)
+
+
+def start_spark(settings: SparkSettings) -> SparkSession:
+    """Starts Spark, and Java with it where this process has none yet.
+
+    The JVM outlives the session: a second start in the same process keeps its memory and its JARs.
+
+    Args:
+        settings: How to start it.
+
+    Returns:
+        The session, to be stopped by the caller.
+
+    Raises:
+        NoSuitableJavaError: If there is no Java to start it with.
+        SparkStartError: If Spark does not start.
+    """
+    use_java(os.environ)
+    # Spark's launch script asks whatever python3 is on the PATH where Spark is, unless it is told.
+    os.environ.setdefault("SPARK_HOME", str(Path(pyspark.__file__).parent))
+    _check_delta_jars(settings)
+    try:
+        started = SparkSession.builder.config(map={**spark_conf(settings)}).getOrCreate()
+    except PySparkRuntimeError as error:
+        raise SparkStartError(_why_not_started(settings)) from error
+    if local_cores(settings.master) is None:
+        _fit_to_cluster(started)
+    return started
+
+
+@contextmanager
+def spark_session(settings: SparkSettings) -> Iterator[SparkSession]:
+    """The session of this process: the one that is there, or else a new one, which ends with the context.
+
+    Args:
+        settings: How to start Spark; not looked at where a session is there already.
+
+    Yields:
+        The session.
+
+    Raises:
+        NoSuitableJavaError: If there is no Java to start it with.
+        SparkStartError: If Spark does not start.
+    """
+    running = running_session()
+    if running is not None:
+        yield running
+        return
+    started = start_spark(settings)
+    try:
+        yield started
+    finally:
+        started.stop()
+
+
+def running_session() -> SparkSession | None:
+    """The session of this process, None where there is none."""
+    try:
+        return SparkSession.active()
+    except PySparkRuntimeError:
+        return None
+
+
+def _fit_to_cluster(started: SparkSession) -> None:
+    """Set what follows from the cores of a cluster, but for what its configuration or the settings have said."""
+    said = started.sparkContext.getConf()
+    for name, value in properties_for(started.sparkContext.defaultParallelism, is_local=False).items():
+        if not said.contains(name):
+            started.conf.set(name, value)
+
+
+def _ivy_home(settings: SparkSettings) -> Path:
+    return Path(settings.extra_conf.get("spark.jars.ivy", Path.home() / ".ivy2.5.2"))
+
+
+def _resolved_jars(settings: SparkSettings) -> list[Path] | None:
+    """Delta's JARs where Ivy left them at an earlier start (group_artifact-version.jar), None if they are not there."""
+    group, artifact, version = delta_coordinate().split(":")
+    folder = _ivy_home(settings) / "jars"
+    jars = [folder / f"{group}_{name}-{version}.jar" for name in (artifact, "delta-storage")]
+    return jars if all(zipfile.is_zipfile(jar) for jar in jars) else None
+
+
+def _delta_jars_conf(settings: SparkSettings) -> dict[str, str]:
+    other_jars = settings.extra_conf.get("spark.jars")
+    if settings.delta_jars is not None:
+        return {"spark.jars": _listed(settings.delta_jars, other_jars)}
+    jars = _resolved_jars(settings)
+    if jars is not None:
+        # Ivy takes seconds at each start to find out that nothing has changed.
+        return {"spark.jars": _listed(*map(str, jars), other_jars)}
+    other_packages = settings.extra_conf.get("spark.jars.packages")
+    conf = {
+        "spark.jars.packages": _listed(delta_coordinate(), other_packages),
+        "spark.jars.ivy": str(_ivy_home(settings)),
+    }
+    if other_packages is None:
+        conf["spark.jars.excludes"] = _listed(*_NOT_NEEDED_OF_DELTA)
+    return conf
+
+
+def _listed(*values: str | None) -> str:
+    return ",".join(value for value in values if value is not None)
+
+
+def _check_delta_jars(settings: SparkSettings) -> None:
+    """Spark itself only warns of a JAR that is not there, and fails later at the first table."""
+    for jar in (settings.delta_jars or "").split(","):
+        if jar and "://" not in jar and not zipfile.is_zipfile(jar):
+            raise SparkStartError(f"{jar} is no JAR file; it is one of those given as Delta's JARs (delta_jars).")
+
+
+def _why_not_started(settings: SparkSettings) -> str:
+    if settings.delta_jars is None and _resolved_jars(settings) is None:
+        return (
+            f"Delta's JAR {delta_coordinate()} for Spark {pyspark.__version__} could not be resolved (Ivy's report is "
+            "above). Without a way to a Maven repository, give the paths of the JARs of delta-spark and delta-storage "
+            'of that version, separated by a comma, in the setting of Delta\'s JARs (docs/operations.md, "Settings").'
+        )
+    return (
+        f"Spark {pyspark.__version__} did not start with master {settings.master} and driver memory "
+        f"{settings.driver_memory}; what its JVM said is above."
+    )

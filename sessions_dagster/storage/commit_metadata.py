@@ -1,0 +1,116 @@
+"""What our own commits say in their user metadata: which landings a table reflects, and which version it follows."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import Any, Final
+
+from deltalake import DeltaTable
+
+APPLIED_KEY: Final = "applied_batches"
+"""The key (JSON) under which a commit says which landing of each batch the table reflects."""
+
+FOLLOWED_KEY: Final = "followed_table"
+"""The key (JSON) under which a commit says the id of the table that this one is computed from."""
+
+_HISTORY_STEP: Final = 20
+
+
+@dataclass(frozen=True)
+class AppliedBatches:
+    """The landing of each batch that a table reflects.
+
+    Attributes:
+        landings: By batch day, when the applied slice was landed (UTC); None if it was empty.
+        complete: False if the log does not say it of every batch, because it does not reach back far enough or has a
+            RESTORE to a point in time. A batch that is not listed may have been applied then all the same.
+    """
+
+    landings: Mapping[date, datetime | None]
+    complete: bool
+
+    def as_commit_metadata(self) -> str:
+        """The user metadata of a commit after which the table reflects these landings."""
+        days = {day.isoformat(): at and int(at.timestamp() * 1000) for day, at in sorted(self.landings.items())}
+        return json.dumps({APPLIED_KEY: days, "complete": self.complete}, separators=(",", ":"))
+
+
+def applied_batches(sessionized_events: DeltaTable) -> AppliedBatches:
+    """Which landings the table reflects, according to its newest correction; a RESTORE since then is seen through.
+
+    Every correction lists all landings, so the log is read back to the newest one only.
+    """
+    newest = _newest_with_key(sessionized_events, APPLIED_KEY)
+    if newest.metadata is None:
+        return AppliedBatches({}, complete=newest.is_known_of_all)
+    days = newest.metadata[APPLIED_KEY]
+    at = {date.fromisoformat(day): ms and datetime.fromtimestamp(ms / 1000, UTC) for day, ms in days.items()}
+    return AppliedBatches(at, complete=newest.metadata["complete"])
+
+
+def following_metadata(followed: DeltaTable) -> str:
+    """The user metadata of a commit after which a table reflects another one as it is now."""
+    metadata = {FOLLOWED_KEY: followed.metadata().id, "version": followed.version()}
+    return json.dumps(metadata, separators=(",", ":"))
+
+
+def version_followed(follower: DeltaTable, followed: DeltaTable) -> int | None:
+    """The version of another table that a table reflects; None if that is not known or was a different table."""
+    metadata = _newest_with_key(follower, FOLLOWED_KEY).metadata
+    if metadata is None or metadata[FOLLOWED_KEY] != followed.metadata().id:
+        return None
+    return int(metadata["version"])
+
+
+def is_correction(sessionized_events: DeltaTable, version: int) -> bool:
+    """Whether a version was committed by a run that applied batches; assumed of versions too old for the log."""
+    since = sessionized_events.version() - version
+    if since < 0:
+        return False
+    commits = {commit["version"]: commit for commit in sessionized_events.history(since + 1)}
+    return version not in commits or APPLIED_KEY in _user_metadata(commits[version])
+
+
+@dataclass(frozen=True)
+class _Newest:
+    """The user metadata of the newest commit that has a key; if there is none, whether all commits were looked at."""
+
+    metadata: Mapping[str, Any] | None
+    is_known_of_all: bool
+
+
+def _newest_with_key(table: DeltaTable, key: str) -> _Newest:
+    """The newest commit with a key in its user metadata; a RESTORE since then is seen through."""
+    version = table.version()
+    limit = _HISTORY_STEP
+    while True:
+        commits = {commit["version"]: commit for commit in table.history(limit)}
+        while version in commits:
+            commit = commits[version]
+            if commit.get("operation") == "RESTORE":
+                restored = commit["operationParameters"].get("version")
+                if restored is None:
+                    # A RESTORE to a point in time: writers differ in which version that is, and a wrong guess would
+                    # mean wrong rows.
+                    return _Newest(None, is_known_of_all=False)
+                version = int(restored)
+                continue
+            metadata = _user_metadata(commit)
+            if key in metadata:
+                return _Newest(metadata, is_known_of_all=False)
+            version -= 1
+        if version < 0:
+            return _Newest(None, is_known_of_all=True)
+        if len(commits) < limit:
+            return _Newest(None, is_known_of_all=False)
+        limit *= 4
+
+
+def _user_metadata(commit: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The user metadata of a commit; empty if it is not ours: of maintenance, of a property, a note by hand."""
+    try:
+        metadata = json.loads(commit.get("userMetadata") or "{}")
+    except ValueError:
+        return {}
+    return metadata if isinstance(metadata, dict) else {}

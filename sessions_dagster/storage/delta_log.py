@@ -1,0 +1,146 @@
+"""What the log of a Delta table says, read with delta-rs and without a JVM: files, partitions, row counts, landings.
+
+All functions take an open handle (see `warehouse.Warehouse.open`) and read the version that it is at.
+"""
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import Any
+
+import pyarrow as pa
+from deltalake import DeltaTable
+
+from sessions_dagster.model.columns import BATCH_DATE, LANDED_AT
+from sessions_dagster.model.rules import SessionRules
+from sessions_dagster.storage.filesystem import location_of, read_text
+
+
+@dataclass(frozen=True)
+class TableFacts:
+    """A Delta table at a glance.
+
+    Attributes:
+        version: Its version.
+        rows_written: The rows in its files, including those that a deletion vector marks as deleted.
+        files: Its data files.
+        bytes: Their size.
+        partitions: Partitions with any file; 1 for a table without partitions, if it has any.
+    """
+
+    version: int
+    rows_written: int
+    files: int
+    bytes: int
+    partitions: int
+
+
+def table_facts(table: DeltaTable) -> TableFacts:
+    """What the log says of a whole table."""
+    files = _active_files(table)
+    return TableFacts(
+        version=table.version(),
+        rows_written=sum(file["num_records"] or 0 for file in files),
+        files=len(files),
+        bytes=sum(file["size_bytes"] for file in files),
+        partitions=len(_partitions_of(table, files)),
+    )
+
+
+def landings(raw_events: DeltaTable) -> dict[date, datetime]:
+    """When each batch landed (UTC), by the date of the batch; a batch without accepted rows is not there.
+
+    `landed_at` is one value per landing and survives compaction, so the statistics of the files contain it.
+    """
+    found: dict[date, datetime] = {}
+    for file in _active_files(raw_events):
+        day = file[f"partition.{BATCH_DATE}"]
+        landed_at = file[f"max.{LANDED_AT}"]
+        found[day] = max(landed_at, found.get(day, landed_at))
+    return found
+
+
+def landed_rows(raw_events: DeltaTable, days: Collection[date]) -> int:
+    """How many rows the slices of some batches have."""
+    files = [file for file in _active_files(raw_events) if file[f"partition.{BATCH_DATE}"] in days]
+    return sum(file["num_records"] or 0 for file in files)
+
+
+def partition_dates(table: DeltaTable) -> list[date]:
+    """The dates that a table, which is partitioned by a date, has rows of, in order.
+
+    A date may also be there because a removal left a file without live rows.
+    """
+    return sorted(day for day in partitions(table) if day is not None)
+
+
+def partition_rows(table: DeltaTable) -> dict[date, int]:
+    """The rows of each partition of a table partitioned by a date, including rows that deletion vectors delete."""
+    (column,) = table.metadata().partition_columns
+    rows: dict[date, int] = {}
+    for file in _active_files(table):
+        day = file[f"partition.{column}"]
+        rows[day] = rows.get(day, 0) + (file["num_records"] or 0)
+    return rows
+
+
+def partitions(table: DeltaTable) -> set[date | None]:
+    """The partitions with files, of a table that is partitioned by a date; None stands for a table without any."""
+    return _partitions_of(table, _active_files(table))
+
+
+def partitions_touched(table: DeltaTable, after_version: int) -> set[date | None] | None:
+    """The partitions that got or lost rows after a version. Compactions do not count, because they change no row.
+
+    They are read from the commits themselves, because delta-rs does not show which files have a deletion vector.
+
+    Returns:
+        As `partitions`, but some may have no file any more; None if the log does not reach back so far.
+    """
+    touched: set[date | None] = set()
+    location = location_of(table.table_uri)
+    for version in range(after_version + 1, table.version() + 1):
+        try:
+            commit = read_text(f"{location}/_delta_log/{version:020}.json")
+        except FileNotFoundError:
+            return None
+        touched |= _partitions_changed_by([json.loads(line) for line in commit.splitlines()])
+    return touched
+
+
+def _partitions_changed_by(commit: Sequence[Mapping[str, Any]]) -> set[date | None]:
+    files = [action[kind] for action in commit for kind in ("add", "remove") if kind in action]
+    values = [next(iter(file["partitionValues"].values()), None) for file in files if file["dataChange"]]
+    return {value and date.fromisoformat(value) for value in values}
+
+
+def rows_around(days: Collection[date], rules: SessionRules, *tables: DeltaTable) -> int:
+    """About how many rows some tables have around some dates, which is what work on these dates may have to look at.
+
+    Args:
+        days: The dates that the work is about.
+        rules: The session rules: their lateness says how far the work looks, except for longer sessions.
+        tables: Tables that are partitioned by a date.
+    """
+    if not days:
+        return 0
+    around = timedelta(days=rules.lateness_days)
+    first, last = min(days) - around, max(days) + around
+    return sum(rows for table in tables for day, rows in partition_rows(table).items() if first <= day <= last)
+
+
+def greatest(table: DeltaTable, column: str) -> Any:
+    """The greatest value of a column by the statistics of the files; None if no file has any."""
+    values = [file.get(f"max.{column}") for file in _active_files(table)]
+    return max((value for value in values if value is not None), default=None)
+
+
+def _partitions_of(table: DeltaTable, files: Sequence[Mapping[str, Any]]) -> set[date | None]:
+    columns = table.metadata().partition_columns
+    return {file[f"partition.{columns[0]}"] if columns else None for file in files}
+
+
+def _active_files(table: DeltaTable) -> list[dict[str, Any]]:
+    files: list[dict[str, Any]] = pa.table(table.get_add_actions(flatten=True)).to_pylist()
+    return files

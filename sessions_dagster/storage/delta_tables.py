@@ -1,0 +1,189 @@
+"""Delta tables in general: creating one, adding columns that a newer version needs, and replacing partitions."""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import date
+from typing import Any, Final
+
+import deltalake
+from delta.tables import DeltaTable
+from py4j.protocol import Py4JJavaError
+from pyspark.errors import PySparkException
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.types import StructField, StructType
+
+from sessions_dagster.errors import SchemaMismatchError
+from sessions_dagster.model.columns import BATCH_DATE
+from sessions_dagster.model.dates import date_literals
+from sessions_dagster.storage.delta_log import partitions
+from sessions_dagster.storage.warehouse import Warehouse
+
+RETENTION_PROPERTY: Final = "delta.deletedFileRetentionDuration"
+"""The table property that says how long a vacuum keeps what the newest version does not need."""
+
+STATISTICS_PROPERTY: Final = "delta.dataSkippingStatsColumns"
+"""The table property that says of which columns the log keeps the smallest and the greatest value in each file.
+
+By default it keeps them of all columns. They cost a tenth of the time in which rows are written, and those of our
+strings do not tell one file from another: rows are laid out by hash or as they came.
+"""
+
+DEFAULT_RETENTION: Final = "interval 7 days"
+
+_NO_PROPERTIES: Final[Mapping[str, str]] = {}
+
+
+def ensure_table(
+    spark: SparkSession,
+    warehouse: Warehouse,
+    table_uri: str,
+    schema: StructType,
+    *,
+    partition_by: str | None = None,
+    properties: Mapping[str, str] = _NO_PROPERTIES,
+) -> deltalake.DeltaTable:
+    """Create a Delta table if there is none, or add the columns to it that it lacks.
+
+    Args:
+        spark: A session with Delta.
+        warehouse: Where the tables are.
+        table_uri: Where this table is.
+        schema: Its columns; comments and NOT NULL are kept with the table.
+        partition_by: The column that it is partitioned by, if any.
+        properties: Table properties of a new table, in addition to the retention that every table gets.
+
+    Returns:
+        The newest version of the table.
+
+    Raises:
+        SchemaMismatchError: If there is a table whose columns cannot be brought in line with the schema. It is as
+            before.
+    """
+    table = warehouse.open(table_uri)
+    if table is None:
+        _create(spark, table_uri, schema, partition_by, properties)
+        table = warehouse.open_existing(table_uri)
+    missing = _missing_columns(table, table_uri, schema)
+    if missing:
+        _add_columns(spark, table_uri, missing)
+        table.update_incremental()
+    return table
+
+
+def replace_slice(
+    warehouse: Warehouse, table_uri: str, day: date, rows: DataFrame, row_count: int | None = None
+) -> int:
+    """Replace the rows of a batch in a table that is partitioned by `batch_date`, in one commit.
+
+    Only one process may write the table at a time.
+
+    Args:
+        warehouse: Where the tables are.
+        table_uri: The table, which must exist.
+        day: The date of the batch.
+        rows: Complete table rows, all of this batch.
+        row_count: How many rows there are, if that is known: to replace nothing by nothing is not worth a commit.
+
+    Returns:
+        The version of the table that has the slice.
+    """
+    if day in partitions(warehouse.open_existing(table_uri)):
+        replace_partitions(table_uri, BATCH_DATE, [day], rows)
+    elif row_count != 0:
+        # An overwrite makes Delta rebuild the table's state first, which costs as much as half a million rows.
+        rows.write.format("delta").mode("append").save(table_uri)
+    return warehouse.open_existing(table_uri).version()
+
+
+def replace_partitions(
+    table_uri: str, column: str, days: Sequence[date], rows: DataFrame, metadata: str | None = None
+) -> None:
+    """Replace all rows of some partitions in one commit.
+
+    Args:
+        table_uri: The table.
+        column: The date column that it is partitioned by.
+        days: The partitions; those that get no row become empty.
+        rows: Complete table rows, all of these partitions.
+        metadata: The user metadata of the commit, if any.
+    """
+    # Not a dynamic partition overwrite: that leaves a partition as it is if there is no row for it.
+    writer = rows.write.format("delta").mode("overwrite").option("replaceWhere", f"{column} IN ({date_literals(days)})")
+    (writer if metadata is None else writer.option("userMetadata", metadata)).save(table_uri)
+
+
+def files_for(amount: int, worth_a_file: int, spark: SparkSession) -> int:
+    """How many files, and so tasks, to write something in, but no more than Spark has cores.
+
+    Args:
+        amount: How much there is to write, in rows or bytes.
+        worth_a_file: How much of it a file should have at least.
+        spark: The session that writes.
+    """
+    return max(1, min(spark.sparkContext.defaultParallelism, amount // worth_a_file))
+
+
+def quoted(table_uri: str) -> str:
+    """The name of a table by its location, for SQL."""
+    return "delta.`{}`".format(table_uri.replace("`", "``"))
+
+
+def _create(
+    spark: SparkSession,
+    table_uri: str,
+    schema: StructType,
+    partition_by: str | None,
+    properties: Mapping[str, str],
+) -> None:
+    builder = DeltaTable.createIfNotExists(spark).location(table_uri).addColumns(schema)
+    if partition_by is not None:
+        builder = builder.partitionedBy(partition_by)
+    for name, value in {RETENTION_PROPERTY: DEFAULT_RETENTION, **properties}.items():
+        builder = builder.property(name, value)
+    try:
+        builder.execute()
+    except (PySparkException, Py4JJavaError):
+        # Of several processes that create a table at the same time all but one fail, and there is a table all the same.
+        if not deltalake.DeltaTable.is_deltatable(table_uri):
+            raise
+
+
+def _missing_columns(table: deltalake.DeltaTable, table_uri: str, schema: StructType) -> list[StructField]:
+    existing: dict[str, Any] = {each["name"]: each["type"] for each in json.loads(table.schema().to_json())["fields"]}
+    for name in existing.keys() - set(schema.names):
+        raise SchemaMismatchError(
+            f"{table_uri} has the column {name}, which this run does not write: every correction would lose its "
+            "values. If it is a carried column, name it in the setting of the carried columns again; otherwise drop it "
+            "from the table, or use another warehouse."
+        )
+    for field in schema:
+        found = existing.get(field.name)
+        if found is not None and found != _type_in_log(field):
+            raise SchemaMismatchError(
+                f"{table_uri} has the column {field.name} with the type {found}, but this run writes "
+                f"{_type_in_log(field)}. A column does not change its type: give the carried column another name, or "
+                "use another warehouse and backfill."
+            )
+    missing = [field for field in schema if field.name not in existing]
+    for field in missing:
+        if not field.nullable:
+            raise SchemaMismatchError(
+                f"{table_uri} lacks the required column {field.name}: it was not written by this project, or by a "
+                "version that is too old. Use another warehouse and backfill."
+            )
+    return missing
+
+
+def _type_in_log(field: StructField) -> Any:
+    # Whether the elements of an array can be NULL depends on who has written the schema.
+    return json.loads(json.dumps(field.dataType.jsonValue()))
+
+
+def _add_columns(spark: SparkSession, table_uri: str, fields: Sequence[StructField]) -> None:
+    columns = ", ".join(
+        "`{}` {} COMMENT '{}'".format(
+            field.name.replace("`", "``"), field.dataType.simpleString(), field.metadata["comment"].replace("'", "\\'")
+        )
+        for field in fields
+    )
+    spark.sql(f"ALTER TABLE {quoted(table_uri)} ADD COLUMNS ({columns})")

@@ -1,0 +1,177 @@
+"""Maintenance of the tables: compaction after corrections, and the removal of files that no version needs any more.
+
+Neither changes a row: what is read from a table is the same before and after.
+"""
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Final
+
+from delta.tables import DeltaTable as SparkDeltaTable
+from deltalake import DeltaTable
+from pyspark.sql import SparkSession
+
+from sessions_dagster.errors import RetentionError
+from sessions_dagster.model.dates import date_literals
+from sessions_dagster.storage.delta_log import TableFacts, partitions, partitions_touched, table_facts
+from sessions_dagster.storage.delta_tables import DEFAULT_RETENTION, RETENTION_PROPERTY, quoted
+from sessions_dagster.storage.filesystem import location_of
+from sessions_dagster.storage.warehouse import Warehouse
+
+COMPACTED_PROPERTY: Final = "sessions.compacted_version"
+"""Table property: everything up to this version is compacted. A RESTORE takes it back, as it should."""
+
+MINIMUM_RETENTION: Final = timedelta(days=7)
+"""Files of a run under way are in no version before it commits, and a reader may be at an older version."""
+
+_RETENTION: Final = re.compile(r"(?:interval\s+)?(\d+)\s+(week|day|hour|minute|second)s?", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class CompactionReport:
+    """What a compaction did.
+
+    Attributes:
+        days: The dates that it looked at: those touched since the last compaction. None stands for a table without
+            partitions.
+        before, after: The whole table; the same if there was nothing to do.
+    """
+
+    days: tuple[date | None, ...]
+    before: TableFacts
+    after: TableFacts
+
+
+@dataclass(frozen=True)
+class VacuumReport:
+    """What a vacuum removed, or would remove.
+
+    Attributes:
+        retention: How long the table keeps files.
+        removed: Files and empty folders.
+    """
+
+    retention: timedelta
+    removed: tuple[str, ...]
+
+
+def compact(spark: SparkSession, warehouse: Warehouse, table_uri: str) -> CompactionReport:
+    """Merge the small files of the dates touched since the last compaction, and purge their deletion vectors.
+
+    There are up to three commits, each of which leaves every row as it is. If the process dies between them, the next
+    compaction does the work again.
+
+    Args:
+        spark: A session with Delta.
+        warehouse: Where the table is.
+        table_uri: The table, partitioned by a date or not at all.
+    """
+    with warehouse.writing():
+        table = warehouse.open_existing(table_uri)
+        before = table_facts(table)
+        touched = partitions_touched(table, _compacted_version(table))
+        held = partitions(table)
+        days = held if touched is None else touched & held
+        if not days:
+            return CompactionReport((), before, before)
+        where = _where(table, days)
+        optimize = SparkDeltaTable.forPath(spark, table_uri).optimize()
+        (optimize.where(where) if where else optimize).executeCompaction()
+        # OPTIMIZE leaves a file as it is if there is no other file to merge it with, whatever is deleted in it.
+        spark.sql(f"REORG TABLE {quoted(table_uri)} {f'WHERE {where}' if where else ''} APPLY (PURGE)")
+        _set_property(spark, table_uri, COMPACTED_PROPERTY, str(table.version()))
+        table.update_incremental()
+        return CompactionReport(tuple(sorted(days, key=str)), before, table_facts(table))
+
+
+def vacuum(spark: SparkSession, warehouse: Warehouse, table_uri: str, *, dry_run: bool) -> VacuumReport:
+    """Remove the files that no version within the table's retention needs, those of killed runs included.
+
+    Args:
+        spark: A session with Delta.
+        warehouse: Where the table is.
+        table_uri: The table.
+        dry_run: Only report what would be removed.
+
+    Raises:
+        RetentionError: If the table says to keep files for less than `MINIMUM_RETENTION`. Nothing was removed.
+    """
+    with warehouse.writing():
+        kept_for = checked_retention(warehouse, table_uri)
+        # Not LITE, which goes by the log: files of killed runs were never in it.
+        command = f"VACUUM {quoted(table_uri)} FULL"
+        removed = tuple(sorted(row["path"] for row in spark.sql(f"{command} DRY RUN").collect()))
+        if not dry_run:
+            spark.sql(command)
+        return VacuumReport(kept_for, removed)
+
+
+def checked_retention(warehouse: Warehouse, table_uri: str) -> timedelta:
+    """How long a table keeps files that its newest version does not need.
+
+    Raises:
+        RetentionError: If that is less than `MINIMUM_RETENTION`, or its property cannot be understood.
+    """
+    kept_for = retention(warehouse.open_existing(table_uri))
+    _check(kept_for, table_uri)
+    return kept_for
+
+
+def retention(table: DeltaTable) -> timedelta:
+    """How long a table keeps files that its newest version does not need.
+
+    Raises:
+        RetentionError: If its property cannot be understood.
+    """
+    value = table.metadata().configuration.get(RETENTION_PROPERTY) or DEFAULT_RETENTION
+    parts = _RETENTION.fullmatch(value.strip())
+    if parts is None:
+        raise RetentionError(
+            f"{location_of(table.table_uri)} has the table property {RETENTION_PROPERTY} = '{value}', which is not a "
+            f"number of days. Set it, for example, to '{DEFAULT_RETENTION}'."
+        )
+    return timedelta(**{f"{parts[2].lower()}s": int(parts[1])})
+
+
+def set_retention(spark: SparkSession, warehouse: Warehouse, table_uri: str, kept_for: timedelta) -> None:
+    """Make a table keep files for some days from now on; there is no commit if it does already.
+
+    Args:
+        spark: A session with Delta.
+        warehouse: Where the table is.
+        table_uri: The table.
+        kept_for: For how long; whole days.
+
+    Raises:
+        RetentionError: If that is less than `MINIMUM_RETENTION`. The table is as before.
+    """
+    _check(kept_for, table_uri)
+    with warehouse.writing():
+        if retention(warehouse.open_existing(table_uri)) != kept_for:
+            _set_property(spark, table_uri, RETENTION_PROPERTY, f"interval {kept_for.days} days")
+
+
+def _check(kept_for: timedelta, table_uri: str) -> None:
+    if kept_for < MINIMUM_RETENTION:
+        raise RetentionError(
+            f"{table_uri} would keep files for {kept_for} only, and a vacuum would remove files that a run under way "
+            f"or a RESTORE needs. Nothing was removed. Set the table property {RETENTION_PROPERTY} to at least "
+            f"{MINIMUM_RETENTION.days} days, or give the vacuum job retention_days: {MINIMUM_RETENTION.days}."
+        )
+
+
+def _compacted_version(table: DeltaTable) -> int:
+    return int(table.metadata().configuration.get(COMPACTED_PROPERTY) or -1)
+
+
+def _where(table: DeltaTable, days: Collection[date | None]) -> str | None:
+    columns = table.metadata().partition_columns
+    if not columns:
+        return None
+    return f"{columns[0]} IN ({date_literals(day for day in days if day is not None)})"
+
+
+def _set_property(spark: SparkSession, table_uri: str, name: str, value: str) -> None:
+    spark.sql(f"ALTER TABLE {quoted(table_uri)} SET TBLPROPERTIES ('{name}' = '{value}')")

@@ -1,0 +1,94 @@
+"""The table `sessionized_events`: its creation, and the session rules that it was built with and keeps."""
+
+import json
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Final
+
+from deltalake import DeltaTable
+from pyspark.sql import SparkSession
+
+from sessions_dagster.errors import RulesMismatchError
+from sessions_dagster.model.columns import EVENT_DATE, TIMESTAMP
+from sessions_dagster.model.rules import SessionRules
+from sessions_dagster.model.schemas import sessionized_events_schema
+from sessions_dagster.storage.delta_tables import STATISTICS_PROPERTY, ensure_table
+from sessions_dagster.storage.filesystem import location_of
+from sessions_dagster.storage.warehouse import Warehouse
+
+TIMEOUT_PROPERTY: Final = "sessions.timeout_us"
+USER_ACTIONS_PROPERTY: Final = "sessions.user_action_ids"
+LATENESS_PROPERTY: Final = "sessions.lateness_days"
+
+_LATENESS_BEFORE_THE_PROPERTY: Final = 5
+"""Tables of releases that knew no other lateness do not say which one they were built with."""
+
+
+def ensure_sessionized_events(
+    spark: SparkSession, warehouse: Warehouse, rules: SessionRules, carried_columns: Mapping[str, str]
+) -> DeltaTable:
+    """Create `sessionized_events` with these rules if there is none, or add the carried columns that it lacks.
+
+    Args:
+        spark: A session with Delta.
+        warehouse: Where the tables are.
+        rules: The session rules.
+        carried_columns: The type of each carried column, by its name.
+
+    Returns:
+        The newest version of the table.
+
+    Raises:
+        RulesMismatchError: If there is a table that was built with other rules.
+        SchemaMismatchError: If there is a table with other columns, and they cannot be added to it.
+    """
+    existing = warehouse.open(warehouse.sessionized_events)
+    if existing is not None:
+        _check_rules(existing, rules)
+    properties = {
+        "delta.enableDeletionVectors": "true",
+        STATISTICS_PROPERTY: TIMESTAMP,
+        TIMEOUT_PROPERTY: str(rules.timeout_us),
+        USER_ACTIONS_PROPERTY: json.dumps(sorted(rules.user_action_ids)),
+        LATENESS_PROPERTY: str(rules.lateness_days),
+    }
+    table = ensure_table(
+        spark,
+        warehouse,
+        warehouse.sessionized_events,
+        sessionized_events_schema(rules, carried_columns),
+        partition_by=EVENT_DATE,
+        properties=properties,
+    )
+    # Another process may have created it in the meantime.
+    _check_rules(table, rules)
+    return table
+
+
+def rules_of_table(sessionized_events: DeltaTable) -> SessionRules:
+    """The session rules that a table was built with.
+
+    Raises:
+        RulesMismatchError: If the table does not say: it was not created by this project.
+    """
+    properties = sessionized_events.metadata().configuration
+    try:
+        return SessionRules(
+            timeout=timedelta(microseconds=int(properties[TIMEOUT_PROPERTY])),
+            user_action_ids=frozenset(json.loads(properties[USER_ACTIONS_PROPERTY])),
+            lateness_days=int(properties.get(LATENESS_PROPERTY, _LATENESS_BEFORE_THE_PROPERTY)),
+        )
+    except KeyError as missing:
+        raise RulesMismatchError(
+            f"{location_of(sessionized_events.table_uri)} has no table property {missing}: it was not created by this "
+            "project. Use another warehouse root."
+        ) from missing
+
+
+def _check_rules(table: DeltaTable, rules: SessionRules) -> None:
+    built_with = rules_of_table(table)
+    if built_with != rules:
+        raise RulesMismatchError(
+            f"{location_of(table.table_uri)} was built with {built_with}, but this run has {rules}. One table cannot "
+            "mix rules: run with the rules that it was built with, or use another warehouse root and backfill there."
+        )

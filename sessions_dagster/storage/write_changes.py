@@ -1,0 +1,141 @@
+"""Writing a `ChangeSet` to `sessionized_events` in one atomic Delta commit.
+
+This is the one place that decides how Delta writes: rows that replace nothing are appended, rows that replace others
+are written with `replaceOn`, and only if rows are removed as well is it a MERGE.
+"""
+
+from collections.abc import Sequence
+from datetime import date
+from typing import Final
+
+from delta.tables import DeltaTable
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from sessions_dagster.model.changes import CHANGE, Change, ChangeSet
+from sessions_dagster.model.columns import EVENT_DATE, EVENT_IDENTITY, TIMESTAMP
+from sessions_dagster.model.dates import date_literals
+from sessions_dagster.spark.tuning import Sizes, broadcast_if_small, spark_property
+
+_COMMIT_METADATA: Final = "spark.databricks.delta.commitInfo.userMetadata"
+_COPY_SOURCE: Final = "spark.databricks.delta.insertReplaceOnOrUsing.materializeSource"
+_IS_REMOVED: Final = "is_removed"
+
+
+def write_changes(table_uri: str, changes: ChangeSet, metadata: str) -> bool:
+    """Write all changes in one commit, or nothing if there are none.
+
+    Only one run may write the table at a time; the caller sees to that.
+
+    Args:
+        table_uri: `sessionized_events`.
+        changes: The changes. Their rows are computed by Spark up to twice, from checkpoints, except the append-only
+            ones, which are computed once.
+        metadata: The user metadata of the commit.
+
+    Returns:
+        Whether anything was written.
+    """
+    written = changes.count(Change.INSERT, Change.UPDATE)
+    removed = changes.count(Change.REMOVE)
+    if not (written or removed) and (changes.append_only is None or changes.append_only.is_empty()):
+        return False
+    rows = _with_change(changes, Change.INSERT, Change.UPDATE)
+    rows = rows.coalesce(_files_for(rows.sparkSession, written))
+    if changes.append_only is not None:
+        rows = rows.unionByName(changes.append_only.rows)
+    replaced_dates = changes.dates(Change.UPDATE, Change.REMOVE)
+    if removed:
+        _merge(table_uri, rows, _with_change(changes, Change.REMOVE), replaced_dates, changes, metadata)
+    elif replaced_dates:
+        _replace(table_uri, broadcast_if_small(rows, _on_dates(changes, replaced_dates)), replaced_dates, metadata)
+    else:
+        _append(table_uri, rows, metadata)
+    return True
+
+
+def _append(table_uri: str, rows: DataFrame, metadata: str) -> None:
+    """Add rows of events that the table does not have."""
+    with spark_property(rows.sparkSession, _COMMIT_METADATA, metadata):
+        rows.write.format("delta").mode("append").save(table_uri)
+
+
+def _replace(table_uri: str, rows: DataFrame, replaced_dates: Sequence[date], metadata: str) -> None:
+    """Write rows, each in place of the row of the same event, if there is one.
+
+    Delta's `replaceOn` deletes with deletion vectors and appends, in one commit. Unlike MERGE it does not shuffle the
+    table for rows that replace nothing.
+    """
+    # Delta would copy the rows first, because it cannot know that they are the same each time they are computed.
+    with (
+        spark_property(rows.sparkSession, _COPY_SOURCE, "none"),
+        spark_property(rows.sparkSession, _COMMIT_METADATA, metadata),
+    ):
+        (
+            rows.alias("new")
+            .write.format("delta")
+            .mode("overwrite")
+            .option("targetAlias", "existing")
+            .option("replaceOn", _is_same_event("existing", "new", replaced_dates))
+            .save(table_uri)
+        )
+
+
+def _merge(
+    table_uri: str,
+    rows: DataFrame,
+    removed: DataFrame,
+    replaced_dates: Sequence[date],
+    changes: ChangeSet,
+    metadata: str,
+) -> None:
+    """Write rows as `_replace` does and remove others in the same commit. Of Delta's writes only MERGE can do that."""
+    spark = rows.sparkSession
+    source = rows.withColumn(_IS_REMOVED, F.lit(False)).unionByName(removed.withColumn(_IS_REMOVED, F.lit(True)))
+    if changes.append_only is None:
+        # MERGE joins its whole source with the table. Append-only rows may be too many to be sent to every executor.
+        source = broadcast_if_small(source, changes.count(Change.INSERT, Change.UPDATE, Change.REMOVE))
+    values: dict[str, str | Column] = {name: f"new.{name}" for name in rows.columns}
+    merge = (
+        DeltaTable.forPath(spark, table_uri)
+        .alias("existing")
+        .merge(source.alias("new"), _is_same_event("existing", "new", replaced_dates))
+        .whenMatchedDelete(f"new.{_IS_REMOVED}")
+        .whenMatchedUpdate(set=values)
+        .whenNotMatchedInsert(f"NOT new.{_IS_REMOVED}", values=values)
+    )
+    # MERGE takes no options. The property must not stay set, or further commits would carry the metadata as well.
+    with spark_property(spark, _COMMIT_METADATA, metadata):
+        merge.execute()
+
+
+def _with_change(changes: ChangeSet, *wanted: Change) -> DataFrame:
+    return changes.rows.where(F.col(CHANGE).isin(*[change.value for change in wanted])).drop(CHANGE)
+
+
+def _on_dates(changes: ChangeSet, dates: Sequence[date]) -> int:
+    """The number of rows to write on some dates."""
+    by_change = [changes.counts.get(change, {}) for change in (Change.INSERT, Change.UPDATE)]
+    return sum(counts.get(day, 0) for counts in by_change for day in dates)
+
+
+def _files_for(spark: SparkSession, rows: int) -> int:
+    """The number of tasks, each of which writes a file on each of its dates."""
+    return Sizes.of(spark).partitions(rows, usual=spark.sparkContext.defaultParallelism)
+
+
+def _is_same_event(existing: str, new: str, dates: Sequence[date]) -> str:
+    # Delta prunes files only by literal predicates on the table's own columns. The predicate on the new rows keeps all
+    # rows that replace nothing, which is nearly all of them, from being sent to every executor: Spark infers no such
+    # predicate.
+    # `array_contains` is used instead of IN for the reason given in `model.date_columns.among`.
+    on_dates = [f"array_contains(array({date_literals(dates)}), {side}.{EVENT_DATE})" for side in (existing, new)]
+    # A row is looked up by one whole number, which Spark does faster than by four columns. Different events can have
+    # the same number, so the columns are compared as well; as ranges, or Spark would make them a part of the key.
+    others = [name for name in EVENT_IDENTITY if name != TIMESTAMP]
+    numbers = [
+        f"unix_micros({side}.{TIMESTAMP}) + hash({', '.join(f'{side}.{name}' for name in others)})"
+        for side in (existing, new)
+    ]
+    same = [f"{existing}.{name} >= {new}.{name} AND {existing}.{name} <= {new}.{name}" for name in EVENT_IDENTITY]
+    return " AND ".join([*on_dates, " = ".join(numbers), *same])

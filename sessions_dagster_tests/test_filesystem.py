@@ -1,0 +1,355 @@
+"""Where batches and tables are: how a place is spelled, which files are a batch, and one writer at a time."""
+
+import gzip
+import re
+import select
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from sessions_dagster.errors import SettingsError, StorageError
+from sessions_dagster.input.files import BatchFile
+from sessions_dagster.input.folders import InputRoot
+from sessions_dagster.storage.filesystem import location_of
+from sessions_dagster.storage.warehouse import Warehouse
+from sessions_dagster_tests.builders import NEEDS_A_FILE_THAT_FAILS, deliver, fail_to_read, nest_too_deep
+
+DAY = date(2025, 9, 20)
+
+WRITER = """
+import sys
+
+from sessions_dagster.storage.warehouse import Warehouse
+
+print("waiting", flush=True)
+with Warehouse(sys.argv[1]).writing():
+    print("writing", flush=True)
+    sys.stdin.read()
+"""
+
+SPECIAL_NAMES = [
+    "with space.parquet",
+    "100%.parquet",
+    "a%20b.parquet",
+    "a#b.parquet",
+    "a?b.parquet",
+    "a*b.parquet",
+    "[1-3].parquet",
+    "{a,b}.parquet",
+    "a\\b.parquet",
+    "a:b.parquet",
+    "a+b=c&d.parquet",
+    "Ünïcödé-数.parquet",
+]
+
+
+@pytest.fixture
+def batch(tmp_path: Path) -> Path:
+    """The folder of the batch of `DAY`, still empty."""
+    folder = tmp_path / f"date={DAY}"
+    folder.mkdir()
+    return folder
+
+
+def put(folder: Path, name: str, content: bytes = b"rows") -> Path:
+    file = folder / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(content)
+    return file
+
+
+def files_of(batch: Path) -> list[BatchFile]:
+    return InputRoot(str(batch.parent)).batch_files(DAY)
+
+
+def names_of(batch: Path) -> list[str]:
+    return [file.uri.removeprefix(f"{batch}/") for file in files_of(batch)]
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("s3://lake/tables", "s3a://lake/tables"),
+        ("s3a://lake/tables", "s3a://lake/tables"),
+        ("s3://lake/tables/", "s3a://lake/tables"),
+        ("gs://lake/tables", "gs://lake/tables"),
+        ("abfss://box@account.dfs.core.windows.net/tables/", "abfss://box@account.dfs.core.windows.net/tables"),
+    ],
+)
+def test_an_object_store_is_spelled_as_spark_wants_it(given: str, kept: str) -> None:
+    assert Warehouse(given).root == InputRoot(given).root == kept
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("lake", "lake"),
+        ("./lake/", "lake"),
+        ("other/../lake", "lake"),
+        ("{here}/lake", "lake"),
+        ("{here}/lake/", "lake"),
+        ("file://{here}/lake", "lake"),
+        ("file:{here}/lake", "lake"),
+        ("file://{here}/my%20lake%23/", "my lake#"),
+        ("100% lake", "100% lake"),
+    ],
+)
+def test_a_local_place_is_an_absolute_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, kept: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    place = given.format(here=tmp_path)
+    assert Warehouse(place).root == InputRoot(place).root == str(tmp_path.resolve() / kept)
+
+
+@pytest.mark.parametrize("root", ["/data/my%20lake", "s3a://data/my%20lake", "/data/[lake]"])
+def test_a_percent_sign_and_a_bracket_in_the_input_root_are_themselves(root: str) -> None:
+    assert InputRoot(root).root == root
+
+
+@pytest.mark.parametrize("letter", ["%20", "[", "]", "^", "|", "\\"])
+@pytest.mark.parametrize("place", ["/data/a{}b/lake", "s3://data/a{}b/lake"])
+def test_a_warehouse_whose_tables_delta_rs_could_not_open_is_refused(place: str, letter: str) -> None:
+    with pytest.raises(SettingsError, match=re.escape(f"cannot open a path that contains {letter}")):
+        Warehouse(place.format(letter))
+
+
+@pytest.mark.parametrize("letter", ["?", "#"])
+def test_a_warehouse_in_an_object_store_has_no_query_and_no_fragment(letter: str) -> None:
+    with pytest.raises(SettingsError, match=re.escape(f"cannot open a path that contains {letter}")):
+        Warehouse(f"s3://data/a{letter}b")
+
+
+@pytest.mark.parametrize(
+    ("uri", "place"),
+    [
+        ("file:///data/My%20Data/100%25/a%23b/c+d/%C3%9Cn%C3%AF/", "/data/My Data/100%/a#b/c+d/Ünï"),
+        ("s3a://data/My%20Data/a+b/", "s3a://data/My Data/a+b"),
+        ("s3://data/lake/", "s3a://data/lake"),
+    ],
+)
+def test_what_others_call_a_place_is_taken_back(uri: str, place: str) -> None:
+    assert location_of(uri) == place
+
+
+def test_a_place_stays_where_it_is_when_the_working_directory_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    warehouse = Warehouse("lake")
+    monkeypatch.chdir("/")
+    assert warehouse.root == str(tmp_path.resolve() / "lake")
+
+
+@pytest.mark.parametrize(("root", "kept"), [("/data/lake/", "/data/lake"), ("s3://data/lake/", "s3a://data/lake")])
+def test_the_tables_lie_right_below_the_root(root: str, kept: str) -> None:
+    warehouse = Warehouse(root)
+    tables = [warehouse.raw_events, warehouse.rejected_events, warehouse.sessionized_events]
+    assert tables == [f"{kept}/raw_events", f"{kept}/rejected_events", f"{kept}/sessionized_events"]
+
+
+@pytest.mark.parametrize(("root", "kept"), [("/data/in", "/data/in"), ("s3://in/events/", "s3a://in/events")])
+def test_the_folder_of_a_batch_is_named_by_its_day(root: str, kept: str) -> None:
+    assert InputRoot(root).batch_folder(date(2025, 9, 1)) == f"{kept}/date=2025-09-01"
+
+
+def test_the_files_of_a_batch_come_in_the_order_of_their_paths(batch: Path) -> None:
+    for name in ("b.parquet", "a.parquet", "c.parquet"):
+        put(batch, name)
+    assert names_of(batch) == ["a.parquet", "b.parquet", "c.parquet"]
+
+
+def test_files_in_sub_folders_count(batch: Path) -> None:
+    put(batch, "hour=01/a.parquet")
+    put(batch, "deep/er/b.parquet")
+    assert names_of(batch) == ["deep/er/b.parquet", "hour=01/a.parquet"]
+
+
+def test_the_files_of_other_days_do_not_count(batch: Path) -> None:
+    put(batch, "a.parquet")
+    put(batch.parent / "date=2025-09-21", "b.parquet")
+    assert names_of(batch) == ["a.parquet"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "_SUCCESS",
+        ".a.parquet.crc",
+        "_temporary/0/a.parquet",
+        ".staging/a.parquet",
+        "deep/_SUCCESS",
+        "deep/.er/a.parquet",
+    ],
+)
+def test_what_is_hidden_does_not_count(batch: Path, name: str) -> None:
+    put(batch, name)
+    assert names_of(batch) == []
+
+
+def test_only_names_inside_the_batch_can_hide_it(tmp_path: Path) -> None:
+    batch = tmp_path / ".cache" / "_in" / f"date={DAY}"
+    put(batch, "a.parquet")
+    assert names_of(batch) == ["a.parquet"]
+
+
+def test_a_name_that_only_contains_a_mark_is_not_hidden(batch: Path) -> None:
+    put(batch, "part_0.snappy.parquet")
+    assert names_of(batch) == ["part_0.snappy.parquet"]
+
+
+def test_a_file_without_a_byte_counts(batch: Path) -> None:
+    put(batch, "a.csv", b"")
+    assert [file.size for file in files_of(batch)] == [0]
+
+
+def test_a_file_says_its_size_and_opens(batch: Path) -> None:
+    put(batch, "a.csv", b"12345")
+    (file,) = files_of(batch)
+    with file.open() as opened:
+        assert (file.size, opened.read()) == (5, b"12345")
+
+
+def test_a_compressed_file_is_read_as_its_name_says(batch: Path) -> None:
+    put(batch, "a.csv.gz", gzip.compress(b"12345"))
+    (file,) = files_of(batch)
+    with file.open_stream() as opened:
+        assert opened.read() == b"12345"
+
+
+@pytest.mark.parametrize(
+    ("name", "otherwise"),
+    [
+        ("a.csv", False),
+        ("a.csv.gz", False),
+        ("a.csv.bz2", False),
+        ("a.csv.zst", False),
+        ("a.lz4.csv", False),
+        ("a.csv.lz4", True),
+        ("a.csv.LZ4", True),
+        ("a.csv.GZ", True),
+        ("a.csv.snappy", True),
+        ("a.csv.deflate", True),
+    ],
+)
+def test_a_name_tells_of_a_compression_that_is_not_read(batch: Path, name: str, otherwise: bool) -> None:
+    put(batch, name)
+    assert [file.is_compressed_otherwise for file in files_of(batch)] == [otherwise]
+
+
+def test_special_characters_in_names_are_kept_and_the_files_open(batch: Path) -> None:
+    for name in SPECIAL_NAMES:
+        put(batch, name, name.encode())
+    files = files_of(batch)
+    assert sorted(names_of(batch)) == sorted(SPECIAL_NAMES)
+    for file in files:
+        with file.open() as opened:
+            assert opened.read().decode() == Path(file.uri).name
+
+
+def test_special_characters_in_the_root_are_kept(tmp_path: Path) -> None:
+    batch = tmp_path / "in put%20#1 [x]" / f"date={DAY}"
+    put(batch, "a.parquet")
+    assert [file.uri for file in files_of(batch)] == [f"{batch}/a.parquet"]
+
+
+@pytest.mark.parametrize(
+    ("name", "pattern"),
+    [
+        ("a b#1%.parquet", "a b#1%.parquet"),
+        ("[1-3].parquet", "\\[1-3\\].parquet"),
+        ("{a,b}?*.parquet", "\\{a,b\\}\\?\\*.parquet"),
+        ("a\\b.parquet", "a\\\\b.parquet"),
+    ],
+)
+def test_spark_gets_a_pattern_that_matches_only_the_file(batch: Path, name: str, pattern: str) -> None:
+    put(batch, name)
+    assert [Path(file.spark_path).name for file in files_of(batch)] == [pattern]
+
+
+def test_a_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="date=2025-09-20"):
+        InputRoot(str(tmp_path)).batch_files(DAY)
+
+
+def test_a_file_in_place_of_the_folder_is_an_error(tmp_path: Path) -> None:
+    put(tmp_path, f"date={DAY}")
+    with pytest.raises(OSError, match="date=2025-09-20"):
+        InputRoot(str(tmp_path)).batch_files(DAY)
+
+
+def test_a_folder_that_is_wrong_is_no_fault_of_the_storage(tmp_path: Path) -> None:
+    root = InputRoot(str(tmp_path))
+    nest_too_deep(deliver(root, DAY))
+    with pytest.raises(OSError, match="too long"):
+        root.batch_files(DAY)
+
+
+@NEEDS_A_FILE_THAT_FAILS
+def test_a_storage_that_fails_while_a_file_is_read_is_told_as_such(batch: Path) -> None:
+    fail_to_read(batch / "a.csv")
+    (file,) = files_of(batch)
+    with file.open_stream() as opened, pytest.raises(StorageError, match="Input/output error"):
+        opened.read(1)
+
+
+@contextmanager
+def writer(root: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Another process that writes to a warehouse until its input ends, and says when it waits and when it writes."""
+    command = [sys.executable, "-c", WRITER, str(root)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def says(process: subprocess.Popen[bytes], *, within: float = 60) -> str | None:
+    """What a process says next, None if it keeps silent for so many seconds."""
+    assert process.stdout is not None
+    ready, _, _ = select.select([process.stdout], [], [], within)
+    return process.stdout.readline().decode().strip() if ready else None
+
+
+def test_a_second_process_writes_when_the_first_is_done(tmp_path: Path) -> None:
+    with writer(tmp_path / "lake") as first:
+        assert [says(first), says(first)] == ["waiting", "writing"]
+        with writer(tmp_path / "lake") as second:
+            assert [says(second), says(second, within=0.5)] == ["waiting", None]
+            assert first.stdin is not None
+            first.stdin.close()
+            assert says(second) == "writing"
+
+
+def test_a_process_that_was_killed_keeps_nobody_waiting(tmp_path: Path) -> None:
+    with writer(tmp_path / "lake") as first:
+        assert [says(first), says(first)] == ["waiting", "writing"]
+        first.kill()
+        with writer(tmp_path / "lake") as second:
+            assert [says(second), says(second)] == ["waiting", "writing"]
+
+
+def test_warehouses_do_not_wait_for_each_other(tmp_path: Path) -> None:
+    with writer(tmp_path / "lake") as first, writer(tmp_path / "other lake") as second:
+        assert [says(first), says(first), says(second), says(second)] == ["waiting", "writing"] * 2
+
+
+def test_writing_again_in_one_process_waits_for_nobody(tmp_path: Path) -> None:
+    warehouse = Warehouse(str(tmp_path / "lake"))
+    for _ in range(2):
+        with warehouse.writing():
+            assert Path(warehouse.root).is_dir()
+
+
+def test_an_object_store_is_not_locked_and_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    warehouse = Warehouse("s3://lake/tables")
+    with warehouse.writing(), warehouse.writing():
+        assert list(tmp_path.iterdir()) == []
