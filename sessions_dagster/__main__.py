@@ -8,11 +8,18 @@
 The settings are those of the environment (`SESSIONS_INPUT_ROOT` and so on, see the README). The steps are the functions
 that the Dagster assets call, so both can be used on the same tables, but not at the same time. The exit code is 0 if
 all went well, 1 if something failed or a check did not pass, and 2 if the command is not understood.
+
+Under `spark-submit`, on EMR or on Dataproc, submit this file and the JARs of Delta (`--jars`, or `--packages`); the
+master is then the one that `spark-submit` was given:
+
+    command=$(python -c 'import sessions_dagster.__main__ as command; print(command.__file__)')
+    spark-submit --master yarn --packages io.delta:delta-spark_4.2_2.13:4.4.0 "$command" land --date 2025-09-20
 """
 
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from typing import Final, NamedTuple
 
@@ -28,7 +35,7 @@ from sessions_dagster.pipeline.check_tables import check_events, check_sessions
 from sessions_dagster.pipeline.land import land_batch
 from sessions_dagster.pipeline.refresh_sessions import refresh_sessions
 from sessions_dagster.pipeline.summaries import apply_summary, landing_summary, refresh_summary
-from sessions_dagster.spark.session import spark_session
+from sessions_dagster.spark.session import spark_session, submitted_master
 from sessions_dagster.storage.warehouse import Warehouse
 
 _SESSIONS_AGREE: Final = "sessions_agree_with_sessionized_events"
@@ -77,7 +84,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             days = _days(parsed, config)
         except _UsageError as error:
             parser.error(str(error))
-        with spark_session(config.spark) as spark:
+        master = submitted_master() or config.spark.master
+        with spark_session(replace(config.spark, master=master)) as spark:
             work = _Work(config, spark, Warehouse(config.warehouse_root), days)
             return 0 if _COMMANDS[parsed.command](work) else 1
     except (*NON_RETRYABLE, SparkStartError, TableNotFoundError) as error:

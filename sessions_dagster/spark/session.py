@@ -16,6 +16,7 @@ from typing import Final
 
 import pyspark
 from delta import configure_spark_with_delta_pip
+from pyspark import SparkConf, SparkContext
 from pyspark.errors import PySparkRuntimeError
 from pyspark.sql import SparkSession
 
@@ -177,6 +178,14 @@ def spark_session(settings: SparkSettings) -> Iterator[SparkSession]:
         yield started
     finally:
         started.stop()
+
+
+def submitted_master() -> str | None:
+    """The master that `spark-submit` was given; None if it did not start this process."""
+    if "PYSPARK_GATEWAY_PORT" not in os.environ:
+        return None
+    SparkContext._ensure_initialized()
+    return SparkConf().get("spark.master", None)
 
 
 def running_session() -> SparkSession | None:
