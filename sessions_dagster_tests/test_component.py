@@ -1,5 +1,6 @@
 """The Dagster component: a product in the YAML of a team's own project."""
 
+import re
 import subprocess
 import sys
 from datetime import timedelta
@@ -86,6 +87,12 @@ def test_a_component_in_yaml_is_a_product(project: Path) -> None:
     lake = (defs.resources or {})["shop_web_lake"]
     assert isinstance(lake, LakeResource)
     assert lake.input_root == "/data/events"
+
+
+def test_the_example_of_the_documentation_is_a_product(project: Path) -> None:
+    documentation = (Path(__file__).parents[1] / "docs" / "library.md").read_text()
+    (example,) = re.findall(r"```yaml\n(.*?)```", documentation, re.DOTALL)
+    assert len(load(project, web=example).resolve_asset_graph().get_all_asset_keys()) == 5
 
 
 def test_two_components_are_two_products(project: Path) -> None:

@@ -1,6 +1,7 @@
 """The package as a library: what an import does, two products in one code location, and their names there."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -31,6 +32,8 @@ EVENTS: Final = [
     Event("ada", "click", "idea", datetime(2025, 9, 20, 9, 4)),
     Event("ada", "click", "idea", datetime(2025, 9, 20, 9, 12)),
 ]
+
+DOCUMENTATION: Final = (Path(__file__).parents[1] / "docs" / "library.md").read_text()
 
 VARIABLES: Final = (
     "START_DATE",
@@ -349,3 +352,14 @@ def test_a_run_has_one_warehouse_and_a_team_can_read_its_tables(deployment: Depl
     table = lake.table(lake.warehouse.sessions)
     assert isinstance(table, DeltaTableResource)
     assert table.load().version() >= 1
+
+
+def test_the_example_of_the_documentation_is_two_products() -> None:
+    (example,) = re.findall(r"```python\n(.*?)```", DOCUMENTATION, re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(example, names)
+    assert len(names["defs"].resolve_asset_graph().get_all_asset_keys()) == 2 * len(PUBLISHED.assets)
+
+
+def test_every_variable_is_documented() -> None:
+    assert {f"SESSIONS_{name}" for name in VARIABLES} == set(re.findall("`(SESSIONS_[A-Z_]+)`", DOCUMENTATION))
