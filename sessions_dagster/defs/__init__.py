@@ -1,6 +1,6 @@
 """The Dagster layer: assets, checks, jobs, schedules, a sensor and resources, made for one product by `build_defs`.
 
-Only this package and `component` know Dagster. What belongs here is what Dagster has to be told; whatever reads or
+Only this package and `component` know Dagster. What belongs here is what Dagster has to know; whatever reads or
 writes a table is in `pipeline`, `storage` and `quality`.
 """
 

@@ -144,7 +144,7 @@ def _raw_events(config: SessionsConfig) -> dg.AssetsDefinition:
             resources = resources_of(context, config)
             landed, errors = _land_all(context, config, resources)
             if errors:
-                # Dagster does not count any partition of a failed step as materialized, so it is told of each.
+                # Dagster counts no partition of a failed step as materialized, so each is logged by itself.
                 for day, metadata in landed.items():
                     _log_materialization(context, context.asset_key, day, metadata)
                 raise BatchError("\n".join(map(str, errors)))
