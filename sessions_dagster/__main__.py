@@ -5,9 +5,9 @@
     python -m sessions_dagster sessions
     python -m sessions_dagster check --date 2025-09-20
 
-The settings are those of the environment (`SESSIONS_INPUT_ROOT` and so on, see docs/library.md). The steps are the functions
-that the Dagster assets call, so both can be used on the same tables, but not at the same time. The exit code is 0 if
-all went well, 1 if something failed or a check did not pass, and 2 if the command is not understood.
+The settings are those of the environment (`SESSIONS_INPUT_ROOT` and so on, see docs/library.md). The steps are the
+functions that the Dagster assets call, so both can be used on the same tables, but not at the same time. The exit code
+is 0 if all went well, 1 if something failed or a check did not pass, and 2 if the command is not understood.
 
 Under `spark-submit`, on EMR or on Dataproc, submit this file and the JARs of Delta (`--jars`, or `--packages`); the
 master is then the one that `spark-submit` was given:
