@@ -893,7 +893,7 @@ def no_text_for_a_name(folder: Path) -> None:
 
 
 STOPS: Final = [
-    Stop("no folder", no_folder, ["There is no batch folder", "date={day}", "SESSIONS_INPUT_ROOT"]),
+    Stop("no folder", no_folder, ["There is no batch folder", "date={day}", "check the input root"]),
     Stop("an empty folder", no_file, ["date={day} has no data file"]),
     Stop("nothing but marks", only_marks, ["date={day} has no data file"]),
     Stop(
@@ -1029,7 +1029,7 @@ def test_text_of_which_spark_reads_nothing_stops_a_batch(lake: Lake, monkeypatch
     # As if this one had been forgotten: by its name Spark takes the text for compressed, and its beginning for its end.
     monkeypatch.setattr(files, "_OTHER_COMPRESSIONS", frozenset())
     bad("bad.json.lz4", b"\0\0\0\0\n" + as_text("json", "lost", day))(lake.folder(day))
-    with pytest.raises(BatchError, match=r"bad\.json\.lz4 has records, but Spark reads not one"):
+    with pytest.raises(BatchError, match=r"bad\.json\.lz4 has records, but Spark reads none"):
         lake.land(day, "json")
 
 

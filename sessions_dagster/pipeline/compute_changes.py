@@ -49,6 +49,7 @@ from sessions_dagster.transforms.deliveries import (
     changed_deliveries,
     is_new,
     is_retracted,
+    new_deliveries,
     recarried_deliveries,
 )
 from sessions_dagster.transforms.existing import (
@@ -202,9 +203,9 @@ def _input_delta(
         F.count_if(~is_retracted() & ~is_new()).alias("recarried"),
     )
     new = [batch for batch in incoming.batches if not batch.may_exist]
-    events = changed.where(~is_retracted() & is_new()).select(*DELIVERY)
+    events = new_deliveries(changed, carried_columns)
     if new:
-        events = events.unionByName(incoming.rows_of(new).select(*DELIVERY))
+        events = events.unionByName(incoming.rows_of(new).select(*DELIVERY, *carried_columns))
     recarried = recarried_deliveries(changed, incoming.raw_events, carried_columns, rules)
     return _InputDelta(
         events=events,

@@ -71,6 +71,20 @@ def is_new() -> Column:
     return F.col(DELIVERED_BY).isNull()
 
 
+def new_deliveries(changed: DataFrame, carried_columns: Sequence[str]) -> DataFrame:
+    """The deliveries that the table knows nothing of.
+
+    Args:
+        changed: Rows as `changed_deliveries` gives them.
+        carried_columns: The names of the carried columns.
+
+    Returns:
+        The columns of `DELIVERY`, and the carried columns.
+    """
+    values = [F.col(_LANDED_VALUES)[name].alias(name) for name in carried_columns]
+    return changed.where(~is_retracted() & is_new()).select(*DELIVERY, *values)
+
+
 def recarried_deliveries(
     changed: DataFrame, raw_events: DataFrame, carried_columns: Sequence[str], rules: SessionRules
 ) -> DataFrame:
