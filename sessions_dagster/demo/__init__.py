@@ -1,1 +1,1 @@
-"""A week of made-up events that goes wrong in every way the contract allows, run through Dagster and told in words."""
+"""A week of made-up batches with every problem that the contract allows, run through Dagster and explained in words."""

@@ -23,7 +23,7 @@ def main() -> None:
     """Run the demo in the working directory."""
     DAGSTER_HOME.mkdir(exist_ok=True)
     os.environ["DAGSTER_HOME"] = str(DAGSTER_HOME.resolve())
-    # Which of Dagster's beta features are used is a choice of the project and no news to those who watch.
+    # The project uses these beta features on purpose: warnings about them would only distract from the output.
     warnings.simplefilter("ignore", dg.BetaWarning)
     warnings.simplefilter("ignore", dg.PreviewWarning)
     spark = SessionsConfig.from_env().spark

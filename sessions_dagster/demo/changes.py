@@ -1,6 +1,6 @@
-"""What a run did, found by comparing the rows that `sessionized_events` held before it and holds after it.
+"""The changes that a run made, found by comparing the rows of `sessionized_events` before and after it.
 
-Plain Python over a small table: the demo trusts what it reads back, not the code that wrote it.
+Plain Python over a small table: the demo relies on the table it reads back, not on the code that wrote it.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,7 +13,7 @@ from sessions_dagster.model.columns import DELIVERED_BY, EVENT, PRODUCT, SESSION
 
 
 class Event(NamedTuple):
-    """An event by its identity, in the order that events are told in."""
+    """The identity of an event. Events sort by user, product and time."""
 
     user_id: str
     product_code: str
@@ -31,12 +31,12 @@ class Session(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Placed:
-    """What the table says of an event.
+class EventRow:
+    """The row of an event in the table, apart from the identity of the event.
 
     Attributes:
-        session: The session it is in; None for an IDE event outside sessions.
-        delivered_by: The column of that name: bit k is set when the batch of event date + k days brings it.
+        session: The session of the event; None for an IDE event outside sessions.
+        delivered_by: The column of that name: bit k is set when the batch of event date + k days contains the event.
     """
 
     session: Session | None
@@ -44,7 +44,7 @@ class Placed:
 
     @property
     def days_late(self) -> int:
-        """How many days after its event date the first batch that brings it landed."""
+        """The number of days from the event date to the first batch that contains the event."""
         return (self.delivered_by & -self.delivered_by).bit_length() - 1
 
 
@@ -52,58 +52,58 @@ class Placed:
 class Snapshot:
     """The rows of `sessionized_events` at one version."""
 
-    rows: Mapping[Event, Placed]
+    rows: Mapping[Event, EventRow]
 
     @classmethod
     def of_rows(cls, rows: Iterable[Mapping[str, Any]]) -> Self:
-        """Take the rows of the table, each as a dictionary by column."""
-        return cls({_event(row): Placed(_session(row), row[DELIVERED_BY]) for row in rows})
+        """Make a snapshot from the rows of the table, each as a dictionary by column."""
+        return cls({_event(row): EventRow(_session(row), row[DELIVERED_BY]) for row in rows})
 
     @property
     def sessions(self) -> set[Session]:
-        """The sessions that the rows are in."""
-        return {placed.session for placed in self.rows.values() if placed.session is not None}
+        """The sessions of the rows."""
+        return {row.session for row in self.rows.values() if row.session is not None}
 
 
 @dataclass(frozen=True)
 class RowChanges:
-    """The events whose row is new, differs, or is gone."""
+    """The events whose row was inserted, updated or deleted."""
 
     inserted: frozenset[Event]
     updated: frozenset[Event]
     deleted: frozenset[Event]
     delivered_again: frozenset[Event]
-    """Those of the updated ones that were there already when one more batch brought them."""
+    """The updated events that one more batch contains now."""
 
 
 @dataclass(frozen=True)
 class Correction:
-    """Sessions of one key that turned into one another.
+    """Overlapping sessions of one key, before and after a run that changed them.
 
     Attributes:
-        before: The sessions that the table held, in order; none if they are new.
-        after: The sessions that it holds instead; none if they are gone.
+        before: The sessions before the run, in order; empty if all of them are new.
+        after: The sessions that replace them; empty if they were removed.
         arrived: New events in `after`, with the number of days each was late.
-        withdrawn: Events of `before` that the table holds no longer.
-        drawn_in: Events of `after` that were in no session before.
-        left_out: Events of `before` that are in no session now.
+        retracted: Events of `before` that are no longer in the table.
+        now_inside: Events of `after` that were in no session before.
+        now_outside: Events of `before` that are in no session now.
     """
 
     before: tuple[Session, ...]
     after: tuple[Session, ...]
     arrived: Mapping[Event, int]
-    withdrawn: tuple[Event, ...]
-    drawn_in: tuple[Event, ...]
-    left_out: tuple[Event, ...]
+    retracted: tuple[Event, ...]
+    now_inside: tuple[Event, ...]
+    now_outside: tuple[Event, ...]
 
     @property
     def user_id(self) -> str:
-        """Whose sessions they are."""
+        """The user of the sessions."""
         return (self.before + self.after)[0].user_id
 
     @property
     def product_code(self) -> str:
-        """The product they are in."""
+        """The product of the sessions."""
         return (self.before + self.after)[0].product_code
 
 
@@ -121,7 +121,7 @@ def row_changes(before: Snapshot, after: Snapshot) -> RowChanges:
 
 
 def corrections(before: Snapshot, after: Snapshot) -> list[Correction]:
-    """Compare two snapshots session by session: those that differ, ordered by user, product and time."""
+    """Compare two snapshots session by session. Returns the differences, ordered by user, product and time."""
     changed = []
     for sessions in _overlapping(before.sessions | after.sessions):
         old = tuple(session for session in sessions if session in before.sessions)
@@ -132,20 +132,24 @@ def corrections(before: Snapshot, after: Snapshot) -> list[Correction]:
 
 
 def _correction(before: Snapshot, after: Snapshot, old: tuple[Session, ...], new: tuple[Session, ...]) -> Correction:
-    were_in = sorted(event for event, placed in before.rows.items() if placed.session in old)
-    are_in = sorted(event for event, placed in after.rows.items() if placed.session in new)
+    events_before = sorted(event for event, row in before.rows.items() if row.session in old)
+    events_after = sorted(event for event, row in after.rows.items() if row.session in new)
     return Correction(
         before=old,
         after=new,
-        arrived={event: after.rows[event].days_late for event in are_in if event not in before.rows},
-        withdrawn=tuple(event for event in were_in if event not in after.rows),
-        drawn_in=tuple(event for event in are_in if event in before.rows and before.rows[event].session is None),
-        left_out=tuple(event for event in were_in if event in after.rows and after.rows[event].session is None),
+        arrived={event: after.rows[event].days_late for event in events_after if event not in before.rows},
+        retracted=tuple(event for event in events_before if event not in after.rows),
+        now_inside=tuple(
+            event for event in events_after if event in before.rows and before.rows[event].session is None
+        ),
+        now_outside=tuple(
+            event for event in events_before if event in after.rows and after.rows[event].session is None
+        ),
     )
 
 
 def _overlapping(sessions: Iterable[Session]) -> Iterable[Sequence[Session]]:
-    """The sessions in groups that overlap; two that only touch are not one group."""
+    """Group the sessions that overlap. Two sessions that only touch are in different groups."""
     for _, of_key in groupby(sorted(sessions), key=lambda session: (session.user_id, session.product_code)):
         group: list[Session] = []
         for session in of_key:

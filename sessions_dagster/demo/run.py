@@ -1,4 +1,4 @@
-"""The run of the demo: batch after batch lands and is materialized, and what that did is read back and shown."""
+"""The run of the demo: each batch lands and is materialized, then the resulting changes are read back and shown."""
 
 import shutil
 import time
@@ -18,19 +18,19 @@ from sessions_dagster.config import SessionsConfig
 from sessions_dagster.defs import build_defs
 from sessions_dagster.demo import story
 from sessions_dagster.demo.changes import Correction, Snapshot, corrections, row_changes
-from sessions_dagster.demo.telling import corrections_table, rejected_line, rows_line, story_console
+from sessions_dagster.demo.report import corrections_table, rejected_line, report_console, rows_line
 from sessions_dagster.model.columns import BATCH_DATE, EVENT_IDENTITY
 from sessions_dagster.model.rules import SessionRules
 from sessions_dagster.spark.session import spark_session
 from sessions_dagster.storage.warehouse import Warehouse
 
 _RUN_CONFIG: Final = {"loggers": {"console": {"config": {"log_level": "WARNING"}}}}
-"""Dagster's own log of a run is for the UI; the console is for the story."""
+"""Dagster's own log of a run is shown in the UI; the console has the report of the demo."""
 
 
 @dataclass(frozen=True)
 class _Stage:
-    """What every step of the demo needs."""
+    """The objects that every step of the demo uses."""
 
     console: Console
     instance: dg.DagsterInstance
@@ -40,44 +40,44 @@ class _Stage:
 
 
 def run_week(config: SessionsConfig) -> None:
-    """Land and materialize the week, and tell the story.
+    """Land and materialize the week, and report what each run changed.
 
     Args:
-        config: The settings. Whatever is in the folders of its input and its tables is removed first.
+        config: The settings. The folders of its input and its tables are removed first.
     """
     for folder in (config.input_root, config.warehouse_root):
         shutil.rmtree(folder, ignore_errors=True)
-    console = story_console()
+    console = report_console()
     _introduce(console)
     console.print(
         "Starting Spark with Delta: about 15 seconds, and longer the first time ever, to fetch Delta's JARs ..."
     )
     settings = replace(config.spark, shuffle_partitions=2)
-    # One session for all runs: the resource of the assets uses the session that is running.
+    # One Spark session for all runs: the resource of the assets reuses a running session.
     with dg.DagsterInstance.get() as instance, spark_session(settings):
         stage = _Stage(console, instance, Path(config.input_root), Warehouse(config.warehouse_root), build_defs(config))
         snapshot = Snapshot({})
         for day, rows in story.batches().items():
             console.rule(f"[bold]batch {day.isoformat()}, {day:%A}", align="left")
-            snapshot = _deliver(stage, day, rows, snapshot)
+            snapshot = _land(stage, day, rows, snapshot)
         console.rule(f"[bold]batch {story.CORRECTED.isoformat()} once more, corrected by its sender", align="left")
-        snapshot = _deliver(stage, story.CORRECTED, story.corrected_batch(), snapshot)
+        snapshot = _land(stage, story.CORRECTED, story.corrected_batch(), snapshot)
         _conclude(stage, snapshot)
 
 
-def _deliver(stage: _Stage, day: date, rows: Sequence[story.Delivery], before: Snapshot) -> Snapshot:
-    """Let a batch land, show what that did to the rows of before, and give the rows of now."""
+def _land(stage: _Stage, day: date, rows: Sequence[story.Delivery], before: Snapshot) -> Snapshot:
+    """Land and materialize a batch, show the changes since `before`, and return the new snapshot."""
     console, warehouse = stage.console, stage.warehouse
     story.write_batch(stage.input_root, day, rows)
     console.print(f"{len(rows)} rows land, and Dagster materializes raw_events and sessionized_events ...")
     began = time.monotonic()
     result = _materialize(stage, day)
     console.print(f"One run, {time.monotonic() - began:.1f} s: {_checks_line(result)}.")
-    now = Snapshot.of_rows(_rows(warehouse.sessionized_events))
+    after = Snapshot.of_rows(_rows(warehouse.sessionized_events))
     _show_landing(console, warehouse, day)
-    console.print(f"[dim]sessionized_events[/]  {rows_line(row_changes(before, now))}")
-    _show_sessions(console, corrections(before, now))
-    return now
+    console.print(f"[dim]sessionized_events[/]  {rows_line(row_changes(before, after))}")
+    _show_sessions(console, corrections(before, after))
+    return after
 
 
 def _materialize(stage: _Stage, day: date) -> dg.ExecuteInProcessResult:
@@ -140,7 +140,7 @@ def _slice(table_uri: str, day: date) -> list[dict[str, Any]]:
 
 
 def _rows(table_uri: str, where: str = "true") -> list[dict[str, Any]]:
-    """Rows of a table, read by delta-rs: it is a second opinion, and it needs no Spark job."""
+    """Rows of a table, read by delta-rs: independent of the code that wrote them, and without a Spark job."""
     found = QueryBuilder().register("t", DeltaTable(table_uri)).execute(f"SELECT * FROM t WHERE {where}").read_all()
     rows: list[dict[str, Any]] = pa.table(found).to_pylist()
     return rows

@@ -1,7 +1,7 @@
-"""The demo's input: what the senders of a made-up week deliver, batch by batch. Every run makes the same rows.
+"""The demo's input: the batches of a made-up week. Every run makes the same rows.
 
-Named people live through one thing each, whose outcome the demo then reads from the tables. Their products and the
-regulars around them are there so that the story happens in a table with other rows in it.
+Each person in the cast shows one problem, and the demo reads its outcome from the tables. The regulars around them only
+add other rows to the tables.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,10 +18,10 @@ from sessions_dagster.model.columns import EVENT, PRODUCT, TIMESTAMP, USER
 MONDAY, TUESDAY, WEDNESDAY, THURSDAY, FRIDAY, SATURDAY, SUNDAY = DAYS = tuple(
     date(2025, 9, day) for day in range(15, 22)
 )
-"""The batches, in the order they land."""
+"""The dates of the batches, in the order in which they land."""
 
 CORRECTED: Final = FRIDAY
-"""The batch that lands once more after the week, without a user action it brought at first."""
+"""The batch that lands again at the end of the week, without one of its original user actions."""
 
 CAST: Final = {
     "ada": "works offline twice: one action comes 2 days late, another one 5 days late",
@@ -31,7 +31,7 @@ CAST: Final = {
     "elif": "sends an action twice: in two batches, and in one",
     "farah": "acts every 4 minutes, until a corrected batch takes one action away",
 }
-"""The people to watch, and what happens to them."""
+"""The people to watch, and the problem that each of them shows."""
 
 REGULARS: Final = ("gil", "hana", "ivo")
 """Their events are always on time."""
@@ -39,7 +39,7 @@ REGULARS: Final = ("gil", "hana", "ivo")
 
 @dataclass(frozen=True)
 class Delivery:
-    """One row of a batch as its sender wrote it: all text, and any of it may be wrong."""
+    """One row of a batch as its sender wrote it: all values are text, and any of them may be invalid."""
 
     user_id: str | None
     event_id: str | None
@@ -48,18 +48,18 @@ class Delivery:
 
 
 def batches() -> Mapping[date, tuple[Delivery, ...]]:
-    """What each day of the week delivers when it lands first, rows that will be rejected included."""
+    """The rows of each batch when it lands first, including rows that will be rejected."""
     regulars = {day: _regular_events(day) for day in DAYS}
     return {day: (*_STORY[day], *regulars[day]) for day in DAYS}
 
 
 def corrected_batch() -> tuple[Delivery, ...]:
-    """What the batch `CORRECTED` delivers when it lands again: the same without one user action of farah's."""
+    """The rows of the batch `CORRECTED` when it lands again: the same without one of farah's user actions."""
     return tuple(row for row in batches()[CORRECTED] if row != FARAHS_MISTAKE)
 
 
 def write_batch(input_root: Path, day: date, rows: Sequence[Delivery]) -> None:
-    """Put a batch into its folder, in place of what that held before: Parquet, its timestamps text as in real ones."""
+    """Write a batch into its folder and replace the earlier one: Parquet with text timestamps, like real batches."""
     folder = input_root / f"date={day.isoformat()}"
     folder.mkdir(parents=True, exist_ok=True)
     schema = pa.schema([(name, pa.string()) for name in (USER, EVENT, PRODUCT, TIMESTAMP)])
@@ -71,9 +71,9 @@ def write_batch(input_root: Path, day: date, rows: Sequence[Delivery]) -> None:
 
 
 def _events(user: str | None, product: str | None, day: date, *moments: str) -> tuple[Delivery, ...]:
-    """Events of one person on one day; each moment is `event_id HH:MM:SS`."""
-    told = (moment.split(" ") for moment in moments)
-    return tuple(Delivery(user, event, product, f"{day.isoformat()} {time}") for event, time in told)
+    """Events of one person on one day. Each moment is `event_id HH:MM:SS`."""
+    parts = (moment.split(" ") for moment in moments)
+    return tuple(Delivery(user, event, product, f"{day.isoformat()} {time}") for event, time in parts)
 
 
 def _dmitris_clock() -> Iterator[datetime]:

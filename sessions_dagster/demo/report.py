@@ -1,4 +1,4 @@
-"""How the demo tells a run in the console: what was corrected and why, in words made from what the tables hold."""
+"""The demo's console output: what a run corrected and why, in words derived from the rows of the tables."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import datetime
@@ -9,23 +9,24 @@ from rich.markup import escape
 from rich.table import Table
 
 from sessions_dagster.demo.changes import Correction, Event, RowChanges, Session
+from sessions_dagster.model.changes import SessionChange
 from sessions_dagster.model.columns import EVENT, PRODUCT, REASON, TIMESTAMP, USER
 
-_TOLD_ONE_BY_ONE: Final = 3
-"""Up to so many events are named; more are counted."""
+_MAX_LISTED: Final = 3
+"""Maximum number of events that are listed one by one; a larger group is only counted."""
 
 _PLAIN_WIDTH: Final = 130
-"""Columns of the output where it goes to a file or a pipe and has no width of its own."""
+"""Width of the output, in characters, when it goes to a file or a pipe."""
 
 
-def story_console() -> Console:
-    """A console as wide as the terminal, or wide enough for the tables where there is none."""
+def report_console() -> Console:
+    """A console as wide as the terminal, or wide enough for the tables if there is no terminal."""
     console = Console(highlight=False)
     return console if console.is_terminal else Console(highlight=False, width=_PLAIN_WIDTH)
 
 
 def rows_line(changes: RowChanges) -> str:
-    """What the run did to the rows of `sessionized_events`."""
+    """The number of rows of `sessionized_events` that the run inserted, updated and deleted."""
     line = f"{len(changes.inserted)} inserted, {len(changes.updated)} updated, {len(changes.deleted)} deleted"
     if changes.delivered_again:
         line += f"; delivered again and kept once: {_listed(changes.delivered_again)}"
@@ -33,13 +34,13 @@ def rows_line(changes: RowChanges) -> str:
 
 
 def rejected_line(row: Mapping[str, Any]) -> str:
-    """A row of `rejected_events`: why, and what the sender wrote."""
+    """A row of `rejected_events`: the reason, then the values that the sender wrote."""
     written = ", ".join("NULL" if row[name] is None else row[name] for name in (USER, EVENT, PRODUCT, TIMESTAMP))
     return f"{row[REASON]}: {written}"
 
 
 def corrections_table(corrections: Iterable[Correction], user_action_ids: Collection[str]) -> Table:
-    """One row per group of sessions that turned into one another: bounds before and after, and why."""
+    """One row per correction: the bounds of the sessions before and after, and the reason."""
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
     for heading in ("user · product", "session before (UTC)", "session now (UTC)", "why"):
         table.add_column(heading)
@@ -54,28 +55,27 @@ def corrections_table(corrections: Iterable[Correction], user_action_ids: Collec
 
 
 def reason(correction: Correction, user_action_ids: Collection[str]) -> str:
-    """What happened to the sessions, and the events that made it happen.
+    """The kind of a correction, followed by the events that caused it.
 
     Args:
-        correction: What differs.
+        correction: Sessions that changed.
         user_action_ids: The event ids whose events can change a session.
     """
-    return f"{_outcome(correction)}: {'; '.join(_causes(correction, user_action_ids))}"
+    return f"{_kind(correction)}: {'; '.join(_causes(correction, user_action_ids))}"
 
 
-def _outcome(correction: Correction) -> str:
+def _kind(correction: Correction) -> str:
+    """`new`, or a kind of change as in `session_corrections`."""
     old, new = correction.before, correction.after
     if not old:
         return "new"
     if not new:
-        return "gone"
-    if len(old) > 1 and len(new) == 1:
-        return "joined"
-    if len(old) == 1 and len(new) > 1:
-        return "split"
-    if len(old) == 1 and new[0].start <= old[0].start and new[0].end >= old[0].end:
-        return "extended"
-    return "changed"
+        return SessionChange.REMOVED
+    if len(old) == len(new) == 1:
+        grew = new[0].start <= old[0].start and new[0].end >= old[0].end
+        return SessionChange.EXTENDED if grew else SessionChange.SHRUNK
+    kinds = {SessionChange.MERGED: old, SessionChange.SPLIT: new}
+    return " and ".join(kind for kind, sessions in kinds.items() if len(sessions) > 1)
 
 
 def _causes(correction: Correction, user_action_ids: Collection[str]) -> Iterator[str]:
@@ -83,12 +83,12 @@ def _causes(correction: Correction, user_action_ids: Collection[str]) -> Iterato
     for days_late in sorted(set(acted.values())):
         arrived = [event for event, late in acted.items() if late == days_late]
         yield f"{_listed(arrived)} {_came(days_late)}"
-    if correction.withdrawn:
-        yield f"{_listed(correction.withdrawn)} no longer delivered"
-    if correction.drawn_in:
-        yield f"{_listed(correction.drawn_in)} now inside"
-    if correction.left_out:
-        yield f"{_listed(correction.left_out)} now outside"
+    if correction.retracted:
+        yield f"{_listed(correction.retracted)} no longer delivered"
+    if correction.now_inside:
+        yield f"{_listed(correction.now_inside)} now inside"
+    if correction.now_outside:
+        yield f"{_listed(correction.now_outside)} now outside"
 
 
 def _came(days_late: int) -> str:
@@ -98,7 +98,7 @@ def _came(days_late: int) -> str:
 
 
 def _listed(events: Collection[Event]) -> str:
-    if len(events) > _TOLD_ONE_BY_ONE:
+    if len(events) > _MAX_LISTED:
         return f"{len(events)} events"
     return ", ".join(f"{event.event_id} {event.at:%H:%M:%S}" for event in sorted(events))
 
