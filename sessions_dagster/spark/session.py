@@ -1,7 +1,7 @@
 """Starts and stops a Spark that reads and writes Delta tables.
 
-Here belongs what any Delta project needs of a session: its JARs, time zone, memory and a quiet console. What depends on
-the number of cores or rows is in `tuning`.
+Here belongs what every Delta project needs in a session: its JARs, time zone, memory and a quiet console. What depends
+on the number of cores or rows is in `tuning`.
 """
 
 import os
@@ -35,7 +35,7 @@ _NOT_NEEDED_OF_DELTA: Final = (
     "commons-*:*",
     "javax.*:*",
 )
-"""What Delta's POM asks for beside delta-storage: Spark has a newer one of its own, or only Unity Catalog needs it."""
+"""Dependencies in Delta's POM that are not needed: Spark has a newer version, or only Unity Catalog uses them."""
 
 _LOG_SETTINGS: Final = Path(__file__).with_name("log4j2.properties")
 
@@ -48,7 +48,8 @@ class SparkSettings:
         master: Spark's master URL.
         driver_memory: Heap of the driver's JVM, which in local mode is the whole of Spark (Spark's notation: `2g`).
         shuffle_partitions: Partitions of a shuffle. None: see `tuning.default_shuffle_partitions`.
-        extra_conf: Further Spark properties; they win over those set here, but JARs and packages add to Delta's.
+        extra_conf: Further Spark properties; they override those that are set here, but JARs and packages are added to
+            those of Delta.
         delta_jars: Comma-separated local JARs (delta-spark and delta-storage) to use instead of resolving them.
             None: they are resolved from Maven at the first start.
         app_name: The name of the application.
@@ -63,7 +64,7 @@ class SparkSettings:
 
 
 def local_cores(master: str) -> int | None:
-    """The number of cores of a local master (`local`, `local[2]`, `local[*]`, `local[2,3]`), None for any other."""
+    """The number of cores of a local master (`local`, `local[2]`, `local[*]`, `local[2,3]`); None for all others."""
     match = re.fullmatch(r"local(?:\[(\d+|\*)(?:,\s*\d+)?\])?", master)
     if match is None:
         return None
@@ -85,41 +86,41 @@ def spark_conf(settings: SparkSettings) -> dict[str, str]:
         settings: How to start Spark.
 
     Returns:
-        Properties by name. On a master that is not local, places are left to the cluster's configuration, and what
-        follows from the cores to `start_spark`: they are not known before.
+        Properties by name. If the master is not local, folders and addresses are left to the configuration of the
+        cluster, and `start_spark` sets what follows from the cores, because their number is not known before.
     """
     conf = {
         "spark.app.name": settings.app_name,
         "spark.master": settings.master,
         "spark.driver.memory": settings.driver_memory,
-        # Not extraJavaOptions, which is for extra_conf to set.
+        # Not extraJavaOptions, so that extra_conf can set those.
         _DEFAULT_JAVA_OPTIONS: f'-Duser.timezone=UTC "-Dlog4j2.configurationFile={_LOG_SETTINGS}"',
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
         "spark.sql.session.timeZone": "UTC",
-        # By default Spark keeps a hundred compiled plans: one run has more, so each would compile all of them again.
+        # By default Spark keeps a hundred compiled plans. A run has more, so each run would compile all of them again.
         "spark.sql.codegen.cache.maxEntries": "2000",
-        # For each expression PySpark would look up, and send to Java, where in Python it was made: most of what it
-        # takes to build a plan. What is lost are those places in the messages of errors in data.
+        # PySpark would find out for each expression where in Python it was made, and send that to Java, which takes
+        # most of the time in which a plan is built. Only the messages of errors in data lose these places.
         "spark.python.sql.dataFrameDebugging.enabled": "false",
-        # By default a query fails if what it broadcasts takes five minutes, with the scan, the shuffle and the windows
-        # that it is made of. How long that takes is a matter of how much there is, and of the machine.
+        # By default a query fails if computing what it broadcasts takes more than five minutes. How long that takes
+        # depends on the amount of data and on the machine.
         "spark.sql.broadcastTimeout": "86400",
-        # With it a union of parts of one task each is one task, and what is in parts is so that cores can share it.
+        # Otherwise the union of several inputs with one task each has one task, so only one core would work on it.
         "spark.sql.unionOutputPartitioning": "false",
         "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
         "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
-        # Parquet's nanoseconds arrive as a long; Spark refuses the file otherwise.
+        # Nanoseconds in Parquet are then read as a long; otherwise Spark refuses the file.
         "spark.sql.legacy.parquet.nanosAsLong": "true",
-        # By default Spark writes 96 bits, which it reads and writes far slower, and other readers call deprecated.
+        # By default Spark writes 96 bits. It reads and writes these much more slowly, and other readers deprecate them.
         "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
     }
     cores = local_cores(settings.master)
     if cores is not None:
         conf["spark.driver.host"] = "127.0.0.1"
-        # What a pause takes is of no interest here, what all of them take is.
+        # Here the length of a single pause does not matter, but the sum of all pauses does.
         conf[_DEFAULT_JAVA_OPTIONS] += " -XX:+UseParallelGC"
-        # No table is kept there, and every working directory would get an empty folder otherwise.
+        # No table is stored there, but otherwise Spark would make an empty folder in every working directory.
         conf["spark.sql.warehouse.dir"] = str(Path(tempfile.gettempdir(), "spark-warehouse"))
         conf |= properties_for(cores, is_local=True)
     if settings.shuffle_partitions is not None:
@@ -128,9 +129,9 @@ def spark_conf(settings: SparkSettings) -> dict[str, str]:
 
 
 def start_spark(settings: SparkSettings) -> SparkSession:
-    """Starts Spark, and Java with it where this process has none yet.
+    """Starts Spark, and a JVM if this process has none yet.
 
-    The JVM outlives the session: a second start in the same process keeps its memory and its JARs.
+    The JVM outlives the session: a second start in the same process keeps the memory and the JARs of the first one.
 
     Args:
         settings: How to start it.
@@ -143,7 +144,7 @@ def start_spark(settings: SparkSettings) -> SparkSession:
         SparkStartError: If Spark does not start.
     """
     use_java(os.environ)
-    # Spark's launch script asks whatever python3 is on the PATH where Spark is, unless it is told.
+    # Without it, Spark's launch script would ask the first python3 on the PATH where Spark is.
     os.environ.setdefault("SPARK_HOME", str(Path(pyspark.__file__).parent))
     _check_delta_jars(settings)
     try:
@@ -157,10 +158,10 @@ def start_spark(settings: SparkSettings) -> SparkSession:
 
 @contextmanager
 def spark_session(settings: SparkSettings) -> Iterator[SparkSession]:
-    """The session of this process: the one that is there, or else a new one, which ends with the context.
+    """The session of this process: the one that is running, or else a new one, which ends with the context.
 
     Args:
-        settings: How to start Spark; not looked at where a session is there already.
+        settings: How to start Spark. They are ignored if a session is already running.
 
     Yields:
         The session.
@@ -189,7 +190,7 @@ def submitted_master() -> str | None:
 
 
 def running_session() -> SparkSession | None:
-    """The session of this process, None where there is none."""
+    """The session of this process; None if there is none."""
     try:
         return SparkSession.active()
     except PySparkRuntimeError:
@@ -197,7 +198,7 @@ def running_session() -> SparkSession | None:
 
 
 def _fit_to_cluster(started: SparkSession) -> None:
-    """Set what follows from the cores of a cluster, but for what its configuration or the settings have said."""
+    """Set what follows from the cores of a cluster, except for what its configuration or the settings already set."""
     said = started.sparkContext.getConf()
     for name, value in properties_for(started.sparkContext.defaultParallelism, is_local=False).items():
         if not said.contains(name):
@@ -209,7 +210,7 @@ def _ivy_home(settings: SparkSettings) -> Path:
 
 
 def _resolved_jars(settings: SparkSettings) -> list[Path] | None:
-    """Delta's JARs where Ivy left them at an earlier start (group_artifact-version.jar), None if they are not there."""
+    """Delta's JARs, if Ivy resolved them at an earlier start (`group_artifact-version.jar`); otherwise None."""
     group, artifact, version = delta_coordinate().split(":")
     folder = _ivy_home(settings) / "jars"
     jars = [folder / f"{group}_{name}-{version}.jar" for name in (artifact, "delta-storage")]
@@ -222,7 +223,7 @@ def _delta_jars_conf(settings: SparkSettings) -> dict[str, str]:
         return {"spark.jars": _listed(settings.delta_jars, other_jars)}
     jars = _resolved_jars(settings)
     if jars is not None:
-        # Ivy takes seconds at each start to find out that nothing has changed.
+        # Otherwise Ivy would take some seconds at each start to find out that nothing has changed.
         return {"spark.jars": _listed(*map(str, jars), other_jars)}
     other_packages = settings.extra_conf.get("spark.jars.packages")
     conf = {
@@ -239,7 +240,7 @@ def _listed(*values: str | None) -> str:
 
 
 def _check_delta_jars(settings: SparkSettings) -> None:
-    """Spark itself only warns of a JAR that is not there, and fails later at the first table."""
+    """Refuse a JAR that is not there. Spark itself would only warn, and fail later at the first table."""
     for jar in (settings.delta_jars or "").split(","):
         if jar and "://" not in jar and not zipfile.is_zipfile(jar):
             raise SparkStartError(f"{jar} is no JAR file; it is one of those given as Delta's JARs (delta_jars).")

@@ -29,14 +29,14 @@ _LEAST_ON_A_CLUSTER: Final = 200
 
 
 def default_shuffle_partitions(cores: int, *, is_local: bool) -> int:
-    """Two tasks a core, so that a core that is done early finds another task. For few rows see `Sizes`."""
+    """Two tasks per core, so that a core that is done early finds another task. For few rows see `Sizes`."""
     return max(2 if is_local else _LEAST_ON_A_CLUSTER, 2 * cores)
 
 
 def default_scan_partitions(cores: int, *, is_local: bool) -> int:
-    """Four tasks a core, unless files are so large that there are more, or too small to be split.
+    """Four tasks per core, unless files are so large that there are more, or too small to be split.
 
-    Files and their rows differ: with one task a core, all tasks wait for the slowest one.
+    Files differ in size: with one task per core, all cores wait for the slowest task.
     """
     return max(4 if is_local else _LEAST_ON_A_CLUSTER, 4 * cores)
 
@@ -47,7 +47,7 @@ def default_listing_tasks(cores: int, *, is_local: bool) -> int:
 
 
 def default_snapshot_partitions(cores: int, *, is_local: bool) -> int:
-    """One a core, but 2 to 8 on one machine, and 8 to 50, which is Delta's own default, on a cluster.
+    """One per core: at least 2 and at most 8 on one machine, and 8 to 50 (Delta's own default) on a cluster.
 
     Delta rebuilds the state of a table in that many tasks after each commit. With a small log most of 50 tasks have
     next to nothing to do, and on few cores they wait for each other; with a million files each of them has 20,000.
@@ -164,7 +164,7 @@ def tuned(spark: SparkSession, rows: int) -> Iterator[None]:
 
 
 def broadcast_if_small(rows: DataFrame, count: int) -> DataFrame:
-    """Has Spark send rows to every executor for a join, unless there are more than `Sizes.broadcast_rows`.
+    """Make Spark send rows to every executor for a join, unless there are more than `Sizes.broadcast_rows`.
 
     Args:
         rows: Any rows.
