@@ -1,4 +1,4 @@
-"""Reading a table to say something about it: the statistics of some days of `sessionized_events`."""
+"""The statistics of some days of `sessionized_events`, read from the table."""
 
 from collections.abc import Sequence
 from datetime import date

@@ -23,8 +23,8 @@ class AppliedBatches:
 
     Attributes:
         landings: By batch day, when the applied slice was landed (UTC); None if it was empty.
-        complete: False if the log does not say it of every batch, because it does not reach back far enough or has a
-            RESTORE to a point in time. A batch that is not listed may have been applied then all the same.
+        complete: False if the log does not say it for every batch, because it does not reach back far enough or has a
+            RESTORE to a point in time. Then a batch that is not listed may have been applied all the same.
     """
 
     landings: Mapping[date, datetime | None]
@@ -37,7 +37,7 @@ class AppliedBatches:
 
 
 def applied_batches(sessionized_events: DeltaTable) -> AppliedBatches:
-    """Which landings the table reflects, according to its newest correction; a RESTORE since then is seen through.
+    """Which landings the table reflects, according to its newest correction. A RESTORE since then counts as well.
 
     Every correction lists all landings, so the log is read back to the newest one only.
     """
@@ -81,7 +81,7 @@ class _Newest:
 
 
 def _newest_with_key(table: DeltaTable, key: str) -> _Newest:
-    """The newest commit with a key in its user metadata; a RESTORE since then is seen through."""
+    """The newest commit with a key in its user metadata. A RESTORE since then is taken into account."""
     version = table.version()
     limit = _HISTORY_STEP
     while True:
@@ -108,7 +108,7 @@ def _newest_with_key(table: DeltaTable, key: str) -> _Newest:
 
 
 def _user_metadata(commit: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The user metadata of a commit; empty if it is not ours: of maintenance, of a property, a note by hand."""
+    """The user metadata of a commit; empty if this project did not write it, or wrote it for maintenance."""
     try:
         metadata = json.loads(commit.get("userMetadata") or "{}")
     except ValueError:

@@ -1,4 +1,4 @@
-"""The table `session_corrections`: what became of sessions that were written before. A crash does it no harm.
+"""The table `session_corrections`: what became of existing sessions. It stays correct if a run crashes.
 
 The entries of version N of `sessionized_events` are written before N is committed. If the run dies between the two, the
 next run finds entries that no correction followed, and drops them before it does anything else.
@@ -48,7 +48,7 @@ def write_ahead(spark: SparkSession, warehouse: Warehouse, changes: ChangeSet, v
 
 
 def drop_uncommitted(spark: SparkSession, warehouse: Warehouse) -> None:
-    """Drop the entries of a run that died before its correction was committed. The logs say whether there are any.
+    """Drop the entries of a run that died before it committed its correction. The logs say whether there are any.
 
     Args:
         spark: A session with Delta.

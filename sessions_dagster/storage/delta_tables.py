@@ -22,10 +22,10 @@ RETENTION_PROPERTY: Final = "delta.deletedFileRetentionDuration"
 """The table property that says how long a vacuum keeps what the newest version does not need."""
 
 STATISTICS_PROPERTY: Final = "delta.dataSkippingStatsColumns"
-"""The table property that says of which columns the log keeps the smallest and the greatest value in each file.
+"""The table property that names the columns whose smallest and greatest value in each file the log keeps.
 
-By default it keeps them of all columns. They cost a tenth of the time in which rows are written, and those of our
-strings do not tell one file from another: rows are laid out by hash or as they came.
+By default the log keeps them for all columns. They take a tenth of the time in which rows are written, and for strings
+they do not distinguish one file from another: rows are laid out by hash, or in the order of arrival.
 """
 
 DEFAULT_RETENTION: Final = "interval 7 days"
@@ -82,7 +82,7 @@ def replace_slice(
         table_uri: The table, which must exist.
         day: The date of the batch.
         rows: Complete table rows, all of this batch.
-        row_count: How many rows there are, if that is known: to replace nothing by nothing is not worth a commit.
+        row_count: How many rows there are, if that is known. If nothing is to replace nothing, there is no commit.
 
     Returns:
         The version of the table that has the slice.
@@ -175,7 +175,7 @@ def _missing_columns(table: deltalake.DeltaTable, table_uri: str, schema: Struct
 
 
 def _type_in_log(field: StructField) -> Any:
-    # Whether the elements of an array can be NULL depends on who has written the schema.
+    # As the log has it: a name, or a dictionary if the type is nested.
     return json.loads(json.dumps(field.dataType.jsonValue()))
 
 

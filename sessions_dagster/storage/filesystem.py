@@ -1,8 +1,8 @@
 """Paths, URIs and file systems: the one module that knows how a location is spelled and how its files are reached.
 
-A location is an absolute path for a local folder and a URI for anything else, spelled as Spark wants it: `s3a://`, and
-no character stands for another one, so a blank is a blank. delta-rs understands that as well. Only pyarrow, which lists
-and opens input files, wants `s3://` and `%20` for a blank. `location_of` turns the spelling of others back.
+A location is an absolute path for a local folder and a URI for anything else, spelled as Spark expects it: `s3a://`,
+and without escapes, so a blank is written as a blank. delta-rs understands that as well. Only pyarrow, which lists and
+opens input files, expects `s3://` and `%20` for a blank. `location_of` turns other spellings into this one.
 """
 
 import errno
@@ -21,9 +21,9 @@ from pyarrow.fs import FileInfo, FileSelector, FileSystem, FileType, LocalFileSy
 from sessions_dagster.errors import StorageError
 
 _LEGAL_IN_URI: Final = "/:@=+,&;!$'()*"
-"""What stands for itself in the path of a URI, beside letters, digits and a few marks."""
+"""The characters that are not escaped in the path of a URI, beside letters, digits and a few marks."""
 
-# An object store answers in words: pyarrow has no error of its own for these.
+# pyarrow has no errors of its own for these answers of an object store: only the text says what is wrong.
 _ANSWERS: Final = {"AWS Error NO_SUCH_BUCKET": errno.ENOENT, "AWS Error ACCESS_DENIED": errno.EACCES}
 
 _NOT_READABLE: Final = frozenset(
@@ -76,7 +76,7 @@ def canonical(location: str) -> str:
 
 
 def location_of(uri: str) -> str:
-    """The location that delta-rs or Spark name by a URI of their own, in which `%20` stands for a blank."""
+    """The location of a URI as delta-rs and Spark write it, in which `%20` stands for a blank."""
     return canonical(uri if uri.startswith("file:") else unquote(uri))
 
 
@@ -148,8 +148,8 @@ def open_file(filesystem: FileSystem, path: str) -> Any:
 class _StoredBytes(io.RawIOBase):
     """A file as its storage gives it.
 
-    Whoever parses the bytes may raise an `OSError` for bytes that make no sense, too. Failures of the storage are
-    turned into `StorageError` here, so that the two can be told apart.
+    A parser may raise an `OSError` as well, for bytes that make no sense. So failures of the storage are turned into
+    `StorageError` here, to distinguish the two.
     """
 
     def __init__(self, file: Any) -> None:
@@ -181,10 +181,11 @@ class _StoredBytes(io.RawIOBase):
 
 @contextmanager
 def storage_errors() -> Iterator[None]:
-    """Tells a storage that fails from one in which there is nothing that can be read.
+    """Distinguishes a storage that fails from one in which something is missing or may not be read.
 
     Raises:
-        StorageError: For the first; for the other the error as it is, or what the answer of an object store amounts to.
+        StorageError: If the storage fails. In the other case the error stays an `OSError`, with the number that the
+            answer of an object store stands for.
     """
     try:
         yield

@@ -21,7 +21,7 @@ from sessions_dagster.storage.filesystem import location_of
 from sessions_dagster.storage.warehouse import Warehouse
 
 COMPACTED_PROPERTY: Final = "sessions.compacted_version"
-"""Table property: everything up to this version is compacted. A RESTORE takes it back, as it should."""
+"""Table property: everything up to this version is compacted. A RESTORE resets it with the data, which is intended."""
 
 MINIMUM_RETENTION: Final = timedelta(days=7)
 """Files of a run under way are in no version before it commits, and a reader may be at an older version."""
@@ -34,7 +34,7 @@ class CompactionReport:
     """What a compaction did.
 
     Attributes:
-        days: The dates that it looked at: those touched since the last compaction. None stands for a table without
+        days: The dates that it worked on: those touched since the last compaction. None stands for a table without
             partitions.
         before, after: The whole table; the same if there was nothing to do.
     """

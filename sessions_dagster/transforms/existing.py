@@ -86,10 +86,10 @@ def extent_of_lookup_ranges() -> Extent:
 def facts_in_ranges(existing: DataFrame, ranges: DataFrame, rules: SessionRules) -> DataFrame:
     """Facts of what the table has in lookup ranges: the spans of the sessions, and events that they do not cover.
 
-    An event becomes a fact of its own if it is in no session, or if an incoming fact has its instant: the two may be
-    the same event, or a session may start there at the end of the session that the event was in. If a time bucket is
-    crowded with facts, all of its events are treated like that. A fact too many changes nothing, as long as the session
-    of the event is a fact as well.
+    An event becomes a fact of its own if it is in no session, or if an incoming fact has the same time: the two may be
+    the same event, or a session may now start at that time, which was the end of the session of the event. If a time
+    bucket is crowded with facts, all of its events become facts. A fact too many changes nothing, as long as the
+    session of the event is a fact as well.
 
     A session that an event at `t` touches has a user action within the timeout of `t`, before or after. So every
     touched session has a user action in a lookup range, whose row says how far the session reaches. Each such row gives
