@@ -153,8 +153,8 @@ def _missing_columns(table: deltalake.DeltaTable, table_uri: str, schema: Struct
     for name in existing.keys() - set(schema.names):
         raise SchemaMismatchError(
             f"{table_uri} has the column {name}, which this run does not write: every correction would lose its "
-            "values. If it is a carried column, name it in the setting of the carried columns again; otherwise drop it "
-            "from the table, or use another warehouse."
+            "values. If it is a carried column, name it in the setting of the carried columns again; otherwise use "
+            "another warehouse and backfill."
         )
     for field in schema:
         found = existing.get(field.name)
