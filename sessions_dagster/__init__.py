@@ -11,11 +11,11 @@ Without Dagster: `python -m sessions_dagster land --date 2025-09-20` (see `--hel
 Imports go one way, from the top of this list to its end:
 
     defs, component                               Dagster: assets, checks, jobs, a sensor, resources
-    pipeline                                      land, apply, refresh, check: one function a step
-    transforms, storage, input, quality, spark    DataFrames, Delta tables, batch folders, rules that hold, Spark itself
+    pipeline                                      land, apply, refresh, check: one function per step
+    transforms, storage, input, quality, spark    DataFrames, Delta tables, batch folders, checks, Spark itself
     model                                         what the words mean: columns, schemas, rules, dates
 
-`config` (the settings) and `errors` (every exception) are for all of them. Importing this package imports neither Spark
+Beside them are `config` (the settings) and `errors` (every exception). Importing this package imports neither Spark
 nor Dagster, and reads nothing from the environment: each name below is imported when it is first used.
 """
 

@@ -97,7 +97,7 @@ class SessionsAssets:
 def build_assets(config: SessionsConfig) -> SessionsAssets:
     """The assets of a product. Those with a step link to the function here that the step runs."""
     with warnings.catch_warnings():
-        # Code references are a beta feature of Dagster: that is a choice of ours, and no news to our users.
+        # Code references are a beta feature of Dagster. We chose to use it, so users need no warning.
         warnings.simplefilter("ignore", dg.BetaWarning)
         assets = dg.with_source_code_references([_raw_events(config), _sessionized_events(config), _sessions(config)])
     raw_events, sessionized_events, sessions = cast("Sequence[dg.AssetsDefinition]", assets)

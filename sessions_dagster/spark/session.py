@@ -255,5 +255,5 @@ def _why_not_started(settings: SparkSettings) -> str:
         )
     return (
         f"Spark {pyspark.__version__} did not start with master {settings.master} and driver memory "
-        f"{settings.driver_memory}; what its JVM said is above."
+        f"{settings.driver_memory}. The output of its JVM is above."
     )
