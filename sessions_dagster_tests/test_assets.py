@@ -99,22 +99,22 @@ def _assets(**settings: Any) -> SessionsAssets:
     return build_assets(SessionsConfig(start_date="2025-01-01", **settings))
 
 
-def test_the_session_asset_maps_a_day_to_its_five_day_window() -> None:
+def test_sessionized_events_depends_on_a_window_of_batches_around_its_date() -> None:
     mapping = _assets().sessionized_events.get_partition_mapping(RAW)
     assert mapping == upstream_window(SessionRules()) == dg.TimeWindowPartitionMapping(start_offset=-5, end_offset=0)
 
 
 @pytest.mark.parametrize("lateness_days", [0, 7, 30])
-def test_the_window_follows_the_lateness(lateness_days: int) -> None:
+def test_the_window_is_as_long_as_the_lateness_of_the_rules(lateness_days: int) -> None:
     mapping = _assets(rules=SessionRules(lateness_days=lateness_days)).sessionized_events.get_partition_mapping(RAW)
     assert mapping == dg.TimeWindowPartitionMapping(start_offset=-lateness_days, end_offset=0)
 
 
-def test_a_range_is_one_run() -> None:
+def test_a_range_is_materialized_in_one_run() -> None:
     assert {asset.backfill_policy for asset in _assets().materializable} == {dg.BackfillPolicy.single_run()}
 
 
-def test_an_asset_links_to_the_function_that_makes_it() -> None:
+def test_an_asset_links_to_the_function_that_computes_it() -> None:
     assets = _assets()
     for spec in [*(asset.get_asset_spec() for asset in assets.materializable), assets.rejected_events]:
         (reference,) = spec.metadata["dagster/code_references"].code_references
@@ -126,7 +126,7 @@ def test_an_asset_links_to_the_function_that_makes_it() -> None:
         assert next(line.split()[1] for line in lines if line.lstrip().startswith("def ")).startswith(f"{function}(")
 
 
-def test_the_definitions_show_the_settings_they_go_by() -> None:
+def test_the_definitions_show_their_settings() -> None:
     rules = SessionRules(timedelta(minutes=10), frozenset({"b", "a"}), lateness_days=7)
     assets = _assets(rules=rules, bot_limit=0, carried_columns={"country": "string"})
     of_landing, of_sessions = (
@@ -138,11 +138,11 @@ def test_the_definitions_show_the_settings_they_go_by() -> None:
     assert of_landing["carried_columns"] == of_sessions["carried_columns"] == "country string"
 
 
-def test_keys_day_by_day_give_the_table_of_one_pass(by_key: Graph) -> None:
+def test_runs_of_single_days_give_the_same_table_as_one_pass(by_key: Graph) -> None:
     assert set(by_key.world.table()) == _ada()
 
 
-def test_a_range_gives_the_same_table_in_one_commit(by_range: Graph) -> None:
+def test_a_range_gives_the_same_table_as_one_pass_in_one_commit(by_range: Graph) -> None:
     assert set(by_range.world.table()) == _ada()
     assert by_range.metadata(SESSIONS, DAYS[0])["delta_version"] == 1
 
@@ -152,19 +152,19 @@ def test_a_range_run_materializes_every_partition_of_both_assets(by_range: Graph
         assert by_range.instance.get_materialized_partitions(asset) == set(DAYS)
 
 
-def test_the_log_of_a_range_says_where_the_run_is(by_range: Graph) -> None:
+def test_the_log_of_a_range_shows_the_progress_of_the_run(by_range: Graph) -> None:
     (run,) = by_range.instance.get_runs()
     told = [entry.user_message for entry in by_range.instance.all_logs(run.run_id)]
     assert any(line.startswith("landed batch 2025-09-19 (2 of 3): 2 rows, 0 rejected, ") for line in told)
 
 
-def test_each_partition_has_numbers_of_its_own(by_range: Graph) -> None:
+def test_each_partition_has_its_own_metadata(by_range: Graph) -> None:
     rows = [by_range.metadata(SESSIONS, day)["dagster/row_count"] for day in DAYS]
     landed = [by_range.metadata(RAW, day)["dagster/row_count"] for day in DAYS]
     assert (rows, landed) == ([3, 1, 1], [1, 2, 2])
 
 
-def test_a_late_batch_shows_what_it_corrected(by_key: Graph) -> None:
+def test_the_metadata_of_a_late_batch_counts_its_corrections(by_key: Graph) -> None:
     told = by_key.metadata(SESSIONS, DAYS[-1])
     assert told["run_rows_inserted"] == 2
     assert told["run_rows_updated"] == 3
@@ -173,17 +173,17 @@ def test_a_late_batch_shows_what_it_corrected(by_key: Graph) -> None:
     assert told["window_days_present"] == ", ".join(DAYS)
 
 
-def test_a_late_batch_of_a_daily_run_shows_how_late_it_was_and_what_it_corrected(by_key: Graph) -> None:
+def test_a_daily_run_reports_the_lateness_of_its_batch_and_the_corrected_share(by_key: Graph) -> None:
     assert by_key.metadata(RAW, DAYS[-1])["late_share"] == 0.5
     assert "| 2 days | 1 | 50.0% |" in by_key.metadata(RAW, DAYS[-1])["preview"]
     assert by_key.metadata(SESSIONS, DAYS[-1])["run_rows_corrected"] == 3
 
 
-def test_the_tables_facts_come_from_its_log(by_key: Graph) -> None:
+def test_the_metadata_has_the_version_of_the_table(by_key: Graph) -> None:
     assert by_key.metadata(SESSIONS, DAYS[-1])["table_version"] == 3
 
 
-def test_what_landing_and_correcting_write_beside_is_told_of_its_own_table(by_key: Graph) -> None:
+def test_rejected_events_and_session_corrections_have_their_own_metadata(by_key: Graph) -> None:
     assert by_key.instance.get_materialized_partitions(dg.AssetKey("rejected_events")) == set(DAYS)
     corrected = by_key.instance.get_latest_materialization_event(dg.AssetKey("session_corrections"))
     assert corrected is not None
@@ -191,14 +191,14 @@ def test_what_landing_and_correcting_write_beside_is_told_of_its_own_table(by_ke
     assert corrected.asset_materialization.metadata["extended"].value == 2
 
 
-def test_a_missing_batch_fails_and_leaves_the_tables_as_they_were(by_key: Graph) -> None:
+def test_a_missing_batch_fails_the_run_and_does_not_change_the_tables(by_key: Graph) -> None:
     before = by_key.world.table()
     result = by_key.run("2025-09-21", "2025-09-21")
     assert not result.success
     assert sorted(by_key.world.table(), key=str) == sorted(before, key=str)
 
 
-def test_other_rules_than_the_tables_stop_the_run(by_key: Graph) -> None:
+def test_a_run_with_other_rules_than_the_table_fails(by_key: Graph) -> None:
     result = by_key.run(DAYS[-1], DAYS[-1], rules=SessionRules(timedelta(minutes=10)))
     message = str(result.failure_data_for_node("sessionized_events"))
     assert "0:05:00" in message
@@ -222,7 +222,7 @@ def _garble(file: Path) -> None:
 
 @NEEDS_A_FILE_THAT_FAILS
 @pytest.mark.parametrize(("spoil", "restarts"), [(fail_to_read, MAX_RETRIES), (_garble, 0)])
-def test_a_batch_is_tried_again_where_its_storage_fails_and_not_where_it_is_bad(
+def test_a_landing_is_retried_after_a_storage_failure_but_not_for_a_bad_batch(
     spark: SparkSession,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -257,28 +257,28 @@ def _asked_by_sensor(graph: Graph) -> list[list[date]]:
     return [list(plan.days) for plan in tick.plans]
 
 
-def test_the_sensor_asks_for_nothing_that_is_done(by_range: Graph) -> None:
+def test_the_sensor_requests_no_run_for_materialized_days(by_range: Graph) -> None:
     by_range.run(DAYS[0], DAYS[-1], assets=[dg.AssetKey("sessions")])
     assert _asked_by_sensor(by_range) == []
 
 
-def test_a_bad_batch_of_a_range_keeps_no_other_from_landing(with_a_bad_batch: Graph) -> None:
+def test_a_bad_batch_in_a_range_does_not_stop_the_other_batches_from_landing(with_a_bad_batch: Graph) -> None:
     table = DeltaTable(with_a_bad_batch.world.warehouse.raw_events)
     assert partition_dates(table) == [date(2025, 9, 18), date(2025, 9, 20)]
 
 
-def test_of_a_range_with_bad_batches_the_good_ones_are_materialized(with_a_bad_batch: Graph) -> None:
+def test_the_good_batches_of_a_range_with_bad_ones_are_materialized(with_a_bad_batch: Graph) -> None:
     assert with_a_bad_batch.instance.get_materialized_partitions(RAW) == {"2025-09-18", "2025-09-20"}
     assert with_a_bad_batch.metadata(RAW, "2025-09-20")["dagster/row_count"] == 2
 
 
-def test_a_range_with_missing_batches_fails_with_all_of_them_named(by_key: Graph) -> None:
+def test_a_range_with_missing_batches_fails_with_an_error_that_names_all_of_them(by_key: Graph) -> None:
     message = str(by_key.run("2025-09-21", "2025-09-22").failure_data_for_node("raw_events"))
     assert "date=2025-09-21" in message
     assert "date=2025-09-22" in message
 
 
-def test_a_bad_batch_is_observed_with_its_content(with_a_bad_batch: Graph) -> None:
+def test_a_bad_batch_is_recorded_as_an_observation_with_its_content(with_a_bad_batch: Graph) -> None:
     of_bad_day = dg.AssetRecordsFilter(RAW, asset_partitions=[str(BAD_DAY)])
     observation = with_a_bad_batch.instance.fetch_observations(of_bad_day, limit=1).records[0].asset_observation
     assert observation is not None
@@ -287,5 +287,5 @@ def test_a_bad_batch_is_observed_with_its_content(with_a_bad_batch: Graph) -> No
     assert "broken.parquet" in str(observation.metadata["error"].value)
 
 
-def test_the_sensor_asks_for_the_good_neighbours_of_a_bad_batch(with_a_bad_batch: Graph) -> None:
+def test_the_sensor_requests_the_days_around_a_bad_batch(with_a_bad_batch: Graph) -> None:
     assert _asked_by_sensor(with_a_bad_batch) == [[date(2025, 9, 18)], [date(2025, 9, 20)]]

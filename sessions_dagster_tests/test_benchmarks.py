@@ -81,12 +81,12 @@ def run(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Run:
     return Run(findings, tables, Ours(spark, InputRoot(str(bench.folder)), Warehouse(str(tables / "ours"))), messages)
 
 
-def test_all_contenders_agree_and_every_target_is_held_against_a_ratio(run: Run) -> None:
+def test_all_contenders_agree_and_every_target_has_a_measured_ratio(run: Run) -> None:
     assert [measure.target for measure in run.findings.measures] == list(TARGETS[SCENARIO].values())
     assert all(measure.value > 0 and len(measure.values) == 1 for measure in run.findings.measures)
 
 
-def test_every_other_day_has_the_order_of_contenders_reversed_but_landing_comes_first(run: Run) -> None:
+def test_the_order_of_contenders_alternates_by_day_with_landing_always_first(run: Run) -> None:
     (second_day,) = (line for line in run.messages if line.startswith("day 2 (measured)"))
     names = ["landing ", "landing floor ", "DuckDB ", "recompute ", " ours ", " floor "]
     assert sorted(names, key=second_day.rindex) == names
@@ -123,7 +123,7 @@ def one_process(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("scenario", "rows"), {"history": 4, "compaction": 2, "skew": 4, "landed-again": 1, "late-event": 1}.items()
 )
-def test_scenarios_find_something_for_each_of_their_rows(
+def test_every_scenario_has_a_value_for_each_of_its_rows(
     one_process: None, tmp_path: Path, scenario: str, rows: int
 ) -> None:
     measures = SCENARIOS[scenario](Bench(tmp_path, SMALL, print)).measures
@@ -131,7 +131,7 @@ def test_scenarios_find_something_for_each_of_their_rows(
     assert all(measure.value > 0 for measure in measures)
 
 
-def test_a_correction_has_a_peak_of_memory(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_correction_reports_its_peak_memory(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     # Spark's books are behind by less than all that ran before.
     monkeypatch.setattr(footprint, "_SECONDS_UNTIL_REPORTED", 0)
     peak = peak_of_correction(run.ours.warehouse.root, WORKLOAD.first_day)
@@ -185,7 +185,7 @@ def test_a_damaged_result_is_caught(spark: SparkSession, run: Run, recomputed: l
         assert_same_sessions({"the recompute": damaged}, run.ours.rows())
 
 
-def test_what_six_batches_do_not_decide_is_compared_as_events_only(spark: SparkSession) -> None:
+def test_rows_that_depend_on_batches_outside_the_six_are_compared_without_their_sessions(spark: SparkSession) -> None:
     first_date = date(2025, 1, 10)
     before, since = datetime(2025, 1, 9, 23, 58), datetime(2025, 1, 10, 8, 0)
 
@@ -205,7 +205,7 @@ def test_what_six_batches_do_not_decide_is_compared_as_events_only(spark: SparkS
         assert_same_sessions({"wrong": decided_since(first_date, wrong, ours)}, expected)
 
 
-def test_reads_are_those_of_the_data_files(spark: SparkSession, run: Run) -> None:
+def test_only_reads_of_data_files_are_counted(spark: SparkSession, run: Run) -> None:
     reads, rows = reads_of(spark, run.ours.rows().collect)
     files = list(Path(run.ours.warehouse.sessionized_events).rglob("*.parquet"))
     assert rows
@@ -213,7 +213,7 @@ def test_reads_are_those_of_the_data_files(spark: SparkSession, run: Run) -> Non
     assert reads.bytes == pytest.approx(sum(file.stat().st_size for file in files), rel=0.5)
 
 
-def test_a_file_that_only_gets_a_deletion_vector_is_not_written(tmp_path: Path) -> None:
+def test_a_file_that_only_gets_a_deletion_vector_does_not_count_as_written(tmp_path: Path) -> None:
     def file(path: str, size: int, **more: object) -> dict[str, object]:
         return {"path": path, "size": size, "partitionValues": {"event_date": path[:10]}, **more}
 
@@ -230,7 +230,7 @@ def test_a_file_that_only_gets_a_deletion_vector_is_not_written(tmp_path: Path) 
     assert (writes.files, writes.dates) == (2, ("2025-01-01", "2025-01-02"))
 
 
-def test_results_are_a_list_of_rows_with_the_measurements_beside_it(run: Run, tmp_path: Path) -> None:
+def test_results_and_measurements_are_saved_in_two_files(run: Run, tmp_path: Path) -> None:
     commit = {"hash": "0123abc", "dirty": False}
     report.save(tmp_path, tmp_path / "picture.svg", SCENARIO, run.findings, list(SCENARIOS), commit)
     results = json.loads((tmp_path / "results.json").read_text())
@@ -242,7 +242,7 @@ def test_results_are_a_list_of_rows_with_the_measurements_beside_it(run: Run, tm
     assert measured["commit"] == commit
 
 
-def test_a_scenario_measured_again_replaces_its_own_rows_and_no_others(tmp_path: Path) -> None:
+def test_a_repeated_scenario_replaces_only_its_own_rows(tmp_path: Path) -> None:
     def save(scenario: str, name: str, value: float) -> None:
         findings = Findings([Measure(name, [value], at_most(2))])
         report.save(tmp_path, tmp_path / "picture.svg", scenario, findings, ["first", "second"], commit=None)
@@ -259,9 +259,7 @@ def test_a_scenario_measured_again_replaces_its_own_rows_and_no_others(tmp_path:
 
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="there is no git")
-def test_a_commit_is_dirty_once_anything_but_results_is_other_than_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_commit_is_dirty_if_any_file_but_the_results_differs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for variable in ("GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM"):
         monkeypatch.setenv(variable, os.devnull)
     for variable in ("GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL", "GIT_COMMITTER_NAME", "GIT_COMMITTER_EMAIL"):
@@ -286,13 +284,13 @@ def test_a_commit_is_dirty_once_anything_but_results_is_other_than_there(
     assert report.commit_of(results.parent) is None
 
 
-def test_there_is_no_commit_where_there_is_no_git(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_there_is_no_commit_without_git(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert report.commit_of(tmp_path) is None
     monkeypatch.setenv("PATH", str(tmp_path))
     assert report.commit_of() is None
 
 
-def test_the_median_meets_a_target_or_misses_it() -> None:
+def test_a_target_is_compared_with_the_median() -> None:
     assert Measure("", [1.0, 9.0, 3.5], at_most(3.5)).is_met
     assert not Measure("", [1.0, 9.0, 3.6], at_most(3.5)).is_met
     assert Measure("", [1.8], at_least(1.8)).is_met
@@ -306,12 +304,12 @@ def _fails_in_java() -> None:
     raise Py4JError("Java heap space", threading.RLock())
 
 
-def test_what_spark_says_comes_back_from_a_process_of_its_own() -> None:
+def test_a_spark_error_is_reported_back_from_a_child_process() -> None:
     with pytest.raises(SparkFailedError, match="Java heap space"):
         in_own_process(_fails_in_java)
 
 
-def test_phases_of_a_process_add_up_to_its_time() -> None:
+def test_the_phases_of_a_process_add_up_to_its_total_time() -> None:
     @dg.asset
     def raw_events(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:
         time.sleep(0.2)
@@ -339,7 +337,7 @@ def batch_days() -> dict[date, pa.Table]:
     return {day: as_table(deliveries) for day, deliveries in batches(WORKLOAD, WORKLOAD.days(LATE_DAY + 1))}
 
 
-def test_a_batch_of_the_workload_is_as_late_as_the_standard_says(batch_days: dict[date, pa.Table]) -> None:
+def test_a_batch_of_the_workload_has_the_standard_share_of_late_events(batch_days: dict[date, pa.Table]) -> None:
     day, batch = list(batch_days.items())[LATE_DAY]
     lateness = Counter((day - at).days for at in pc.cast(batch["timestamp"], pa.date32()).to_pylist())
     late = [lateness[days] / batch.num_rows for days in range(1, 6)]
@@ -348,7 +346,7 @@ def test_a_batch_of_the_workload_is_as_late_as_the_standard_says(batch_days: dic
     assert set(lateness) == set(range(6))
 
 
-def test_the_workload_has_the_users_products_and_events_of_the_standard(batch_days: dict[date, pa.Table]) -> None:
+def test_the_workload_has_the_standard_numbers_of_users_products_and_events(batch_days: dict[date, pa.Table]) -> None:
     events = pa.concat_tables(batch_days.values())
     assert set(events["product_code"].to_pylist()) == set(PRODUCTS)
     assert set(events["event_id"].to_pylist()) == set(EVENT_IDS)
@@ -360,7 +358,7 @@ def test_the_workload_has_the_users_products_and_events_of_the_standard(batch_da
     assert 0.003 < twice < 0.006
 
 
-def test_a_batch_is_the_same_whichever_batch_is_generated_first(batch_days: dict[date, pa.Table]) -> None:
+def test_a_batch_does_not_depend_on_the_order_in_which_batches_are_generated(batch_days: dict[date, pa.Table]) -> None:
     day = WORKLOAD.days(1, LATE_DAY)[0]
     ((_, alone),) = batches(WORKLOAD, [day])
     assert (
@@ -371,7 +369,7 @@ def test_a_batch_is_the_same_whichever_batch_is_generated_first(batch_days: dict
 
 
 @pytest.mark.parametrize("hours", [WHOLE_DAY, ONE_HOUR])
-def test_the_hot_user_has_half_of_a_batch_in_the_hours_at_work_and_no_late_event(
+def test_the_hot_user_has_half_of_a_batch_within_working_hours_and_no_late_events(
     batch_days: dict[date, pa.Table], hours: range
 ) -> None:
     day, batch = list(batch_days.items())[LATE_DAY]
@@ -387,7 +385,7 @@ def test_the_hot_user_has_half_of_a_batch_in_the_hours_at_work_and_no_late_event
     assert skewed.filter(others).equals(batch.filter(others))
 
 
-def test_a_corrected_batch_has_lost_a_twentieth_of_its_rows_and_got_as_many_others(
+def test_a_corrected_batch_has_a_twentieth_of_its_rows_replaced(
     batch_days: dict[date, pa.Table],
 ) -> None:
     day, batch = list(batch_days.items())[LATE_DAY]

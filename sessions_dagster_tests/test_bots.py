@@ -68,11 +68,11 @@ def _reasons(landed: Landed, user: str) -> list[str]:
     return sorted(row[REASON] for row in landed.rejected if row[USER] == user)
 
 
-def test_as_many_events_as_the_limit_are_fine(landed: Landed) -> None:
+def test_a_user_with_exactly_the_limit_of_events_is_accepted(landed: Landed) -> None:
     assert _reasons(landed, "at the limit") == []
 
 
-def test_one_more_and_every_row_of_the_user_is_rejected_as_of_a_bot(landed: Landed) -> None:
+def test_one_event_more_than_the_limit_rejects_every_row_of_the_user(landed: Landed) -> None:
     assert _reasons(landed, "over it") == [RejectReason.BOT] * len(OVER_IT_BEFORE)
     assert "over it" not in landed.users()
 
@@ -81,7 +81,7 @@ def test_an_event_that_is_delivered_twice_counts_once(landed: Landed) -> None:
     assert _reasons(landed, "delivered twice") == []
 
 
-def test_the_events_of_all_products_count(landed: Landed) -> None:
+def test_the_limit_counts_the_events_of_all_products(landed: Landed) -> None:
     assert _reasons(landed, "in two products") == [RejectReason.BOT] * 4
 
 
@@ -96,19 +96,19 @@ def test_the_report_counts_bots_as_rejected_and_not_as_accepted(landed: Landed) 
     assert landed.report.late == 0
 
 
-def test_users_who_are_counted_in_one_group_are_told_apart(
+def test_users_of_the_same_group_are_counted_separately(
     spark: SparkSession, tmp_path: Path, landed: Landed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(classify, "_GROUPS_OF_USERS", 1)
     assert Landed(World(spark, tmp_path), BATCH, LIMIT).users() == landed.users()
 
 
-def test_without_a_limit_nobody_is_a_bot(spark: SparkSession, tmp_path: Path) -> None:
+def test_without_a_limit_no_user_is_a_bot(spark: SparkSession, tmp_path: Path) -> None:
     landed = Landed(World(spark, tmp_path), BATCH, None)
     assert landed.users() == {event.user for event in BATCH}
 
 
-def test_a_user_is_let_back_in_by_a_higher_limit_and_another_landing(spark: SparkSession, tmp_path: Path) -> None:
+def test_landing_again_with_a_higher_limit_accepts_the_user(spark: SparkSession, tmp_path: Path) -> None:
     world = World(spark, tmp_path)
     for limit, expected in ((LIMIT, AT_THE_LIMIT), (LIMIT + 1, AT_THE_LIMIT + OVER_IT), (LIMIT, AT_THE_LIMIT)):
         world.land(DAY, [*AT_THE_LIMIT, *OVER_IT], limit)
@@ -116,7 +116,7 @@ def test_a_user_is_let_back_in_by_a_higher_limit_and_another_landing(spark: Spar
         assert set(world.table()) == sessionize(expected)
 
 
-def test_who_is_a_bot_depends_on_no_other_batch_and_on_no_order(spark: SparkSession, tmp_path: Path) -> None:
+def test_bots_depend_neither_on_other_batches_nor_on_their_order(spark: SparkSession, tmp_path: Path) -> None:
     # Over the limit in both batches together, and in the last one alone.
     batches = {
         DAY: _events("over it", LIMIT),
@@ -146,7 +146,7 @@ def test_the_asset_lands_with_the_limit_of_its_product_and_counts_bots(spark: Sp
     assert event.metadata["dagster/row_count"].value == len(AT_THE_LIMIT)
 
 
-def test_the_limit_is_that_of_the_contract_and_0_turns_the_filter_off() -> None:
+def test_the_default_limit_is_that_of_the_contract_and_0_disables_the_filter() -> None:
     assert SessionsConfig(start_date=DAY).bot_limit == DEFAULT_BOT_LIMIT == 100_000
     assert SessionsConfig(start_date=DAY, bot_limit=0).bot_limit is None
     with pytest.raises(SettingsError, match="bot_limit"):

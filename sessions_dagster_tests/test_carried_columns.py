@@ -119,7 +119,7 @@ def check(world: Carrying) -> None:
     assert len(found) == len(set(found)), "an event is there twice"
 
 
-def test_values_go_into_both_tables(spark: SparkSession, tmp_path: Path) -> None:
+def test_carried_values_are_in_both_tables(spark: SparkSession, tmp_path: Path) -> None:
     world = Carrying(spark, tmp_path)
     world.land(FIRST, [u("09:00", "NL"), u("09:01", None, event="x")])
     world.apply(FIRST)
@@ -127,7 +127,7 @@ def test_values_go_into_both_tables(spark: SparkSession, tmp_path: Path) -> None
     check(world)
 
 
-def test_rows_that_depend_on_a_session_keep_their_values(spark: SparkSession, tmp_path: Path) -> None:
+def test_dependent_rows_keep_their_carried_values(spark: SparkSession, tmp_path: Path) -> None:
     world = Carrying(spark, tmp_path)
     world.land(FIRST, [u("09:00", "NL"), u("09:02", "DE"), u("09:03", "FR", event="x")])
     world.apply(FIRST)
@@ -136,9 +136,7 @@ def test_rows_that_depend_on_a_session_keep_their_values(spark: SparkSession, tm
     check(world)
 
 
-def test_of_two_batches_that_deliver_an_event_the_one_that_landed_last_counts_in_any_order_of_runs(
-    spark: SparkSession, tmp_path: Path
-) -> None:
+def test_the_newest_landing_of_an_event_counts_in_any_order_of_runs(spark: SparkSession, tmp_path: Path) -> None:
     for number, order in enumerate(([FIRST, DAYS[1]], [DAYS[1], FIRST])):
         world = Carrying(spark, tmp_path / str(number))
         world.land(FIRST, [u("09:00", "older")])
@@ -148,9 +146,7 @@ def test_of_two_batches_that_deliver_an_event_the_one_that_landed_last_counts_in
         check(world)
 
 
-def test_a_batch_that_lands_again_with_other_values_only_changes_the_values(
-    spark: SparkSession, tmp_path: Path
-) -> None:
+def test_landing_a_batch_again_with_other_values_changes_only_the_values(spark: SparkSession, tmp_path: Path) -> None:
     world = Carrying(spark, tmp_path)
     world.land(FIRST, [u("09:00", "NL"), u("09:02", "NL"), u("09:03", "NL", event="x")])
     world.apply(FIRST)
@@ -160,7 +156,7 @@ def test_a_batch_that_lands_again_with_other_values_only_changes_the_values(
     assert (report.inserted, report.updated, report.deleted) == ({}, {FIRST: 2}, {})
 
 
-def test_a_batch_that_lands_again_as_it_was_commits_nothing(spark: SparkSession, tmp_path: Path) -> None:
+def test_landing_a_batch_again_unchanged_commits_nothing(spark: SparkSession, tmp_path: Path) -> None:
     world = Carrying(spark, tmp_path)
     # Twice in one landing: the greatest value counts, and the other one is no change.
     rows = [u("09:00", "NL"), u("09:00", "DE"), u("09:03", None, event="x")]
@@ -170,7 +166,7 @@ def test_a_batch_that_lands_again_as_it_was_commits_nothing(spark: SparkSession,
     check(world)
 
 
-def test_a_value_falls_back_to_that_of_another_batch_when_the_newest_one_retracts_the_event(
+def test_a_value_falls_back_to_that_of_an_older_landing_if_the_newest_one_retracts_the_event(
     spark: SparkSession, tmp_path: Path
 ) -> None:
     world = Carrying(spark, tmp_path)
@@ -239,7 +235,7 @@ def carried(world: Carrying) -> list[list[Any]]:
     return sorted(world.read(world.warehouse.sessionized_events, [USER, *world.carried_columns]))
 
 
-def test_values_that_cannot_be_of_the_type_are_null_and_the_row_lands(spark: SparkSession, tmp_path: Path) -> None:
+def test_a_value_that_cannot_be_cast_is_null_and_its_row_is_accepted(spark: SparkSession, tmp_path: Path) -> None:
     world = Carrying(spark, tmp_path, MANY)
     text = {
         "ide_version": ["2025.2", "", None],
@@ -260,7 +256,7 @@ def test_values_that_cannot_be_of_the_type_are_null_and_the_row_lands(spark: Spa
     ]
 
 
-def test_a_number_is_not_taken_for_a_time_and_nested_values_are_json(spark: SparkSession, tmp_path: Path) -> None:
+def test_a_number_is_not_cast_to_a_time_and_a_nested_value_becomes_json(spark: SparkSession, tmp_path: Path) -> None:
     world = Carrying(spark, tmp_path, {"ide_version": "string", "seen": "timestamp", "build": "int"})
     at = pa.array([datetime(2025, 9, 1, 10)], pa.timestamp("us"))
     columns = {"ide_version": [{"major": 2025}], "seen": [1_700_000_000], "build": at}
@@ -269,7 +265,7 @@ def test_a_number_is_not_taken_for_a_time_and_nested_values_are_json(spark: Spar
     assert carried(world) == [["user 0", '{"major":2025}', None, None]]
 
 
-def test_text_that_is_not_utf8_is_made_valid(spark: SparkSession, tmp_path: Path) -> None:
+def test_invalid_utf8_in_a_text_value_is_replaced(spark: SparkSession, tmp_path: Path) -> None:
     world = Carrying(spark, tmp_path, {"ide_version": "string"})
     offsets = pa.py_buffer(b"\x00\x00\x00\x00\x06\x00\x00\x00")
     text = pa.StringArray.from_buffers(1, offsets, pa.py_buffer(b"m\xfcller"))
@@ -289,7 +285,7 @@ def test_text_that_is_not_utf8_is_made_valid(spark: SparkSession, tmp_path: Path
         ),
     ],
 )
-def test_values_come_from_text_formats_too(
+def test_carried_values_are_read_from_text_formats_too(
     spark: SparkSession, tmp_path: Path, input_format: InputFormat, content: str
 ) -> None:
     world = Carrying(spark, tmp_path, {"country": "string", "build": "int", "absent": "date"})
@@ -304,7 +300,7 @@ def test_values_come_from_text_formats_too(
 # --- tables of before ------------------------------------------------------------------------------------------------
 
 
-def test_a_table_of_before_gets_the_column_and_values_as_batches_land_again(
+def test_an_older_table_gets_the_column_and_its_values_when_batches_land_again(
     spark: SparkSession, tmp_path: Path
 ) -> None:
     world = Carrying(spark, tmp_path, {})
@@ -326,7 +322,7 @@ def test_a_table_of_before_gets_the_column_and_values_as_batches_land_again(
         ({"country": "int"}, "has the column country with the type string, but this run writes integer"),
     ],
 )
-def test_a_column_that_is_dropped_or_changes_its_type_stops_the_run_and_changes_nothing(
+def test_a_dropped_or_retyped_column_stops_the_run_and_changes_nothing(
     spark: SparkSession, tmp_path: Path, later: Mapping[str, str], message: str
 ) -> None:
     world = Carrying(spark, tmp_path)

@@ -135,26 +135,26 @@ def doubled_key_run(world: World, damaged_range_run: Seen) -> Seen:
 
 
 @pytest.mark.parametrize("rule", list(Rule))
-def test_in_a_run_of_a_range_every_key_has_its_own_result(range_run: Seen, rule: Rule) -> None:
+def test_every_key_of_a_range_has_its_own_result(range_run: Seen, rule: Rule) -> None:
     assert range_run.result.success
     assert [evaluations(range_run.result)[rule, key].passed for key in KEYS] == [True] * len(KEYS)
     assert range_run.statuses[rule] == {Status.SUCCEEDED: KEYS}
 
 
-def test_a_result_tells_how_much_was_checked(range_run: Seen) -> None:
+def test_a_result_shows_how_many_rows_were_checked(range_run: Seen) -> None:
     found = evaluations(range_run.result)
     checked = {rule: found[rule, KEYS[1]].metadata["checked"].value for rule in Rule}
     assert checked == {Rule.SESSION_END: 2, Rule.UNIQUE_EVENTS: 3, Rule.SESSION_BOUNDS: 3}
 
 
-def test_days_of_the_window_that_never_landed_are_named_and_stop_nothing(range_run: Seen) -> None:
+def test_missing_days_of_the_window_are_named_and_do_not_stop_the_run(range_run: Seen) -> None:
     assert range_run.statuses[WINDOW_IS_COMPLETE] == {Status.SUCCEEDED: KEYS[-1:], Status.FAILED: KEYS[:-1]}
     of_second_last = evaluations(range_run.result)[WINDOW_IS_COMPLETE, KEYS[-2]]
     assert of_second_last.severity == dg.AssetCheckSeverity.WARN
     assert of_second_last.metadata["missing_batches"].value == "2025-09-16"
 
 
-def test_a_wrong_session_end_fails_its_key_and_the_run(damaged_range_run: Seen) -> None:
+def test_a_wrong_session_end_fails_the_check_of_its_key_and_the_run(damaged_range_run: Seen) -> None:
     assert not damaged_range_run.result.success
     assert damaged_range_run.statuses[Rule.SESSION_END] == {Status.FAILED: KEYS[:1], Status.SUCCEEDED: KEYS[1:]}
     assert evaluations(damaged_range_run.result)[Rule.SESSION_END, KEYS[0]].blocking
@@ -176,19 +176,19 @@ def test_offending_rows_are_shown_as_a_table(damaged_range_run: Seen) -> None:
     }
 
 
-def test_events_that_are_not_unique_fail_their_key_but_not_the_run(doubled_key_run: Seen) -> None:
+def test_duplicate_events_fail_the_check_of_their_key_but_not_the_run(doubled_key_run: Seen) -> None:
     assert doubled_key_run.result.success
     assert doubled_key_run.statuses[Rule.UNIQUE_EVENTS] == {Status.FAILED: KEYS[-1:], Status.SUCCEEDED: KEYS[:-1]}
 
 
-def test_in_a_run_of_a_key_each_check_has_one_result(doubled_key_run: Seen) -> None:
+def test_each_check_has_one_result_in_a_run_of_one_key(doubled_key_run: Seen) -> None:
     assert set(evaluations(doubled_key_run.result)) == {(spec.name, KEYS[-1]) for spec in SPECS}
 
 
 @pytest.mark.parametrize(
     ("work", "specs"), [("check_dates", SPECS), ("compare_sessions", [SESSIONS_SPEC])], ids=["events", "sessions"]
 )
-def test_checks_that_lose_executors_are_done_again_and_have_one_result_for_each_key(
+def test_checks_are_repeated_after_lost_executors_with_one_result_for_each_key(
     world: World,
     range_run: Seen,
     monkeypatch: pytest.MonkeyPatch,
@@ -211,7 +211,7 @@ def test_checks_that_lose_executors_are_done_again_and_have_one_result_for_each_
 
 
 @pytest.mark.parametrize("spec", [SPECS[0], SESSIONS_SPEC], ids=["events", "sessions"])
-def test_a_run_of_checks_without_a_partition_says_what_to_do(spec: dg.AssetCheckSpec) -> None:
+def test_checks_without_a_partition_fail_with_an_instruction(spec: dg.AssetCheckSpec) -> None:
     job = build_defs(ANY_CONFIG).resolve_implicit_global_asset_job_def()
     checks_alone = job.get_subset(asset_selection=set(), asset_check_selection={spec.key})
     result = checks_alone.execute_in_process(instance=dg.DagsterInstance.ephemeral(), raise_on_error=False)
@@ -219,7 +219,7 @@ def test_a_run_of_checks_without_a_partition_says_what_to_do(spec: dg.AssetCheck
     assert "Materialize the partitions once more" in str(failed.step_failure_data.user_failure_data)
 
 
-def test_a_check_of_a_table_that_is_not_there_says_what_to_do(spark: SparkSession, tmp_path: Path) -> None:
+def test_a_check_of_a_missing_table_fails_with_an_instruction(spark: SparkSession, tmp_path: Path) -> None:
     world = World(
         spark,
         dg.DagsterInstance.ephemeral(),

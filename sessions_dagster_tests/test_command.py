@@ -77,7 +77,7 @@ def test_the_command_lands_applies_refreshes_and_checks(shell: Shell) -> None:
     assert "2025-09-21 FAILED session_end_is_last_user_action_plus_timeout: 1 of 1 offend" in checked
 
 
-def test_a_batch_that_cannot_land_is_named_in_one_line_and_stops_no_other(shell: Shell) -> None:
+def test_a_batch_that_cannot_land_is_reported_in_one_line_and_does_not_stop_the_others(shell: Shell) -> None:
     deliver(shell.input_root, DAY)
     code, landed, (error,) = shell.run("land", "--from", "2025-09-19", "--to", "2025-09-20")
     assert code == 1
@@ -85,14 +85,14 @@ def test_a_batch_that_cannot_land_is_named_in_one_line_and_stops_no_other(shell:
     assert len(landed) == 1
 
 
-def test_what_is_missing_is_said_in_one_line(shell: Shell) -> None:
+def test_something_missing_is_reported_in_one_line(shell: Shell) -> None:
     for command in ("sessions", "check"):
         code, _, (error,) = shell.run(command, "--date", "2025-09-20")
         assert code == 1
         assert "There is no table" in error
 
 
-def test_a_wrong_setting_is_said_in_one_line(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_setting_is_reported_in_one_line(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SESSIONS_LATENESS_DAYS", "many")
     code, _, (error,) = shell.run("apply", "--date", "2025-09-20")
     assert code == 1
@@ -113,7 +113,7 @@ def test_a_wrong_setting_is_said_in_one_line(shell: Shell, monkeypatch: pytest.M
     ],
     ids=" ".join,
 )
-def test_a_command_that_is_not_understood_is_explained(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_command_shows_the_usage(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SESSIONS_START_DATE", "2025-09-15")
     with pytest.raises(SystemExit) as exit_:
         main(words)

@@ -77,7 +77,7 @@ def load(project: Path, **files: str) -> dg.Definitions:
     return dg.load_from_defs_folder(path_within_project=project)
 
 
-def test_a_component_in_yaml_is_a_product(project: Path) -> None:
+def test_a_component_in_yaml_defines_a_product(project: Path) -> None:
     defs = load(project, web=YAML)
     keys = {key.to_user_string() for key in defs.resolve_asset_graph().get_all_asset_keys()}
     assert keys == {
@@ -89,13 +89,13 @@ def test_a_component_in_yaml_is_a_product(project: Path) -> None:
     assert lake.input_root == "/data/events"
 
 
-def test_the_example_of_the_documentation_is_a_product(project: Path) -> None:
+def test_the_example_of_the_documentation_defines_a_product(project: Path) -> None:
     documentation = (Path(__file__).parents[1] / "docs" / "library.md").read_text()
     (example,) = re.findall(r"```yaml\n(.*?)```", documentation, re.DOTALL)
     assert len(load(project, web=example).resolve_asset_graph().get_all_asset_keys()) == 5
 
 
-def test_two_components_are_two_products(project: Path) -> None:
+def test_two_components_define_two_products(project: Path) -> None:
     minimal = "type: sessions_dagster.SessionsComponent\nattributes: {start_date: 2025-09-01, key_prefix: ide}\n"
     assert len(load(project, web=YAML, ide=minimal).resolve_asset_graph().get_all_asset_keys()) == 10
 
@@ -122,12 +122,12 @@ def test_a_component_has_an_attribute_for_every_setting() -> None:
         ("start_date: 2025-09-01\nrules: {timeout: 31}", "timeout"),
     ],
 )
-def test_a_wrong_attribute_is_named(attributes: str, message: str) -> None:
+def test_an_error_names_the_wrong_attribute(attributes: str, message: str) -> None:
     with pytest.raises(Exception, match=message):
         SessionsComponent.resolve_from_yaml(attributes).config()
 
 
-def test_the_checkout_is_a_project_that_dg_can_load() -> None:
+def test_dg_can_load_the_checkout_as_a_project() -> None:
     pytest.importorskip("dagster_dg_cli")
     command = [str(Path(sys.executable).with_name("dg")), "check", "defs"]
     checked = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True, check=False)

@@ -19,11 +19,11 @@ def from_env(**variables: str) -> SessionsConfig:
     return SessionsConfig.from_env({f"SESSIONS_{name}": text for name, text in variables.items()})
 
 
-def test_an_environment_that_says_nothing_leaves_the_defaults() -> None:
+def test_an_empty_environment_gives_the_default_settings() -> None:
     assert from_env() == SessionsConfig(start_date=date(2025, 1, 1), spark=SparkSettings())
 
 
-def test_every_variable_is_a_setting() -> None:
+def test_every_variable_sets_a_setting() -> None:
     config = from_env(
         START_DATE="2025-09-01",
         INPUT_ROOT="/data/events",
@@ -53,18 +53,18 @@ def test_every_variable_is_a_setting() -> None:
     )
 
 
-def test_an_empty_variable_is_not_set() -> None:
+def test_an_empty_variable_counts_as_not_set() -> None:
     assert from_env(START_DATE="", BOT_LIMIT=" ", REQUIRE_SUCCESS_MARKER="", DELTA_JARS="") == from_env()
 
 
 @pytest.mark.parametrize(("text", "limit"), [("0", None), ("7", 7)])
-def test_a_bot_limit_of_0_means_that_nobody_is_a_bot(text: str, limit: int | None) -> None:
+def test_a_bot_limit_of_0_disables_the_bot_filter(text: str, limit: int | None) -> None:
     assert from_env(BOT_LIMIT=text).bot_limit == limit
     assert SessionsConfig(start_date=DAY, bot_limit=int(text)).bot_limit == limit
 
 
 @pytest.mark.parametrize(("text", "is_required"), [("true", True), ("1", True), ("False", False), ("no", False)])
-def test_a_marker_is_required_or_not(text: str, is_required: bool) -> None:
+def test_a_marker_can_be_required(text: str, is_required: bool) -> None:
     assert from_env(REQUIRE_SUCCESS_MARKER=text).require_success_marker == is_required
 
 
@@ -92,7 +92,7 @@ def test_a_marker_is_required_or_not(text: str, is_required: bool) -> None:
         ("REQUIRE_SUCCESS_MARKER", "perhaps"),
     ],
 )
-def test_a_wrong_variable_is_named_in_one_sentence_with_what_it_may_be(variable: str, text: str) -> None:
+def test_an_error_names_the_wrong_variable_and_its_possible_values(variable: str, text: str) -> None:
     with pytest.raises(SettingsError) as error:
         from_env(**{variable: text})
     message = str(error.value)
@@ -122,7 +122,7 @@ def test_a_wrong_variable_is_named_in_one_sentence_with_what_it_may_be(variable:
         ("spark", "local[2]"),
     ],
 )
-def test_a_wrong_field_is_named_in_one_sentence_with_what_it_may_be(setting: str, value: Any) -> None:
+def test_an_error_names_the_wrong_field_and_its_possible_values(setting: str, value: Any) -> None:
     settings: dict[str, Any] = {"start_date": DAY, setting: value}
     with pytest.raises(SettingsError, match=rf"^{setting} \(.+\) must be .+, not .+\.$"):
         SessionsConfig(**settings)
@@ -134,18 +134,18 @@ def test_an_unknown_argument_is_an_error() -> None:
         SessionsConfig(**settings)
 
 
-def test_what_can_be_written_in_two_ways_is_kept_in_one() -> None:
+def test_equivalent_ways_to_write_a_setting_are_normalized() -> None:
     config = SessionsConfig(start_date="2025-09-01", key_prefix="web", input_root=Path("events"), owners=["team:web"])
     assert (config.start_date, config.key_prefix, config.input_root) == (DAY, ("web",), "events")
     assert config == SessionsConfig(start_date=DAY, key_prefix=["web"], input_root="events", owners=("team:web",))
 
 
-def test_names_carry_the_prefix() -> None:
+def test_names_have_the_prefix() -> None:
     assert SessionsConfig(start_date=DAY).prefixed("new_batches") == "new_batches"
     config = SessionsConfig(start_date=DAY, key_prefix=["shop", "web"])
     assert config.prefixed("new_batches") == "shop_web_new_batches"
     assert config.asset_key("sessions") == ("shop", "web", "sessions")
 
 
-def test_by_default_a_bot_has_more_events_than_the_contract_says() -> None:
+def test_the_default_bot_limit_is_that_of_the_contract() -> None:
     assert SessionsConfig(start_date=DAY).bot_limit == DEFAULT_BOT_LIMIT == 100_000

@@ -67,42 +67,42 @@ def kinds(world: World) -> list[str]:
 
 
 @pytest.mark.parametrize("user", ["new", "touched"])
-def test_what_changes_the_bounds_of_no_written_session_is_no_correction(
+def test_a_change_that_keeps_the_bounds_of_all_existing_sessions_is_not_recorded(
     entries: list[CorrectionRow], user: str
 ) -> None:
     assert [row for row in entries if row.user == user] == []
 
 
-def test_an_extended_session_is_kept_with_its_bounds_and_its_batch(entries: list[CorrectionRow]) -> None:
+def test_an_extended_session_is_recorded_with_its_bounds_and_its_batch(entries: list[CorrectionRow]) -> None:
     before, now = (at("09:00"), at("09:05")), (at("09:00"), at("09:07"))
     assert [row for row in entries if row.user == "extended"] == [
         CorrectionRow(2, "extended", "idea", "extended", *before, *now, frozenset({D21}))
     ]
 
 
-def test_of_merged_sessions_each_is_kept(entries: list[CorrectionRow]) -> None:
+def test_each_merged_session_is_recorded(entries: list[CorrectionRow]) -> None:
     merged = {(row.kind, row.old_start, row.new_start, row.new_end) for row in entries if row.user == "merged"}
     assert merged == {("merged", at(start), at("09:00"), at("09:13")) for start in ("09:00", "09:08")}
 
 
-def test_a_split_session_is_kept_with_each_of_its_parts(entries: list[CorrectionRow]) -> None:
+def test_a_split_session_is_recorded_once_for_each_part(entries: list[CorrectionRow]) -> None:
     parts = {(row.old_start, row.new_start) for row in entries if row.user == "split" and row.kind == "split"}
     assert parts == {(at("09:00"), at("09:00")), (at("09:00"), at("09:08"))}
 
 
-def test_a_shrunk_session_is_kept(entries: list[CorrectionRow]) -> None:
+def test_a_shrunk_session_is_recorded(entries: list[CorrectionRow]) -> None:
     assert [(row.version, row.kind) for row in sorted(entries) if row.user == "shrunk"] == [
         (2, "extended"),
         (3, "shrunk"),
     ]
 
 
-def test_a_removed_session_is_kept_without_a_new_one(entries: list[CorrectionRow]) -> None:
+def test_a_removed_session_is_recorded_without_a_new_one(entries: list[CorrectionRow]) -> None:
     removed = [(row.kind, row.old_start, row.new_start, row.new_end) for row in entries if row.user == "removed"]
     assert removed == [("removed", at("15:00"), None, None)]
 
 
-def test_of_batches_applied_at_once_those_are_named_that_did_it(entries: list[CorrectionRow]) -> None:
+def test_only_the_batches_that_caused_a_correction_are_recorded(entries: list[CorrectionRow]) -> None:
     assert {(row.old_start, row.batches) for row in entries if row.user == "two batches"} == {
         (at("09:00"), frozenset({D21})),
         (at("09:08"), frozenset({D22})),
@@ -136,18 +136,20 @@ def killed_before_its_commit(killed: World, tmp_path: Path) -> World:
     return killed.copy_to(tmp_path)
 
 
-def test_entries_of_a_run_that_died_are_not_there_twice_after_the_next(killed_before_its_commit: World) -> None:
+def test_the_next_run_does_not_duplicate_entries_of_a_killed_run(killed_before_its_commit: World) -> None:
     killed_before_its_commit.materialize(D21)
     assert kinds(killed_before_its_commit) == ["extended"]
 
 
-def test_entries_of_a_run_that_died_go_where_its_correction_never_came(killed_before_its_commit: World) -> None:
+def test_entries_of_a_killed_run_are_dropped_if_its_correction_was_not_committed(
+    killed_before_its_commit: World,
+) -> None:
     killed_before_its_commit.land(D21, [u("18:00")])
     killed_before_its_commit.materialize(D21)
     assert kinds(killed_before_its_commit) == []
 
 
-def test_entries_of_a_run_that_died_go_though_a_compaction_has_taken_their_version(
+def test_entries_of_a_killed_run_are_dropped_even_if_a_compaction_committed_their_version(
     killed_before_its_commit: World,
 ) -> None:
     world = killed_before_its_commit

@@ -191,7 +191,7 @@ def _clock(bounds: tuple[datetime, datetime]) -> Bounds:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_sessions_after_each_run(outcome: Outcome, name: str) -> None:
+def test_the_sessions_of_each_case_are_as_expected_after_each_run(outcome: Outcome, name: str) -> None:
     case = CASES[name]
     again = case.sessions_late if case.sessions_again is None else case.sessions_again
     expected = [sorted(case.sessions_first), sorted(case.sessions_late), sorted(again)]
@@ -199,7 +199,7 @@ def test_sessions_after_each_run(outcome: Outcome, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_every_row_is_the_oracles_after_each_run(outcome: Outcome, name: str) -> None:
+def test_every_row_equals_the_oracle_after_each_run(outcome: Outcome, name: str) -> None:
     assert [name in wrong for wrong in outcome.wrong_users] == [False, False, False]
 
 
@@ -207,7 +207,7 @@ def test_each_run_is_one_commit(outcome: Outcome) -> None:
     assert [report.version for report in outcome.reports] == [1, 2, 3]
 
 
-def test_corrections_too_large_to_broadcast_end_in_the_same_table(
+def test_corrections_too_large_to_broadcast_give_the_same_table(
     spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, outcome: Outcome
 ) -> None:
     joins: dict[str, set[str]] = {}
@@ -232,7 +232,7 @@ def test_corrections_too_large_to_broadcast_end_in_the_same_table(
     assert shuffled.sessions == outcome.sessions
 
 
-def test_what_merge_changes_is_sent_to_all_tasks(
+def test_the_rows_of_a_merge_are_broadcast_if_few(
     spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hints: list[bool] = []
@@ -251,7 +251,7 @@ def test_what_merge_changes_is_sent_to_all_tasks(
 
 
 @pytest.mark.parametrize("is_removing", [False, True])
-def test_a_row_is_not_replaced_by_another_one_that_comes_to_the_same_number(
+def test_a_row_is_not_replaced_by_another_one_with_the_same_hash(
     spark: SparkSession, tmp_path: Path, is_removing: bool
 ) -> None:
     action = u("09:00")
@@ -285,7 +285,7 @@ def joins_of(rows: DataFrame) -> set[str]:
     return set(re.findall(r"\w+Join\b", plan))
 
 
-def test_the_report_counts_what_became_of_sessions(outcome: Outcome) -> None:
+def test_the_report_counts_session_changes_by_kind(outcome: Outcome) -> None:
     first, late, again = outcome.reports
     assert first.session_changes == {}
     assert late.session_changes[SessionChange.MERGED] == 2 + 3 + 2 + 2
@@ -294,7 +294,7 @@ def test_the_report_counts_what_became_of_sessions(outcome: Outcome) -> None:
     assert again.session_changes[SessionChange.REMOVED] == 2
 
 
-def test_a_run_that_takes_events_away_and_brings_a_new_day_counts_both(spark: SparkSession, tmp_path: Path) -> None:
+def test_a_run_that_retracts_events_and_adds_a_new_date_counts_both(spark: SparkSession, tmp_path: Path) -> None:
     world = World(spark, tmp_path)
     for day, events in ((FIRST, of_ada(u("09:00"), u("12:00"))), (SECOND, [])):
         world.land(day, events)
@@ -308,7 +308,7 @@ def test_a_run_that_takes_events_away_and_brings_a_new_day_counts_both(spark: Sp
     assert report.sessions_new == 2
 
 
-def test_a_run_that_replaces_rows_and_brings_a_new_day_counts_both(spark: SparkSession, tmp_path: Path) -> None:
+def test_a_run_that_replaces_rows_and_adds_a_new_date_counts_both(spark: SparkSession, tmp_path: Path) -> None:
     world = World(spark, tmp_path)
     world.land(FIRST, of_ada(u("09:00")))
     world.materialize(FIRST)
@@ -319,7 +319,7 @@ def test_a_run_that_replaces_rows_and_brings_a_new_day_counts_both(spark: SparkS
     assert report.sessions_new == 2
 
 
-def test_a_batch_without_events_of_its_day_that_lands_again_as_it_was_changes_nothing(
+def test_landing_a_batch_without_events_of_its_day_again_unchanged_commits_nothing(
     spark: SparkSession, tmp_path: Path
 ) -> None:
     world = World(spark, tmp_path)
@@ -341,7 +341,7 @@ def test_a_batch_without_events_of_its_day_that_lands_again_as_it_was_changes_no
         pytest.param([u("12:00")], {FIRST: 1}, 1, id="nothing of the day itself"),
     ],
 )
-def test_a_new_day_is_counted_whatever_of_it_is_fresh(
+def test_the_rows_of_a_new_date_are_counted_whether_append_only_or_not(
     spark: SparkSession, tmp_path: Path, events: Sequence[Event], inserted: dict[date, int], sessions: int
 ) -> None:
     world = World(spark, tmp_path)
@@ -375,7 +375,7 @@ def corrected_day_by_day(spark: SparkSession, tmp_path_factory: pytest.TempPathF
     return world
 
 
-def test_a_batch_that_lands_again_while_it_is_applied_is_applied_by_the_next_run(
+def test_a_batch_that_lands_again_during_a_run_is_applied_by_the_next_run(
     spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world = World(spark, tmp_path)
@@ -397,7 +397,7 @@ def test_a_batch_that_lands_again_while_it_is_applied_is_applied_by_the_next_run
     assert set(world.table()) == sessionize(world.all_events())
 
 
-def test_a_run_writes_its_entries_in_as_many_files_as_they_are_worth(corrected_day_by_day: World) -> None:
+def test_the_number_of_files_of_the_correction_log_follows_the_number_of_rows(corrected_day_by_day: World) -> None:
     # The last run has extended 40 sessions. No more than a file for each of two cores.
     assert len(files_of_version(corrected_day_by_day.warehouse.session_corrections, len(THREE_DAYS) - 1)) == 2
 

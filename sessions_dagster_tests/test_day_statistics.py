@@ -74,12 +74,14 @@ def summaries(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> 
     return {summary.day: summary for summary in found}
 
 
-def test_rows_are_counted_by_the_first_batch_that_delivered_them(summaries: Mapping[date, DaySummary]) -> None:
+def test_rows_are_counted_by_the_lateness_of_the_first_batch_that_delivered_them(
+    summaries: Mapping[date, DaySummary],
+) -> None:
     assert summaries[DAY].rows_by_lateness == (1 + 6 + 1 + 1, 21 + 30, 0, 0, 0, 1)
     assert (summaries[DAY].rows, summaries[DAY].late_rows) == (61, 52)
 
 
-def test_users_are_counted_once_whatever_they_did(summaries: Mapping[date, DaySummary]) -> None:
+def test_a_user_is_counted_once_for_any_number_of_events(summaries: Mapping[date, DaySummary]) -> None:
     assert summaries[DAY].users == 4
 
 
@@ -87,7 +89,7 @@ def test_a_session_over_midnight_counts_on_both_days(summaries: Mapping[date, Da
     assert (summaries[DAY].sessions, summaries[NEXT_DAY].sessions) == (5, 1)
 
 
-def test_lengths_are_those_of_the_sessions_that_start_on_the_day(summaries: Mapping[date, DaySummary]) -> None:
+def test_lengths_are_measured_for_sessions_that_start_on_the_day(summaries: Mapping[date, DaySummary]) -> None:
     # 5, 5, 10, 25 and 40 minutes; the 95th percentile lies four fifths of the way between the last two.
     assert summaries[DAY].median_minutes == 10
     assert summaries[DAY].p95_minutes == pytest.approx(37)
@@ -100,7 +102,7 @@ def test_a_day_on_which_no_session_starts_has_no_lengths(summaries: Mapping[date
     assert sum(summaries[NEXT_DAY].sessions_by_minutes) == 0
 
 
-def test_a_day_without_rows_is_all_zeros(summaries: Mapping[date, DaySummary]) -> None:
+def test_the_summary_of_a_day_without_rows_is_all_zeros(summaries: Mapping[date, DaySummary]) -> None:
     assert summaries[EMPTY_DAY] == DaySummary(EMPTY_DAY, NO_ROWS)
     assert summaries[EMPTY_DAY].rows == 0
 
@@ -129,19 +131,19 @@ def _landed(on_time: int, late: int, rejected: Mapping[RejectReason, int]) -> La
     return LandingReport(DAY, 1, 100, (on_time, late, 0, 0, 0, 0), rejected, 1, 1, 0.5)
 
 
-def test_a_day_says_how_much_came_late_and_how_much_was_corrected() -> None:
+def test_the_metadata_of_a_day_has_the_late_and_the_corrected_share() -> None:
     shown = day_metadata(SUMMARY, _applied(DAY))
     assert shown["late_share"] == 0.1
     assert shown["rows_corrected"] == 5
     assert (shown["session_minutes_median"], shown["session_minutes_p95"]) == (12.35, 60.0)
 
 
-def test_a_landing_says_what_share_came_late_and_what_share_was_rejected() -> None:
+def test_the_metadata_of_a_landing_has_the_late_and_the_rejected_share() -> None:
     shown = landing_metadata(_landed(60, 15, {RejectReason.TOO_LATE: 20, RejectReason.BOT: 5}), None)
     assert (shown["late_share"], shown["rejected_share"], shown["rejected_bot"]) == (0.2, 0.25, 5)
 
 
-def test_numbers_of_a_whole_run_of_sessions_say_so() -> None:
+def test_numbers_of_a_whole_run_of_sessions_have_the_prefix_run() -> None:
     shown = refresh_metadata(SessionsReport(2, 5, committed=True, changed_dates=(DAY,), rebuilt=12, seconds=0.5))
     assert (shown["run_sessions_made_anew"], shown["run_seconds"]) == (12, 0.5)
 
@@ -174,11 +176,11 @@ def test_a_preview_of_a_batch_has_a_bar_for_every_lateness() -> None:
     assert "| 5 days | 0 | 0.0% |  |" in lines
 
 
-def test_what_is_rare_is_still_to_be_seen() -> None:
+def test_a_rare_lateness_still_has_a_visible_bar() -> None:
     assert "| 5 days | 1 | 0.1% | █ |" in day_preview(SUMMARY).splitlines()
 
 
-def test_a_preview_of_nothing_has_no_bars() -> None:
+def test_a_preview_without_rows_has_no_bars() -> None:
     assert "█" not in day_preview(DaySummary(DAY, NO_ROWS))
 
 
@@ -206,7 +208,7 @@ def specs() -> Mapping[str, dg.AssetSpec]:
 
 
 @pytest.mark.parametrize("name", sorted(set(MADE_BY.values())))
-def test_an_asset_says_whose_it_is_what_it_is_made_of_and_when_it_is_fresh(
+def test_an_asset_has_owners_kinds_a_group_a_freshness_policy_and_a_description(
     specs: Mapping[str, dg.AssetSpec], name: str
 ) -> None:
     spec = specs[name]
@@ -218,7 +220,7 @@ def test_an_asset_says_whose_it_is_what_it_is_made_of_and_when_it_is_fresh(
 
 
 @pytest.mark.parametrize(("name", "function"), MADE_BY.items())
-def test_an_asset_links_to_the_function_that_makes_it(
+def test_an_asset_links_to_the_function_that_computes_it(
     specs: Mapping[str, dg.AssetSpec], name: str, function: str
 ) -> None:
     (reference,) = specs[name].metadata["dagster/code_references"].code_references

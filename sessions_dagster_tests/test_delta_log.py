@@ -113,26 +113,26 @@ def sessionized(tmp_path: Path) -> Sessionized:
     return Sessionized(tmp_path / "sessionized_events")
 
 
-def test_no_batch_has_landed_in_an_empty_table(raw: RawEvents) -> None:
+def test_an_empty_table_has_no_landings(raw: RawEvents) -> None:
     assert landings(raw.table) == {}
     assert partitions(raw.table) == set()
 
 
-def test_each_batch_has_its_landing(raw: RawEvents) -> None:
+def test_each_batch_has_the_time_of_its_landing(raw: RawEvents) -> None:
     raw.land(D20, NOON)
     raw.land(D21, LATER)
     assert landings(raw.table) == {D20: NOON, D21: LATER}
     assert partitions(raw.table) == {D20, D21}
 
 
-def test_a_batch_that_landed_again_has_its_last_landing(raw: RawEvents) -> None:
+def test_a_batch_that_landed_again_has_the_time_of_its_last_landing(raw: RawEvents) -> None:
     raw.land(D20, NOON)
     raw.land(D21, NOON)
     raw.land(D20, LATER)
     assert landings(raw.table) == {D20: LATER, D21: NOON}
 
 
-def test_a_batch_whose_slice_became_empty_is_not_there(raw: RawEvents) -> None:
+def test_a_batch_whose_slice_became_empty_has_no_landing(raw: RawEvents) -> None:
     raw.land(D20, NOON)
     raw.land(D21, NOON)
     raw.land(D20, LATER, rows=0)
@@ -140,7 +140,7 @@ def test_a_batch_whose_slice_became_empty_is_not_there(raw: RawEvents) -> None:
     assert partitions(raw.table) == {D21}
 
 
-def test_compaction_and_a_checkpoint_leave_landings_as_they_are(raw: RawEvents) -> None:
+def test_compaction_and_a_checkpoint_do_not_change_the_landings(raw: RawEvents) -> None:
     raw.land(D20, NOON)
     raw.append(D20, NOON)
     raw.land(D21, LATER)
@@ -149,7 +149,7 @@ def test_compaction_and_a_checkpoint_leave_landings_as_they_are(raw: RawEvents) 
     assert landings(raw.table) == {D20: NOON, D21: LATER}
 
 
-def test_event_dates_are_those_with_rows_in_order(sessionized: Sessionized) -> None:
+def test_partition_dates_are_the_dates_with_rows_in_order(sessionized: Sessionized) -> None:
     for day in (D21, D19, D21):
         sessionized.append(day)
     assert partition_dates(sessionized.table) == [D19, D20, D21]
@@ -157,7 +157,7 @@ def test_event_dates_are_those_with_rows_in_order(sessionized: Sessionized) -> N
     assert partition_dates(sessionized.table) == [D19, D21]
 
 
-def test_facts_are_those_of_the_present_version(raw: RawEvents) -> None:
+def test_table_facts_describe_the_current_version(raw: RawEvents) -> None:
     raw.land(D20, NOON, rows=100)
     raw.land(D21, NOON, rows=3)
     raw.append(D21, NOON)
@@ -168,30 +168,30 @@ def test_facts_are_those_of_the_present_version(raw: RawEvents) -> None:
     assert facts.bytes == sum(on_disk)
 
 
-def test_a_table_without_partitions_counts_as_one(tmp_path: Path) -> None:
+def test_an_unpartitioned_table_counts_as_one_partition(tmp_path: Path) -> None:
     for user in ("ada", "bob"):
         write_deltalake(str(tmp_path), pa.table({USER: [user]}), mode="append")
     facts = table_facts(DeltaTable(str(tmp_path)))
     assert (facts.files, facts.partitions) == (2, 1)
 
 
-def test_no_batch_is_applied_to_a_new_table(sessionized: Sessionized) -> None:
+def test_a_new_table_has_no_applied_batches(sessionized: Sessionized) -> None:
     assert sessionized.applied == AppliedBatches({}, complete=True)
 
 
-def test_the_newest_correction_says_what_is_applied(sessionized: Sessionized) -> None:
+def test_the_newest_correction_has_the_applied_batches(sessionized: Sessionized) -> None:
     sessionized.correct({D20: NOON, D21: NOON})
     sessionized.correct({D20: LATER, D21: NOON})
     assert sessionized.applied == AppliedBatches({D20: LATER, D21: NOON}, complete=True)
 
 
-def test_a_landing_is_kept_to_the_millisecond(sessionized: Sessionized) -> None:
+def test_the_time_of_a_landing_is_stored_in_milliseconds(sessionized: Sessionized) -> None:
     landed_at = datetime(2025, 9, 22, 12, 30, 15, 987_000, tzinfo=UTC)
     sessionized.correct({D20: landed_at})
     assert sessionized.applied.landings == {D20: landed_at}
 
 
-def test_an_applied_batch_without_rows_is_known(sessionized: Sessionized) -> None:
+def test_an_applied_batch_without_rows_is_remembered(sessionized: Sessionized) -> None:
     sessionized.correct({D20: None, D21: NOON})
     assert sessionized.applied == AppliedBatches({D20: None, D21: NOON}, complete=True)
 
@@ -199,13 +199,13 @@ def test_an_applied_batch_without_rows_is_known(sessionized: Sessionized) -> Non
 @pytest.mark.parametrize(
     "metadata", [None, "", "nightly compaction", "{", "null", "3", '"applied_batches"', "[1]", '{"applied": {}}']
 )
-def test_commits_of_others_do_not_count(sessionized: Sessionized, metadata: str | None) -> None:
+def test_commits_of_other_writers_are_ignored(sessionized: Sessionized, metadata: str | None) -> None:
     sessionized.correct(ONE)
     sessionized.commit(metadata)
     assert sessionized.applied == AppliedBatches(ONE, complete=True)
 
 
-def test_maintenance_does_not_count(sessionized: Sessionized) -> None:
+def test_maintenance_commits_are_ignored(sessionized: Sessionized) -> None:
     sessionized.correct(ONE)
     sessionized.table.optimize.compact()
     sessionized.table.vacuum(dry_run=False)
@@ -215,33 +215,33 @@ def test_maintenance_does_not_count(sessionized: Sessionized) -> None:
 
 
 @pytest.mark.parametrize("others", [18, 19, 20, 21, 85])
-def test_a_correction_is_found_however_long_ago_it_was(sessionized: Sessionized, others: int) -> None:
+def test_a_correction_is_found_behind_any_number_of_other_commits(sessionized: Sessionized, others: int) -> None:
     sessionized.correct(ONE)
     for _ in range(others):
         sessionized.commit()
     assert sessionized.applied == AppliedBatches(ONE, complete=True)
 
 
-def test_many_commits_without_a_correction_are_a_table_without_batches(sessionized: Sessionized) -> None:
+def test_a_table_with_many_commits_but_no_correction_has_no_applied_batches(sessionized: Sessionized) -> None:
     for _ in range(19):
         sessionized.commit()
     assert sessionized.applied == AppliedBatches({}, complete=True)
 
 
-def test_after_a_restore_the_table_reflects_what_it_did_then(sessionized: Sessionized) -> None:
+def test_a_restored_table_has_the_applied_batches_of_the_restored_version(sessionized: Sessionized) -> None:
     sessionized.correct(ONE)
     sessionized.correct(TWO)
     sessionized.restore(1)
     assert sessionized.applied == AppliedBatches(ONE, complete=True)
 
 
-def test_after_a_restore_to_before_any_correction_nothing_is_applied(sessionized: Sessionized) -> None:
+def test_a_table_restored_to_before_any_correction_has_no_applied_batches(sessionized: Sessionized) -> None:
     sessionized.correct(ONE)
     sessionized.restore(0)
     assert sessionized.applied == AppliedBatches({}, complete=True)
 
 
-def test_a_restore_to_a_commit_of_others_looks_back_from_there(sessionized: Sessionized) -> None:
+def test_a_restore_to_a_commit_of_another_writer_finds_the_correction_before_it(sessionized: Sessionized) -> None:
     sessionized.correct(ONE)
     sessionized.commit()
     sessionized.correct(TWO)
@@ -249,7 +249,7 @@ def test_a_restore_to_a_commit_of_others_looks_back_from_there(sessionized: Sess
     assert sessionized.applied == AppliedBatches(ONE, complete=True)
 
 
-def test_commits_of_others_after_a_restore_do_not_count(sessionized: Sessionized) -> None:
+def test_commits_of_other_writers_after_a_restore_are_ignored(sessionized: Sessionized) -> None:
     sessionized.correct(ONE)
     sessionized.correct(TWO)
     sessionized.restore(1)
@@ -257,7 +257,7 @@ def test_commits_of_others_after_a_restore_do_not_count(sessionized: Sessionized
     assert sessionized.applied == AppliedBatches(ONE, complete=True)
 
 
-def test_a_correction_after_a_restore_counts_again(sessionized: Sessionized) -> None:
+def test_a_correction_after_a_restore_replaces_the_restored_batches(sessionized: Sessionized) -> None:
     sessionized.correct(ONE)
     sessionized.correct(TWO)
     sessionized.restore(1)
@@ -265,7 +265,7 @@ def test_a_correction_after_a_restore_counts_again(sessionized: Sessionized) -> 
     assert sessionized.applied == AppliedBatches({D20: LATER}, complete=True)
 
 
-def test_a_restore_can_be_taken_back_by_another_one(sessionized: Sessionized) -> None:
+def test_a_restore_can_be_undone_by_another_one(sessionized: Sessionized) -> None:
     sessionized.correct(ONE)
     sessionized.correct(TWO)
     sessionized.restore(1)
@@ -273,7 +273,7 @@ def test_a_restore_can_be_taken_back_by_another_one(sessionized: Sessionized) ->
     assert sessionized.applied == AppliedBatches(TWO, complete=True)
 
 
-def test_a_restore_to_a_restore_goes_where_that_one_went(sessionized: Sessionized) -> None:
+def test_a_restore_to_an_earlier_restore_is_followed_to_its_target(sessionized: Sessionized) -> None:
     sessionized.correct(ONE)
     sessionized.correct(TWO)
     sessionized.restore(1)
@@ -290,7 +290,7 @@ def test_a_restore_over_many_commits_finds_the_correction(sessionized: Sessioniz
     assert sessionized.applied == AppliedBatches(ONE, complete=True)
 
 
-def test_after_a_restore_to_a_point_in_time_nothing_is_certain(sessionized: Sessionized) -> None:
+def test_after_a_restore_to_a_point_in_time_the_applied_batches_are_unknown(sessionized: Sessionized) -> None:
     sessionized.correct(ONE)
     sessionized.correct(TWO)
     sessionized.restore(sessionized.committed_at(1).isoformat())
@@ -305,7 +305,7 @@ def test_after_a_restore_to_a_point_in_time_nothing_is_certain(sessionized: Sess
     ],
     ids=["to a version", "to a point in time"],
 )
-def test_restores_by_spark_are_understood(
+def test_restores_by_spark_are_followed(
     sessionized: Sessionized, parameters: Mapping[str, Any], applied: AppliedBatches
 ) -> None:
     sessionized.correct(ONE)
@@ -314,14 +314,14 @@ def test_restores_by_spark_are_understood(
     assert sessionized.applied == applied
 
 
-def test_a_log_that_no_longer_reaches_a_correction_says_so(sessionized: Sessionized) -> None:
+def test_a_log_that_no_longer_contains_a_correction_is_reported_as_incomplete(sessionized: Sessionized) -> None:
     sessionized.correct(ONE)
     sessionized.commit()
     sessionized.forget()
     assert sessionized.applied == AppliedBatches({}, complete=False)
 
 
-def test_a_correction_that_is_left_in_the_log_says_it_all(sessionized: Sessionized) -> None:
+def test_one_remaining_correction_in_the_log_is_enough(sessionized: Sessionized) -> None:
     sessionized.correct(ONE)
     sessionized.correct(TWO)
     sessionized.forget()
@@ -329,7 +329,9 @@ def test_a_correction_that_is_left_in_the_log_says_it_all(sessionized: Sessioniz
     assert sessionized.applied == AppliedBatches(TWO, complete=True)
 
 
-def test_a_restore_to_what_the_log_no_longer_holds_says_so(sessionized: Sessionized) -> None:
+def test_a_restore_to_a_version_that_is_no_longer_in_the_log_is_reported_as_incomplete(
+    sessionized: Sessionized,
+) -> None:
     sessionized.correct(ONE)
     sessionized.correct(TWO)
     sessionized.restore(1)
@@ -337,11 +339,11 @@ def test_a_restore_to_what_the_log_no_longer_holds_says_so(sessionized: Sessioni
     assert sessionized.applied == AppliedBatches({}, complete=False)
 
 
-def test_what_is_not_certain_once_stays_so(sessionized: Sessionized) -> None:
+def test_incomplete_applied_batches_stay_incomplete(sessionized: Sessionized) -> None:
     sessionized.correct(TWO, complete=False)
     assert sessionized.applied == AppliedBatches(TWO, complete=False)
 
 
-def test_a_correction_is_told_in_a_few_bytes_a_batch() -> None:
+def test_the_commit_metadata_of_a_correction_has_a_few_bytes_for_each_batch() -> None:
     told = json.loads(AppliedBatches({D21: None, D20: NOON}, complete=True).as_commit_metadata())
     assert told == {"applied_batches": {"2025-09-20": 1758542400000, "2025-09-21": None}, "complete": True}

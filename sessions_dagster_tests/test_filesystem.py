@@ -81,7 +81,7 @@ def names_of(batch: Path) -> list[str]:
         ("abfss://box@account.dfs.core.windows.net/tables/", "abfss://box@account.dfs.core.windows.net/tables"),
     ],
 )
-def test_an_object_store_is_spelled_as_spark_wants_it(given: str, kept: str) -> None:
+def test_an_object_store_location_is_spelled_for_spark(given: str, kept: str) -> None:
     assert Warehouse(given).root == InputRoot(given).root == kept
 
 
@@ -99,7 +99,7 @@ def test_an_object_store_is_spelled_as_spark_wants_it(given: str, kept: str) -> 
         ("100% lake", "100% lake"),
     ],
 )
-def test_a_local_place_is_an_absolute_path(
+def test_a_local_location_becomes_an_absolute_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, kept: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -108,7 +108,7 @@ def test_a_local_place_is_an_absolute_path(
 
 
 @pytest.mark.parametrize("root", ["/data/my%20lake", "s3a://data/my%20lake", "/data/[lake]"])
-def test_a_percent_sign_and_a_bracket_in_the_input_root_are_themselves(root: str) -> None:
+def test_a_percent_sign_and_a_bracket_in_the_input_root_are_literal(root: str) -> None:
     assert InputRoot(root).root == root
 
 
@@ -133,11 +133,11 @@ def test_a_warehouse_in_an_object_store_has_no_query_and_no_fragment(letter: str
         ("s3://data/lake/", "s3a://data/lake"),
     ],
 )
-def test_what_others_call_a_place_is_taken_back(uri: str, place: str) -> None:
+def test_an_encoded_uri_is_decoded_to_its_location(uri: str, place: str) -> None:
     assert location_of(uri) == place
 
 
-def test_a_place_stays_where_it_is_when_the_working_directory_changes(
+def test_a_location_does_not_depend_on_a_later_working_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -147,7 +147,7 @@ def test_a_place_stays_where_it_is_when_the_working_directory_changes(
 
 
 @pytest.mark.parametrize(("root", "kept"), [("/data/lake/", "/data/lake"), ("s3://data/lake/", "s3a://data/lake")])
-def test_the_tables_lie_right_below_the_root(root: str, kept: str) -> None:
+def test_the_tables_are_directly_below_the_root(root: str, kept: str) -> None:
     warehouse = Warehouse(root)
     tables = [warehouse.raw_events, warehouse.rejected_events, warehouse.sessionized_events]
     assert tables == [f"{kept}/raw_events", f"{kept}/rejected_events", f"{kept}/sessionized_events"]
@@ -158,19 +158,19 @@ def test_the_folder_of_a_batch_is_named_by_its_day(root: str, kept: str) -> None
     assert InputRoot(root).batch_folder(date(2025, 9, 1)) == f"{kept}/date=2025-09-01"
 
 
-def test_the_files_of_a_batch_come_in_the_order_of_their_paths(batch: Path) -> None:
+def test_the_files_of_a_batch_are_sorted_by_path(batch: Path) -> None:
     for name in ("b.parquet", "a.parquet", "c.parquet"):
         put(batch, name)
     assert names_of(batch) == ["a.parquet", "b.parquet", "c.parquet"]
 
 
-def test_files_in_sub_folders_count(batch: Path) -> None:
+def test_files_in_subfolders_belong_to_the_batch(batch: Path) -> None:
     put(batch, "hour=01/a.parquet")
     put(batch, "deep/er/b.parquet")
     assert names_of(batch) == ["deep/er/b.parquet", "hour=01/a.parquet"]
 
 
-def test_the_files_of_other_days_do_not_count(batch: Path) -> None:
+def test_the_files_of_other_days_do_not_belong_to_the_batch(batch: Path) -> None:
     put(batch, "a.parquet")
     put(batch.parent / "date=2025-09-21", "b.parquet")
     assert names_of(batch) == ["a.parquet"]
@@ -187,35 +187,35 @@ def test_the_files_of_other_days_do_not_count(batch: Path) -> None:
         "deep/.er/a.parquet",
     ],
 )
-def test_what_is_hidden_does_not_count(batch: Path, name: str) -> None:
+def test_hidden_files_do_not_belong_to_the_batch(batch: Path, name: str) -> None:
     put(batch, name)
     assert names_of(batch) == []
 
 
-def test_only_names_inside_the_batch_can_hide_it(tmp_path: Path) -> None:
+def test_a_hidden_folder_above_the_batch_does_not_hide_its_files(tmp_path: Path) -> None:
     batch = tmp_path / ".cache" / "_in" / f"date={DAY}"
     put(batch, "a.parquet")
     assert names_of(batch) == ["a.parquet"]
 
 
-def test_a_name_that_only_contains_a_mark_is_not_hidden(batch: Path) -> None:
+def test_a_name_with_a_hiding_character_in_the_middle_is_not_hidden(batch: Path) -> None:
     put(batch, "part_0.snappy.parquet")
     assert names_of(batch) == ["part_0.snappy.parquet"]
 
 
-def test_a_file_without_a_byte_counts(batch: Path) -> None:
+def test_an_empty_file_belongs_to_the_batch(batch: Path) -> None:
     put(batch, "a.csv", b"")
     assert [file.size for file in files_of(batch)] == [0]
 
 
-def test_a_file_says_its_size_and_opens(batch: Path) -> None:
+def test_a_file_has_its_size_and_can_be_opened(batch: Path) -> None:
     put(batch, "a.csv", b"12345")
     (file,) = files_of(batch)
     with file.open() as opened:
         assert (file.size, opened.read()) == (5, b"12345")
 
 
-def test_a_compressed_file_is_read_as_its_name_says(batch: Path) -> None:
+def test_a_compressed_file_is_decompressed_by_its_name(batch: Path) -> None:
     put(batch, "a.csv.gz", gzip.compress(b"12345"))
     (file,) = files_of(batch)
     with file.open_stream() as opened:
@@ -237,12 +237,14 @@ def test_a_compressed_file_is_read_as_its_name_says(batch: Path) -> None:
         ("a.csv.deflate", True),
     ],
 )
-def test_a_name_tells_of_a_compression_that_is_not_read(batch: Path, name: str, otherwise: bool) -> None:
+def test_an_unsupported_compression_is_recognized_by_the_name_of_the_file(
+    batch: Path, name: str, otherwise: bool
+) -> None:
     put(batch, name)
     assert [file.is_compressed_otherwise for file in files_of(batch)] == [otherwise]
 
 
-def test_special_characters_in_names_are_kept_and_the_files_open(batch: Path) -> None:
+def test_files_with_special_characters_in_their_names_can_be_opened(batch: Path) -> None:
     for name in SPECIAL_NAMES:
         put(batch, name, name.encode())
     files = files_of(batch)
@@ -252,7 +254,7 @@ def test_special_characters_in_names_are_kept_and_the_files_open(batch: Path) ->
             assert opened.read().decode() == Path(file.uri).name
 
 
-def test_special_characters_in_the_root_are_kept(tmp_path: Path) -> None:
+def test_special_characters_in_the_root_are_preserved(tmp_path: Path) -> None:
     batch = tmp_path / "in put%20#1 [x]" / f"date={DAY}"
     put(batch, "a.parquet")
     assert [file.uri for file in files_of(batch)] == [f"{batch}/a.parquet"]
@@ -267,23 +269,23 @@ def test_special_characters_in_the_root_are_kept(tmp_path: Path) -> None:
         ("a\\b.parquet", "a\\\\b.parquet"),
     ],
 )
-def test_spark_gets_a_pattern_that_matches_only_the_file(batch: Path, name: str, pattern: str) -> None:
+def test_the_pattern_for_spark_matches_only_the_file(batch: Path, name: str, pattern: str) -> None:
     put(batch, name)
     assert [Path(file.spark_path).name for file in files_of(batch)] == [pattern]
 
 
-def test_a_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+def test_a_missing_folder_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="date=2025-09-20"):
         InputRoot(str(tmp_path)).batch_files(DAY)
 
 
-def test_a_file_in_place_of_the_folder_is_an_error(tmp_path: Path) -> None:
+def test_a_file_instead_of_the_folder_is_an_error(tmp_path: Path) -> None:
     put(tmp_path, f"date={DAY}")
     with pytest.raises(OSError, match="date=2025-09-20"):
         InputRoot(str(tmp_path)).batch_files(DAY)
 
 
-def test_a_folder_that_is_wrong_is_no_fault_of_the_storage(tmp_path: Path) -> None:
+def test_a_wrong_folder_is_not_reported_as_a_storage_error(tmp_path: Path) -> None:
     root = InputRoot(str(tmp_path))
     nest_too_deep(deliver(root, DAY))
     with pytest.raises(OSError, match="too long"):
@@ -291,7 +293,7 @@ def test_a_folder_that_is_wrong_is_no_fault_of_the_storage(tmp_path: Path) -> No
 
 
 @NEEDS_A_FILE_THAT_FAILS
-def test_a_storage_that_fails_while_a_file_is_read_is_told_as_such(batch: Path) -> None:
+def test_a_failure_while_reading_a_file_is_reported_as_a_storage_error(batch: Path) -> None:
     fail_to_read(batch / "a.csv")
     (file,) = files_of(batch)
     with file.open_stream() as opened, pytest.raises(StorageError, match="Input/output error"):
@@ -316,7 +318,7 @@ def says(process: subprocess.Popen[bytes], *, within: float = 60) -> str | None:
     return process.stdout.readline().decode().strip() if ready else None
 
 
-def test_a_second_process_writes_when_the_first_is_done(tmp_path: Path) -> None:
+def test_a_second_process_waits_until_the_first_one_has_written(tmp_path: Path) -> None:
     with writer(tmp_path / "lake") as first:
         assert [says(first), says(first)] == ["waiting", "writing"]
         with writer(tmp_path / "lake") as second:
@@ -326,7 +328,7 @@ def test_a_second_process_writes_when_the_first_is_done(tmp_path: Path) -> None:
             assert says(second) == "writing"
 
 
-def test_a_process_that_was_killed_keeps_nobody_waiting(tmp_path: Path) -> None:
+def test_a_killed_process_does_not_block_others(tmp_path: Path) -> None:
     with writer(tmp_path / "lake") as first:
         assert [says(first), says(first)] == ["waiting", "writing"]
         first.kill()
@@ -334,21 +336,19 @@ def test_a_process_that_was_killed_keeps_nobody_waiting(tmp_path: Path) -> None:
             assert [says(second), says(second)] == ["waiting", "writing"]
 
 
-def test_warehouses_do_not_wait_for_each_other(tmp_path: Path) -> None:
+def test_writers_of_different_warehouses_do_not_wait_for_each_other(tmp_path: Path) -> None:
     with writer(tmp_path / "lake") as first, writer(tmp_path / "other lake") as second:
         assert [says(first), says(first), says(second), says(second)] == ["waiting", "writing"] * 2
 
 
-def test_writing_again_in_one_process_waits_for_nobody(tmp_path: Path) -> None:
+def test_the_lock_is_reentrant_within_a_process(tmp_path: Path) -> None:
     warehouse = Warehouse(str(tmp_path / "lake"))
     for _ in range(2):
         with warehouse.writing():
             assert Path(warehouse.root).is_dir()
 
 
-def test_an_object_store_is_not_locked_and_leaves_nothing_behind(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_warehouse_in_an_object_store_is_not_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     warehouse = Warehouse("s3://lake/tables")
     with warehouse.writing(), warehouse.writing():

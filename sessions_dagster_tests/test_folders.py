@@ -43,7 +43,7 @@ def readiness(root: InputRoot, rule: Completeness) -> NotReady | None:
     return why_not_ready(batch_content(root, DAY), folders.days[DAY], rule, NOW)
 
 
-def test_folders_of_days_are_batches(root: InputRoot) -> None:
+def test_folders_named_by_day_are_batches(root: InputRoot) -> None:
     deliver(root, date(2025, 9, 19))
     deliver(root, DAY)
     folders = batch_folders(root, FIRST_DAY, NOW)
@@ -54,25 +54,25 @@ def test_folders_of_days_are_batches(root: InputRoot) -> None:
 @pytest.mark.parametrize(
     "name", ["events", "date=2025-9-5", "date=2025-09-31", "date=20250920", "date=2025-09-20 ", "day=2025-09-20"]
 )
-def test_other_names_are_junk(root: InputRoot, tmp_path: Path, name: str) -> None:
+def test_folders_with_other_names_are_ignored_as_junk(root: InputRoot, tmp_path: Path, name: str) -> None:
     (tmp_path / name).mkdir()
     folders = batch_folders(root, FIRST_DAY, NOW)
     assert (folders.days, folders.ignored) == ({}, {NotReady.JUNK: [name]})
 
 
-def test_a_file_with_the_name_of_a_folder_is_junk(root: InputRoot, tmp_path: Path) -> None:
+def test_a_file_named_like_a_batch_folder_is_junk(root: InputRoot, tmp_path: Path) -> None:
     (tmp_path / f"date={DAY}").touch()
     folders = batch_folders(root, FIRST_DAY, NOW)
     assert (folders.days, folders.ignored) == ({}, {NotReady.JUNK: [f"date={DAY}"]})
 
 
-def test_a_name_that_is_no_text_hides_no_batch(root: InputRoot, tmp_path: Path) -> None:
+def test_an_undecodable_name_does_not_hide_other_batches(root: InputRoot, tmp_path: Path) -> None:
     os.mkdir(os.fsencode(tmp_path) + b"/\xff")  # noqa: PTH102 (a Path takes no bytes)
     deliver(root, DAY)
     assert set(batch_folders(root, FIRST_DAY, NOW).days) == {DAY}
 
 
-def test_hidden_names_are_not_worth_a_word(root: InputRoot, tmp_path: Path) -> None:
+def test_hidden_names_are_not_reported(root: InputRoot, tmp_path: Path) -> None:
     for name in ("_SUCCESS", ".staging", "_temporary"):
         (tmp_path / name).mkdir()
     folders = batch_folders(root, FIRST_DAY, NOW)
@@ -96,14 +96,14 @@ def test_a_day_before_the_first_partition_is_ignored(root: InputRoot) -> None:
         (datetime(2025, 9, 20, 22, tzinfo=timezone(timedelta(hours=-2))), True),
     ],
 )
-def test_a_day_may_land_when_it_is_over_in_utc(root: InputRoot, now: datetime, is_over: bool) -> None:
+def test_a_day_can_land_once_it_is_over_in_utc(root: InputRoot, now: datetime, is_over: bool) -> None:
     deliver(root, DAY)
     folders = batch_folders(root, FIRST_DAY, now)
     assert (DAY in folders.days) == is_over
     assert folders.ignored == ({} if is_over else {NotReady.NOT_OVER: ["2025-09-20"]})
 
 
-def test_no_input_root_is_an_error(tmp_path: Path) -> None:
+def test_a_missing_input_root_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         batch_folders(InputRoot(str(tmp_path / "not there")), FIRST_DAY, NOW)
 
@@ -119,7 +119,7 @@ def test_no_input_root_is_an_error(tmp_path: Path) -> None:
         pytest.param(lambda folder: write(folder / "part" / "b.parquet", b"rows"), id="a file in a sub-folder"),
     ],
 )
-def test_a_change_of_the_data_is_another_fingerprint(root: InputRoot, change: Callable[[Path], None]) -> None:
+def test_a_change_of_the_data_changes_the_fingerprint(root: InputRoot, change: Callable[[Path], None]) -> None:
     deliver(root, DAY, ["a.parquet", "b.parquet"])
     before = batch_content(root, DAY)
     change(folder_of(root))
@@ -127,14 +127,14 @@ def test_a_change_of_the_data_is_another_fingerprint(root: InputRoot, change: Ca
 
 
 @pytest.mark.parametrize("name", [SUCCESS_MARKER, "_temporary/0/part.parquet", ".part.crc"])
-def test_what_is_no_data_leaves_the_fingerprint_alone(root: InputRoot, name: str) -> None:
+def test_files_that_are_not_data_do_not_change_the_fingerprint(root: InputRoot, name: str) -> None:
     deliver(root, DAY)
     before = batch_content(root, DAY)
     write(folder_of(root) / name, b"")
     assert batch_content(root, DAY).fingerprint == before.fingerprint
 
 
-def test_the_fingerprint_is_the_same_after_a_change_is_taken_back(root: InputRoot) -> None:
+def test_the_fingerprint_is_the_same_after_a_change_is_undone(root: InputRoot) -> None:
     deliver(root, DAY)
     before = batch_content(root, DAY)
     file = write(folder_of(root) / "more.parquet", b"rows")
@@ -143,13 +143,15 @@ def test_the_fingerprint_is_the_same_after_a_change_is_taken_back(root: InputRoo
 
 
 @pytest.mark.parametrize(("age", "expected"), [(MINUTE, None), (MINUTE - timedelta(seconds=1), NotReady.NOT_SETTLED)])
-def test_a_folder_is_complete_when_it_has_settled(root: InputRoot, age: timedelta, expected: NotReady | None) -> None:
+def test_a_folder_is_complete_when_it_has_not_changed_for_the_settle_time(
+    root: InputRoot, age: timedelta, expected: NotReady | None
+) -> None:
     deliver(root, DAY, at=NOW - age)
     assert readiness(root, SETTLED) == expected
 
 
 @pytest.mark.parametrize("name", ["_temporary/0/part.parquet", ".part.parquet.tmp"])
-def test_unfinished_work_beside_the_data_unsettles_the_folder(root: InputRoot, name: str) -> None:
+def test_unfinished_files_beside_the_data_restart_the_settle_time(root: InputRoot, name: str) -> None:
     folder = deliver(root, DAY, at=LONG_AGO)
     written = write(folder / name, b"half a fi")
     for changed in (written, *[each for each in written.parents if each.is_relative_to(folder)]):
@@ -157,24 +159,24 @@ def test_unfinished_work_beside_the_data_unsettles_the_folder(root: InputRoot, n
     assert readiness(root, SETTLED) == NotReady.NOT_SETTLED
 
 
-def test_files_copied_with_their_old_times_unsettle_the_folder(root: InputRoot) -> None:
+def test_files_copied_with_old_times_restart_the_settle_time(root: InputRoot) -> None:
     folder = deliver(root, DAY, at=LONG_AGO)
     os.utime(folder, (NOW.timestamp(), NOW.timestamp()))
     assert readiness(root, SETTLED) == NotReady.NOT_SETTLED
 
 
-def test_a_time_in_the_future_is_told_as_such(root: InputRoot) -> None:
+def test_a_modification_time_in_the_future_is_reported(root: InputRoot) -> None:
     deliver(root, DAY, at=NOW + timedelta(days=1))
     assert readiness(root, SETTLED) == NotReady.IN_FUTURE
 
 
-def test_a_required_marker_completes_a_folder_at_once(root: InputRoot) -> None:
+def test_a_required_marker_completes_a_folder_immediately(root: InputRoot) -> None:
     deliver(root, DAY, ["events.parquet", SUCCESS_MARKER], at=NOW)
     assert readiness(root, MARKED) is None
 
 
 @pytest.mark.parametrize("names", [["events.parquet"], ["events.parquet", f"part/{SUCCESS_MARKER}"]])
-def test_a_required_marker_must_be_in_the_folder_itself(root: InputRoot, names: list[str]) -> None:
+def test_a_required_marker_in_a_subfolder_does_not_count(root: InputRoot, names: list[str]) -> None:
     deliver(root, DAY, names, at=LONG_AGO)
     assert readiness(root, MARKED) == NotReady.NO_MARKER
 
@@ -186,7 +188,7 @@ def test_a_folder_without_a_data_file_is_not_ready(root: InputRoot, rule: Comple
     assert readiness(root, rule) == NotReady.EMPTY
 
 
-def test_a_folder_that_cannot_be_listed_leaves_the_others_listed(root: InputRoot) -> None:
+def test_an_unreadable_folder_does_not_stop_the_listing_of_others(root: InputRoot) -> None:
     bad, gone = date(2025, 9, 19), date(2025, 9, 18)
     deliver(root, DAY)
     nest_too_deep(deliver(root, bad))

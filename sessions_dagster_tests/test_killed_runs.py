@@ -47,7 +47,7 @@ def kill_when_there(run: subprocess.Popen[bytes], file: Path) -> None:
     run.wait()
 
 
-def test_a_range_that_is_killed_half_way_ends_right_when_it_is_run_again(tmp_path: Path) -> None:
+def test_a_killed_range_gives_the_right_tables_when_it_is_run_again(tmp_path: Path) -> None:
     for day, events in BATCHES.items():
         write_batch(events, tmp_path / "input" / f"date={date.fromisoformat(day)}")
     settings = {

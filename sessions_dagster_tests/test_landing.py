@@ -179,7 +179,7 @@ def parsed(spark: SparkSession) -> Mapping[str, datetime | None]:
 
 
 @pytest.mark.parametrize("text", TEXTS)
-def test_a_timestamp_in_text(parsed: Mapping[str, datetime | None], text: str) -> None:
+def test_a_text_timestamp_is_parsed_or_rejected_as_expected(parsed: Mapping[str, datetime | None], text: str) -> None:
     expected = TEXTS[text]
     assert parsed[text] == (None if expected is None else at(expected))
 
@@ -257,13 +257,13 @@ def verdicts(lake: Lake) -> Landed:
 
 
 @pytest.mark.parametrize("case", VERDICTS)
-def test_a_row_is_accepted_or_rejected_with_the_first_reason_there_is(verdicts: Landed, case: str) -> None:
+def test_a_row_is_accepted_or_rejected_with_the_first_reason_that_applies(verdicts: Landed, case: str) -> None:
     accepted: list[RejectReason | None] = [None for row in verdicts.accepted if row.user == case]
     rejected = [RejectReason(row[REASON]) for row in verdicts.rejected if json.loads(row[RECORD])["case"] == case]
     assert accepted + rejected == [VERDICTS[case][1]]
 
 
-def test_a_rejected_row_is_kept_as_it_was_delivered(verdicts: Landed) -> None:
+def test_a_rejected_row_is_stored_as_it_was_delivered(verdicts: Landed) -> None:
     for row in verdicts.rejected:
         record = json.loads(row[RECORD])
         assert record == delivered(record["case"])
@@ -276,7 +276,7 @@ def test_the_event_date_is_the_utc_date_of_the_timestamp(lake: Lake, verdicts: L
         assert row[EVENT_DATE] == naive(row[TIMESTAMP]).date()
 
 
-def test_the_report_counts_what_the_tables_hold(lake: Lake, verdicts: Landed) -> None:
+def test_the_report_counts_the_rows_of_the_tables(lake: Lake, verdicts: Landed) -> None:
     report = verdicts.report
     reasons = [row[REASON] for row in verdicts.rejected]
     assert report.accepted == len(verdicts.accepted)
@@ -288,7 +288,7 @@ def test_the_report_counts_what_the_tables_hold(lake: Lake, verdicts: Landed) ->
 
 
 @pytest.mark.usefixtures("verdicts")
-def test_the_tables_are_as_the_contract_says(lake: Lake) -> None:
+def test_the_tables_have_the_columns_of_the_contract(lake: Lake) -> None:
     for uri, schema in (
         (lake.warehouse.raw_events, raw_events_schema({})),
         (lake.warehouse.rejected_events, REJECTED_EVENTS_SCHEMA),
@@ -380,18 +380,18 @@ def kinds(lake: Lake) -> Landed:
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_a_kind_of_timestamp_in_parquet(kinds: Landed, name: str) -> None:
+def test_each_timestamp_type_of_parquet_is_read_as_expected(kinds: Landed, name: str) -> None:
     assert [row.at for row in kinds.accepted if row.user == name] == sorted(KINDS[name].read_as)
 
 
-def test_keys_that_are_numbers_become_text(kinds: Landed) -> None:
+def test_numeric_keys_become_text(kinds: Landed) -> None:
     assert [row for row in kinds.accepted if row.user in {"5", "6"}] == [
         Accepted("5", "a", "idea", IN_MICROSECONDS[0]),
         Accepted("6", "a", "idea", IN_MICROSECONDS[1]),
     ]
 
 
-def test_timestamps_of_any_year_are_judged_by_their_day(kinds: Landed) -> None:
+def test_timestamps_of_any_year_are_accepted_or_rejected_by_their_day(kinds: Landed) -> None:
     reasons = {row[TIMESTAMP]: row[REASON] for row in kinds.rejected if row[USER] == "years"}
     assert reasons == {
         "0001-01-01 00:00:00": RejectReason.TOO_LATE,
@@ -399,7 +399,7 @@ def test_timestamps_of_any_year_are_judged_by_their_day(kinds: Landed) -> None:
     }
 
 
-def test_a_column_without_any_timestamp_is_missing_timestamps(kinds: Landed) -> None:
+def test_a_timestamp_column_with_only_nulls_is_rejected_as_missing_timestamps(kinds: Landed) -> None:
     reasons = [(row[TIMESTAMP], row[REASON]) for row in kinds.rejected if row[USER] == "nothing"]
     assert reasons == [(None, RejectReason.MISSING_TIMESTAMP)] * 2
 
@@ -432,11 +432,11 @@ def bytes_for_text(lake: Lake) -> Landed:
     return landed(lake, NOT_UTF8_DAY)
 
 
-def test_only_the_four_columns_of_a_parquet_row_have_to_be_utf8(bytes_for_text: Landed) -> None:
+def test_only_the_four_required_columns_of_a_parquet_row_must_be_utf8(bytes_for_text: Landed) -> None:
     assert [row.user for row in bytes_for_text.accepted] == ["own bytes"] * 2 + ["own text"] * 2
 
 
-def test_a_parquet_row_that_is_not_utf8_is_quarantined_as_far_as_it_can_be_written_down(
+def test_an_invalid_utf8_parquet_row_is_quarantined_with_its_readable_values(
     bytes_for_text: Landed,
 ) -> None:
     rejected = [row for row in bytes_for_text.rejected if row[REASON] == RejectReason.UNREADABLE_RECORD]
@@ -447,13 +447,13 @@ def test_a_parquet_row_that_is_not_utf8_is_quarantined_as_far_as_it_can_be_writt
     )
 
 
-def test_an_own_column_that_is_not_utf8_leaves_the_record_readable(bytes_for_text: Landed) -> None:
+def test_an_additional_column_with_invalid_utf8_keeps_the_record_readable(bytes_for_text: Landed) -> None:
     records = [row[RECORD] for row in bytes_for_text.rejected if row[REASON] == RejectReason.EMPTY_EVENT_ID]
     assert [json.loads(record)["own"] for record in records] == ["m\ufffdller"] * 2
 
 
 @pytest.mark.usefixtures("bytes_for_text")
-def test_tables_with_rows_that_were_not_utf8_are_read_by_others(lake: Lake) -> None:
+def test_tables_with_rows_of_invalid_utf8_are_readable_by_other_tools(lake: Lake) -> None:
     for table in (lake.warehouse.raw_events, lake.warehouse.rejected_events):
         for file in DeltaTable(table).file_uris():
             assert duckdb.read_parquet(file).fetchall()
@@ -474,7 +474,7 @@ NAMES: Final = (
 )
 
 
-def test_files_of_any_name_are_read_and_only_once(lake: Lake) -> None:
+def test_files_with_any_name_are_read_exactly_once(lake: Lake) -> None:
     day = date(2025, 9, 1)
     for name in NAMES:
         file = lake.folder(day) / name
@@ -559,7 +559,7 @@ def from_csv(lake: Lake) -> Landed:
     return landed(lake, CSV_DAY, "csv")
 
 
-def test_csv_files_are_read_each_by_its_own_header(from_csv: Landed) -> None:
+def test_each_csv_file_is_read_by_its_own_header(from_csv: Landed) -> None:
     assert from_csv.accepted == [
         Accepted("back\\slash", "a", "idea", at("2025-09-22 10:02")),
         Accepted("bob", "a", "pyc", at("2025-09-22 11:00")),
@@ -578,7 +578,7 @@ def test_csv_files_are_read_each_by_its_own_header(from_csv: Landed) -> None:
 
 
 @pytest.mark.parametrize("text", ["short,a", "long,a,2025-09-22 14:00:00,idea,and more"])
-def test_a_csv_record_with_too_few_or_too_many_values_is_quarantined_as_it_stands(from_csv: Landed, text: str) -> None:
+def test_a_csv_record_with_too_few_or_too_many_values_is_quarantined_unchanged(from_csv: Landed, text: str) -> None:
     assert from_csv.reasons[text] == RejectReason.UNREADABLE_RECORD
 
 
@@ -597,7 +597,7 @@ def test_a_csv_record_that_is_not_utf8_is_quarantined(from_csv: Landed) -> None:
         ("two line ends.csv", ["odd", "2025-09-22 17:01:00"]),
     ],
 )
-def test_a_csv_value_that_swallowed_rows_or_line_ends_is_quarantined_with_all_of_it(
+def test_a_csv_value_that_spans_several_lines_is_quarantined_completely(
     from_csv: Landed, file: str, texts: Sequence[str]
 ) -> None:
     (row,) = [row for row in from_csv.rejected if Path(unquote(row[SOURCE_FILE])).name == file]
@@ -605,13 +605,13 @@ def test_a_csv_value_that_swallowed_rows_or_line_ends_is_quarantined_with_all_of
     assert [text for text in texts if text not in row[RECORD]] == []
 
 
-def test_a_csv_row_is_rejected_with_all_its_columns(from_csv: Landed) -> None:
+def test_a_rejected_csv_row_is_stored_with_all_its_columns(from_csv: Landed) -> None:
     (row,) = [row for row in from_csv.rejected if row[USER] == "bob"]
     record = {"country": "fr", TIMESTAMP: "2025-09-22 11:01:00", PRODUCT: "pyc", EVENT: None, USER: "bob", "_c5": "2"}
     assert (row[REASON], json.loads(row[RECORD])) == (RejectReason.EMPTY_EVENT_ID, record)
 
 
-def test_nothing_else_of_the_csv_files_is_rejected(from_csv: Landed) -> None:
+def test_no_other_row_of_the_csv_files_is_rejected(from_csv: Landed) -> None:
     assert from_csv.report.rejected == {RejectReason.UNREADABLE_RECORD: 8, RejectReason.EMPTY_EVENT_ID: 1}
 
 
@@ -656,7 +656,7 @@ def from_json(lake: Lake) -> Landed:
     return landed(lake, JSON_DAY, "json")
 
 
-def test_json_lines_are_read_whatever_the_order_of_their_names(from_json: Landed) -> None:
+def test_json_lines_are_read_with_their_fields_in_any_order(from_json: Landed) -> None:
     assert from_json.accepted == [
         Accepted("7", "x", "pyc", at("2025-09-23 10:01")),
         Accepted("ada", "a", "idea", at("2025-09-23 10:00")),
@@ -665,7 +665,7 @@ def test_json_lines_are_read_whatever_the_order_of_their_names(from_json: Landed
     ]
 
 
-def test_json_lines_that_are_not_accepted_are_quarantined_as_they_stand(from_json: Landed) -> None:
+def test_rejected_json_lines_are_quarantined_unchanged(from_json: Landed) -> None:
     rejected = {line: reason for line, reason in JSON_LINES.items() if reason is not None}
     assert from_json.reasons == {**rejected, NESTED_TOO_DEEP: RejectReason.UNREADABLE_RECORD}
 
@@ -693,7 +693,7 @@ def compress(content: bytes, codec: str) -> bytes:
 
 
 @pytest.mark.parametrize("input_format", TEXT_FORMATS)
-def test_text_is_read_from_each_of_the_compressions(lake: Lake, input_format: InputFormat) -> None:
+def test_text_is_read_from_every_supported_compression(lake: Lake, input_format: InputFormat) -> None:
     folder = lake.folder(COMPRESSED_DAY)
     rmtree(folder)
     folder.mkdir()
@@ -760,13 +760,13 @@ def test_landing_again_replaces_the_slice_in_both_tables(states: Sequence[State]
     assert states[number].rejected == [(user.strip("-"), landing_time(number)) for user in users if "-" in user]
 
 
-def test_landing_again_replaces_nothing_else(states: Sequence[State], verdicts: Landed) -> None:
+def test_landing_again_does_not_replace_other_slices(states: Sequence[State], verdicts: Landed) -> None:
     for state in states:
         assert state.others == states[0].others
         assert len(state.others) == len(verdicts.accepted) + len(verdicts.rejected)
 
 
-def test_each_slice_is_replaced_in_one_commit_and_nothing_by_nothing_in_none(states: Sequence[State]) -> None:
+def test_each_slice_is_replaced_in_one_commit_and_an_empty_one_stays_without_a_commit(states: Sequence[State]) -> None:
     steps = [
         [after - before for before, after in zip(one.versions, two.versions, strict=True)]
         for one, two in pairwise(states)
@@ -775,12 +775,12 @@ def test_each_slice_is_replaced_in_one_commit_and_nothing_by_nothing_in_none(sta
     assert steps == [[1, 1], [1, 1], [0, 1]]
 
 
-def test_the_report_says_the_versions_that_hold_the_slices(states: Sequence[State]) -> None:
+def test_the_report_has_the_table_versions_of_the_landing(states: Sequence[State]) -> None:
     told = [[state.report.raw_events_version, state.report.rejected_events_version] for state in states]
     assert told == [state.versions for state in states]
 
 
-def test_the_time_of_a_landing_needs_a_zone(lake: Lake) -> None:
+def test_the_time_of_a_landing_must_have_a_time_zone(lake: Lake) -> None:
     write_users(lake, AGAIN, ("a",))
     with pytest.raises(ValueError, match="time zone"):
         lake.land(AGAIN, landed_at=datetime(2025, 9, 27))
@@ -794,7 +794,7 @@ NO_ROWS: Final[Sequence[tuple[InputFormat, str, bytes]]] = [
 
 @pytest.mark.usefixtures("verdicts")
 @pytest.mark.parametrize(("input_format", "name", "content"), NO_ROWS)
-def test_a_batch_without_rows_lands_and_leaves_the_tables_as_they_are(
+def test_a_batch_without_rows_lands_and_does_not_change_the_tables(
     lake: Lake, input_format: InputFormat, name: str, content: bytes
 ) -> None:
     day, versions = date(2025, 9, 27), lake.versions()
@@ -1002,7 +1002,7 @@ def check_message(stop: Stop, message: str) -> None:
 
 @pytest.mark.usefixtures("verdicts")
 @pytest.mark.parametrize("stop", STOPS, ids=lambda stop: stop.name)
-def test_what_stops_a_batch_is_named_and_leaves_both_tables_as_they_were(lake: Lake, stop: Stop) -> None:
+def test_a_bad_batch_fails_with_its_cause_and_does_not_change_the_tables(lake: Lake, stop: Stop) -> None:
     day, versions = write_stop(lake, stop), lake.versions()
     with pytest.raises(BatchError) as error:
         lake.land(day, stop.input_format)
@@ -1011,7 +1011,7 @@ def test_what_stops_a_batch_is_named_and_leaves_both_tables_as_they_were(lake: L
 
 
 @pytest.mark.usefixtures("verdicts")
-def test_a_file_that_cannot_be_read_stops_a_batch_also_where_spark_is_set_to_pass_it_over(
+def test_an_unreadable_file_stops_a_batch_even_if_spark_is_set_to_skip_corrupt_files(
     lake: Lake, spark: SparkSession
 ) -> None:
     day, setting = date(2025, 9, 28), "spark.sql.files.ignoreCorruptFiles"
@@ -1024,7 +1024,9 @@ def test_a_file_that_cannot_be_read_stops_a_batch_also_where_spark_is_set_to_pas
         spark.conf.unset(setting)
 
 
-def test_text_of_which_spark_reads_nothing_stops_a_batch(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_text_file_from_which_spark_reads_no_records_stops_a_batch(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
     day = date(2025, 9, 29)
     # As if this one had been forgotten: by its name Spark takes the text for compressed, and its beginning for its end.
     monkeypatch.setattr(files, "_OTHER_COMPRESSIONS", frozenset())
@@ -1052,7 +1054,7 @@ def spark_says(cause: str) -> PySparkException:
         "java.io.IOException: Input/output error",
     ],
 )
-def test_a_storage_that_fails_while_spark_reads_is_told_as_such(cause: str) -> None:
+def test_a_storage_failure_while_spark_reads_is_reported_as_a_storage_error(cause: str) -> None:
     with pytest.raises(StorageError, match=r"s3a://in/date=2025-09-20/a\.parquet"), broken_files_named():
         raise spark_says(cause)
 
@@ -1065,13 +1067,13 @@ def test_a_storage_that_fails_while_spark_reads_is_told_as_such(cause: str) -> N
         "java.net.URISyntaxException: Relative path in absolute URI",
     ],
 )
-def test_a_file_that_spark_cannot_read_is_bad_input(cause: str) -> None:
+def test_a_file_that_spark_cannot_read_is_reported_as_bad_input(cause: str) -> None:
     with pytest.raises(BatchError, match=r"s3a://in/date=2025-09-20/a\.parquet"), broken_files_named():
         raise spark_says(cause)
 
 
 @pytest.mark.parametrize("done", [no_folder, garbled_parquet])
-def test_a_first_batch_that_stops_makes_no_table(
+def test_a_first_batch_that_fails_creates_no_tables(
     spark: SparkSession, tmp_path: Path, done: Callable[[Path], object]
 ) -> None:
     lake = Lake(spark, tmp_path)

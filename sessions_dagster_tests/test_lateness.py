@@ -28,7 +28,7 @@ def u(minute: int, event: str = "a") -> Event:
 
 
 @pytest.mark.parametrize("days", [0, 1, 6, 7, 14, 15, 30])
-def test_an_event_that_is_as_late_as_it_may_be_joins_sessions_and_can_be_taken_back(
+def test_an_event_of_maximum_lateness_merges_sessions_and_can_be_retracted(
     spark: SparkSession, tmp_path: Path, days: int
 ) -> None:
     world = World(spark, tmp_path, SessionRules(lateness_days=days))
@@ -47,7 +47,7 @@ def test_an_event_that_is_as_late_as_it_may_be_joins_sessions_and_can_be_taken_b
 
 
 @pytest.mark.parametrize("days", [0, 2, 7, 30])
-def test_an_event_that_is_a_day_later_is_rejected(spark: SparkSession, tmp_path: Path, days: int) -> None:
+def test_an_event_one_day_later_than_the_maximum_is_rejected(spark: SparkSession, tmp_path: Path, days: int) -> None:
     world = World(spark, tmp_path, SessionRules(lateness_days=days))
     report = world.land(DAY + timedelta(days=days + 1), [u(0)])
     assert (report.accepted, report.rejected) == (0, {RejectReason.TOO_LATE: 1})
@@ -57,7 +57,7 @@ def test_an_event_that_is_a_day_later_is_rejected(spark: SparkSession, tmp_path:
     ("days", "stored"),
     [(0, "byte"), (5, "byte"), (6, "byte"), (7, "short"), (14, "short"), (15, "integer"), (30, "integer")],
 )
-def test_the_bits_of_batches_are_stored_in_the_smallest_type_that_has_them(
+def test_delivery_bits_are_stored_in_the_smallest_type_that_fits(
     spark: SparkSession, tmp_path: Path, days: int, stored: str
 ) -> None:
     world = World(spark, tmp_path, SessionRules(lateness_days=days))
@@ -74,7 +74,7 @@ def test_a_table_keeps_its_lateness(spark: SparkSession, tmp_path: Path) -> None
     assert rules_of_table(DeltaTable(world.warehouse.sessionized_events)) == SessionRules(lateness_days=7)
 
 
-def test_a_table_of_the_first_release_has_five_days(spark: SparkSession, tmp_path: Path) -> None:
+def test_a_table_of_the_first_release_has_a_lateness_of_five_days(spark: SparkSession, tmp_path: Path) -> None:
     world = World(spark, tmp_path)
     world.land(DAY, [u(0)])
     world.materialize(DAY)
@@ -86,13 +86,13 @@ def test_a_table_of_the_first_release_has_five_days(spark: SparkSession, tmp_pat
 
 
 @pytest.mark.parametrize("days", [-1, 31])
-def test_a_lateness_that_cannot_be_is_refused(days: int) -> None:
+def test_an_impossible_lateness_is_refused(days: int) -> None:
     with pytest.raises(ValueError, match=f"lateness_days must be between 0 and 30, not {days}"):
         SessionRules(lateness_days=days)
 
 
 @pytest.mark.parametrize("days", [0, 1, 7, 30])
-def test_the_window_of_the_asset_follows_the_lateness(days: int) -> None:
+def test_the_window_of_the_asset_is_as_long_as_the_lateness(days: int) -> None:
     mapping = upstream_window(SessionsConfig(start_date=DAY, rules=SessionRules(lateness_days=days)).rules)
     assert isinstance(mapping, dg.TimeWindowPartitionMapping)
     assert (mapping.start_offset, mapping.end_offset) == (-days, 0)

@@ -79,23 +79,23 @@ def _naive(value: Any) -> Any:
     return value.astimezone(UTC).replace(tzinfo=None) if isinstance(value, datetime) else value
 
 
-def test_importing_the_package_imports_neither_spark_nor_dagster() -> None:
+def test_importing_the_package_does_not_import_spark_or_dagster() -> None:
     code = "import sys, sessions_dagster; print({'dagster', 'pyspark', 'deltalake'} & set(sys.modules))"
     assert run_python(code) == "set()"
 
 
 @pytest.mark.parametrize("name", ["SessionsConfig", "SessionRules", "SparkSettings"])
-def test_settings_are_made_without_dagster(name: str) -> None:
+def test_settings_can_be_made_without_dagster(name: str) -> None:
     code = f"import sys; from sessions_dagster import {name}; print('dagster' in sys.modules)"
     assert run_python(code) == "False"
 
 
-def test_the_command_is_run_without_dagster() -> None:
+def test_the_command_runs_without_dagster() -> None:
     code = "import sys; import sessions_dagster.__main__; print('dagster' in sys.modules)"
     assert run_python(code) == "False"
 
 
-def test_nothing_is_read_from_the_environment() -> None:
+def test_settings_made_in_code_read_nothing_from_the_environment() -> None:
     code = (
         "from sessions_dagster import SessionsConfig, SessionsComponent, build_defs\n"
         "config = SessionsConfig(start_date='2025-09-01')\n"
@@ -106,12 +106,12 @@ def test_nothing_is_read_from_the_environment() -> None:
     assert run_python(code, **wrong) == "data/input 5 local[*]"
 
 
-def test_the_code_location_is_made_from_the_environment() -> None:
+def test_the_code_location_is_configured_from_the_environment() -> None:
     code = "from sessions_dagster.definitions import defs; print(defs.resources['lake'].input_root)"
     assert run_python(code, SESSIONS_INPUT_ROOT="/data/events") == "/data/events"
 
 
-def test_every_public_name_is_there() -> None:
+def test_every_public_name_can_be_imported() -> None:
     assert set(sessions_dagster.__all__) <= set(dir(sessions_dagster))
     assert all(getattr(sessions_dagster, name) is not None for name in sessions_dagster.__all__)
     with pytest.raises(AttributeError, match="build_def"):
@@ -197,7 +197,7 @@ def materialize_all(
     )
 
 
-def test_both_products_have_sessions_by_their_own_rules(deployment: Deployment) -> None:
+def test_each_product_has_sessions_by_its_own_rules(deployment: Deployment) -> None:
     def at(minute: int) -> datetime:
         return datetime(2025, 9, 20, 9, minute)
 
@@ -206,7 +206,7 @@ def test_both_products_have_sessions_by_their_own_rules(deployment: Deployment) 
     assert rows(deployment.warehouse("web").sessions, columns) == [(at(4), at(22), 2, 2)]
 
 
-def test_only_the_product_that_says_so_carries_a_column(deployment: Deployment) -> None:
+def test_only_the_product_with_the_setting_carries_a_column(deployment: Deployment) -> None:
     assert set(rows(deployment.warehouse("web").sessionized_events, "country")) == {("AQ",)}
     ide = DeltaTable(deployment.warehouse("ide").sessionized_events)
     assert "country" not in [field.name for field in ide.schema().fields]
@@ -226,13 +226,13 @@ def test_the_checks_of_both_products_have_results(deployment: Deployment) -> Non
         assert {evaluation.passed for evaluation in found if evaluation.check_name != "window_is_complete"} == {True}
 
 
-def test_the_teams_own_job_runs_beside_them(deployment: Deployment) -> None:
+def test_a_job_of_the_team_runs_beside_the_products(deployment: Deployment) -> None:
     job = deployment.defs.resolve_job_def("report_job")
     assert job.execute_in_process(instance=deployment.instance).success
     assert deployment.defs.executor is dg.in_process_executor
 
 
-def test_the_upkeep_of_a_product_leaves_the_other_alone(deployment: Deployment) -> None:
+def test_maintenance_of_a_product_does_not_change_the_other_one(deployment: Deployment) -> None:
     ide, web = (DeltaTable(deployment.warehouse(product).sessionized_events) for product in ("ide", "web"))
     before = ide.version(), web.version()
     job = deployment.defs.resolve_job_def("shop_web_compaction")
@@ -306,11 +306,11 @@ PUBLISHED = Names(
 )
 
 
-def test_without_a_prefix_all_names_are_those_that_are_published() -> None:
+def test_without_a_prefix_all_names_are_the_published_ones() -> None:
     assert Names.of() == PUBLISHED
 
 
-def test_with_a_prefix_every_name_begins_with_it() -> None:
+def test_with_a_prefix_every_name_starts_with_it() -> None:
     names = Names.of(key_prefix=["shop", "web"])
     for name, published in vars(PUBLISHED).items():
         found: set[str] = getattr(names, name)
@@ -326,11 +326,11 @@ def test_group_owners_and_tags_are_settings() -> None:
     assert {(spec.group_name, *spec.owners, spec.tags["domain"]) for spec in specs} == {("web", "team:web", "web")}
 
 
-def test_there_is_no_executor_so_that_a_team_can_have_its_own() -> None:
+def test_a_product_defines_no_executor() -> None:
     assert build_defs(SessionsConfig(start_date=DAY)).executor is None
 
 
-def test_the_resources_are_made_from_the_settings() -> None:
+def test_the_resources_are_configured_from_the_settings() -> None:
     settings = SparkSettings("local[3]", "3g", 7, {"spark.a": "b"}, "a.jar", "web")
     config = SessionsConfig(
         start_date=DAY, input_root="in", warehouse_root="out", input_format="csv", key_prefix="web", spark=settings
@@ -344,7 +344,7 @@ def test_the_resources_are_made_from_the_settings() -> None:
     assert (lake.input_root, lake.warehouse_root, lake.input_format) == ("in", "out", "csv")
 
 
-def test_a_run_has_one_warehouse_and_a_team_can_read_its_tables(deployment: Deployment) -> None:
+def test_the_lake_resource_shares_one_warehouse_and_opens_its_tables(deployment: Deployment) -> None:
     config = deployment.products["web"]
     lake = build_resources(config)[config.prefixed("lake")]
     assert isinstance(lake, LakeResource)
@@ -354,7 +354,7 @@ def test_a_run_has_one_warehouse_and_a_team_can_read_its_tables(deployment: Depl
     assert table.load().version() >= 1
 
 
-def test_the_example_of_the_documentation_is_two_products() -> None:
+def test_the_example_of_the_documentation_defines_two_products() -> None:
     (example,) = re.findall(r"```python\n(.*?)```", DOCUMENTATION, re.DOTALL)
     names: dict[str, Any] = {}
     exec(example, names)

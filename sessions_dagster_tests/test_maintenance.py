@@ -131,7 +131,7 @@ def upkeep(three_batches: Kept, tmp_path_factory: pytest.TempPathFactory) -> dic
 
 
 @pytest.mark.parametrize("table", TABLES)
-def test_upkeep_leaves_every_row_of_a_table_as_it_is(upkeep: dict[str, Upkeep], table: str) -> None:
+def test_maintenance_does_not_change_any_row_of_a_table(upkeep: dict[str, Upkeep], table: str) -> None:
     assert upkeep[table].before
     assert upkeep[table].after == upkeep[table].before
 
@@ -142,11 +142,11 @@ def test_every_table_is_compacted(upkeep: dict[str, Upkeep], table: str) -> None
     assert upkeep[table].report.after.version > upkeep[table].report.before.version
 
 
-def test_the_tables_of_the_warehouse_are_these(world: Kept) -> None:
+def test_the_warehouse_has_the_five_tables(world: Kept) -> None:
     assert {Path(uri).name for uri in world.warehouse.tables} == set(TABLES)
 
 
-def test_compaction_leaves_every_row_as_it_is(world: Kept) -> None:
+def test_compaction_does_not_change_any_row(world: Kept) -> None:
     before = sorted(world.table(), key=str)
     assert world.deletion_vectors() > 0
     report = world.compact()
@@ -156,14 +156,14 @@ def test_compaction_leaves_every_row_as_it_is(world: Kept) -> None:
     assert world.deletion_vectors() == 0
 
 
-def test_what_is_applied_is_still_known_after_compaction(world: Kept) -> None:
+def test_the_applied_batches_are_known_after_compaction(world: Kept) -> None:
     before = applied_batches(world.log)
     world.compact()
     assert applied_batches(world.log) == before
     assert not world.materialize(D20).committed
 
 
-def test_corrections_go_on_after_compaction_of_all_tables(world: Kept) -> None:
+def test_corrections_are_right_after_compaction_of_all_tables(world: Kept) -> None:
     for uri in (world.warehouse.raw_events, world.warehouse.rejected_events, world.warehouse.sessionized_events):
         if DeltaTable.is_deltatable(uri):
             compact(world.spark, world.warehouse, uri)
@@ -173,24 +173,24 @@ def test_corrections_go_on_after_compaction_of_all_tables(world: Kept) -> None:
     assert set(world.table()) == sessionize(world.all_events())
 
 
-def test_the_first_compaction_looks_at_all_dates(world: Kept) -> None:
+def test_the_first_compaction_covers_all_dates(world: Kept) -> None:
     assert world.compact().days == (D18, D19, D20)
 
 
-def test_a_compaction_looks_at_the_dates_touched_since_the_last_one(world: Kept) -> None:
+def test_a_compaction_covers_only_the_dates_touched_since_the_last_one(world: Kept) -> None:
     world.compact()
     world.apply(D21, [*_of_day(D21), _action(D19, 4)])
     assert world.compact().days == (D19, D21)
 
 
-def test_a_compaction_with_nothing_to_do_commits_nothing(world: Kept) -> None:
+def test_a_compaction_without_changes_commits_nothing(world: Kept) -> None:
     world.compact()
     version = world.log.version()
     assert world.compact().days == ()
     assert world.log.version() == version
 
 
-def test_deletions_in_a_file_that_stands_alone_are_purged(world: Kept) -> None:
+def test_deletions_in_the_only_file_of_a_date_are_purged(world: Kept) -> None:
     world.compact()
     world.apply(D19, _of_day(D19)[1:])
     assert world.deletion_vectors() == 1
@@ -199,7 +199,7 @@ def test_deletions_in_a_file_that_stands_alone_are_purged(world: Kept) -> None:
     assert set(world.table()) == sessionize(world.all_events())
 
 
-def test_a_log_that_does_not_reach_back_means_all_dates(world: Kept) -> None:
+def test_a_compaction_covers_all_dates_if_the_log_does_not_reach_back(world: Kept) -> None:
     world.compact()
     world.apply(D21, _of_day(D21))
     world.apply(D21, _of_day(D21)[1:])
@@ -209,7 +209,7 @@ def test_a_log_that_does_not_reach_back_means_all_dates(world: Kept) -> None:
     assert world.compact().days == (D18, D19, D20, D21)
 
 
-def test_a_compaction_that_died_is_done_again(world: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_compaction_is_repeated(world: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patched:
 
         def die(*_: Any) -> None:
@@ -221,7 +221,7 @@ def test_a_compaction_that_died_is_done_again(world: Kept, monkeypatch: pytest.M
     assert world.compact().days == (D18, D19, D20)
 
 
-def test_vacuum_removes_old_orphans_of_killed_runs_and_no_young_ones(world: Kept) -> None:
+def test_vacuum_removes_only_old_orphans_of_killed_runs(world: Kept) -> None:
     before = sorted(world.table(), key=str)
     old, young = world.leave_orphan("old.parquet", timedelta(days=8)), world.leave_orphan("new.parquet", timedelta(1))
     assert world.vacuum() == ["old.parquet"]
@@ -249,7 +249,7 @@ def test_a_retention_below_seven_days_is_refused(world: Kept) -> None:
     assert old.exists()
 
 
-def test_the_retention_is_kept_with_the_table(world: Kept) -> None:
+def test_the_retention_is_stored_with_the_table(world: Kept) -> None:
     assert world.log.metadata().configuration["delta.deletedFileRetentionDuration"] == "interval 7 days"
     set_retention(world.spark, world.warehouse, world.warehouse.sessionized_events, timedelta(days=9))
     assert retention(world.log) == timedelta(days=9)
@@ -264,7 +264,7 @@ def _observed(instance: dg.DagsterInstance, table: str) -> dict[str, Any]:
     return {name: value.value for name, value in record.asset_observation.metadata.items()}
 
 
-def test_the_jobs_do_all_tables_and_tell_on_their_assets(world: Kept) -> None:
+def test_the_jobs_maintain_all_tables_and_report_on_their_assets(world: Kept) -> None:
     config = world.config()
     world.leave_orphan("old.parquet", timedelta(days=8))
     before = table_facts(world.log)
@@ -283,7 +283,7 @@ def test_the_jobs_do_all_tables_and_tell_on_their_assets(world: Kept) -> None:
             assert retention(world.log) == timedelta(days=7)
 
 
-def test_where_a_table_may_not_be_vacuumed_none_is(world: Kept) -> None:
+def test_no_table_is_vacuumed_if_one_of_them_must_not_be(world: Kept) -> None:
     orphan = world.leave_orphan("old.parquet", timedelta(days=8), "raw_events/batch_date=2025-09-18")
     world.keep_for("1 hours")
     job = build_defs(world.config()).resolve_job_def("vacuum")
@@ -292,7 +292,7 @@ def test_where_a_table_may_not_be_vacuumed_none_is(world: Kept) -> None:
     assert orphan.exists()
 
 
-def test_the_user_turns_the_schedules_on() -> None:
+def test_the_schedules_are_off_by_default() -> None:
     schedules = {schedule.name: schedule for schedule in build_defs(SessionsConfig(start_date=D18)).schedules or []}
     assert schedules.keys() == {"nightly_compaction", "weekly_vacuum"}
     assert {each.default_status for each in schedules.values()} == {dg.DefaultScheduleStatus.STOPPED}

@@ -63,20 +63,20 @@ def readiness(bucket: Bucket, rule: Completeness, now: datetime) -> NotReady | N
     return why_not_ready(batch_content(root_in(bucket), DAY), folders.days[DAY], rule, now)
 
 
-def test_a_day_that_keys_begin_with_is_a_batch_without_a_time(bucket: Bucket) -> None:
+def test_a_key_prefix_named_by_day_is_a_batch_without_a_time(bucket: Bucket) -> None:
     bucket.put(f"{FOLDER}/events.parquet")
     folders = batch_folders(root_in(bucket), FIRST_DAY, NOW)
     assert (folders.days, folders.ignored) == ({DAY: None}, {})
 
 
-def test_other_keys_are_junk(bucket: Bucket) -> None:
+def test_other_keys_are_ignored_as_junk(bucket: Bucket) -> None:
     bucket.put("input/stuff/events.parquet")
     bucket.put(FOLDER)
     folders = batch_folders(root_in(bucket), FIRST_DAY, NOW)
     assert (folders.days, folders.ignored) == ({}, {NotReady.JUNK: [f"date={DAY}", "stuff"]})
 
 
-def test_a_folder_made_by_hand_is_not_ready_until_a_file_is_in_it(bucket: Bucket) -> None:
+def test_an_empty_folder_is_not_ready(bucket: Bucket) -> None:
     bucket.put(f"{FOLDER}/", b"")
     assert readiness(bucket, SETTLED, NOW) == NotReady.EMPTY
     bucket.put(f"{FOLDER}/events.parquet")
@@ -84,12 +84,12 @@ def test_a_folder_made_by_hand_is_not_ready_until_a_file_is_in_it(bucket: Bucket
 
 
 @pytest.mark.parametrize("root", ["s3://no-such-bucket/input", "s3://no-such-bucket"])
-def test_no_bucket_is_no_input_root(bucket: Bucket, root: str) -> None:
+def test_a_missing_bucket_is_a_missing_input_root(bucket: Bucket, root: str) -> None:
     with pytest.raises(FileNotFoundError):
         batch_folders(InputRoot(root), FIRST_DAY, NOW)
 
 
-def test_a_bucket_without_a_key_below_the_root_is_no_input_root(bucket: Bucket) -> None:
+def test_a_bucket_without_keys_below_the_root_is_a_missing_input_root(bucket: Bucket) -> None:
     with pytest.raises(FileNotFoundError):
         batch_folders(root_in(bucket), FIRST_DAY, NOW)
 
@@ -103,7 +103,7 @@ def test_a_bucket_without_a_key_below_the_root_is_no_input_root(bucket: Bucket) 
         pytest.param(lambda bucket: bucket.put(f"{FOLDER}/hour=1/b.parquet"), id="a file in a sub-folder"),
     ],
 )
-def test_a_change_of_the_data_is_another_fingerprint(bucket: Bucket, change: Callable[[Bucket], None]) -> None:
+def test_a_change_of_the_data_changes_the_fingerprint(bucket: Bucket, change: Callable[[Bucket], None]) -> None:
     for name in ("a.parquet", "b.parquet"):
         bucket.put(f"{FOLDER}/{name}")
     before = batch_content(root_in(bucket), DAY)
@@ -111,7 +111,7 @@ def test_a_change_of_the_data_is_another_fingerprint(bucket: Bucket, change: Cal
     assert batch_content(root_in(bucket), DAY).fingerprint != before.fingerprint
 
 
-def test_a_folder_has_settled_when_its_newest_file_has(bucket: Bucket) -> None:
+def test_a_folder_has_settled_once_its_newest_file_has(bucket: Bucket) -> None:
     bucket.put(f"{FOLDER}/events.parquet")
     written = batch_content(root_in(bucket), DAY).changed_at
     assert written is not None
@@ -127,20 +127,20 @@ def test_a_required_marker_completes_a_folder(bucket: Bucket) -> None:
     assert readiness(bucket, MARKED, NOW) is None
 
 
-def test_a_folder_may_have_more_files_than_a_page(bucket: Bucket) -> None:
+def test_a_folder_with_more_files_than_a_page_is_listed_completely(bucket: Bucket) -> None:
     for number in range(MORE_THAN_A_PAGE):
         bucket.put(f"{FOLDER}/{number}.parquet")
     assert batch_content(root_in(bucket), DAY).data_files == MORE_THAN_A_PAGE
 
 
-def test_there_may_be_more_folders_than_a_page(bucket: Bucket) -> None:
+def test_more_folders_than_a_page_are_listed_completely(bucket: Bucket) -> None:
     days = {date(2020, 1, 1) + timedelta(days=number) for number in range(MORE_THAN_A_PAGE)}
     for day in days:
         bucket.put(f"input/date={day}/events.parquet")
     assert batch_folders(root_in(bucket), date(2020, 1, 1), NOW).days.keys() == days
 
 
-def test_many_folders_are_looked_into_at_once(bucket: Bucket) -> None:
+def test_many_folders_are_listed_in_parallel(bucket: Bucket) -> None:
     days = [DAY - timedelta(days=number) for number in range(20)]
     for day in days[1:]:
         bucket.put(f"input/date={day}/events.parquet")
@@ -149,7 +149,7 @@ def test_many_folders_are_looked_into_at_once(bucket: Bucket) -> None:
     assert contents == {day: batch_content(root_in(bucket), day) for day in days[1:]}
 
 
-def test_the_files_of_a_batch_open_whatever_their_names(bucket: Bucket) -> None:
+def test_files_with_any_name_can_be_opened(bucket: Bucket) -> None:
     names = ["a b.parquet", "a#b.parquet", "a%20b.parquet", "a?b.parquet", "[1-3].parquet", "Ünïcödé-数.parquet"]
     for name in names:
         bucket.put(f"{FOLDER}/{name}", name.encode())
@@ -160,7 +160,7 @@ def test_the_files_of_a_batch_open_whatever_their_names(bucket: Bucket) -> None:
             assert opened.read().decode() == PurePosixPath(file.uri).name
 
 
-def test_an_input_root_may_have_any_name(bucket: Bucket) -> None:
+def test_an_input_root_can_have_any_name(bucket: Bucket) -> None:
     name = "My Data/100%/a%20b/a#b/c+d/[x]/Ünï"
     bucket.put(f"{name}/date={DAY}/a.csv", b"12345")
     (file,) = InputRoot(f"{bucket.uri}/{name}").batch_files(DAY)
@@ -169,7 +169,7 @@ def test_an_input_root_may_have_any_name(bucket: Bucket) -> None:
         assert opened.read() == b"12345"
 
 
-def test_a_compressed_file_is_read_as_its_name_says(bucket: Bucket) -> None:
+def test_a_compressed_file_is_decompressed_by_its_name(bucket: Bucket) -> None:
     bucket.put(f"{FOLDER}/a.csv.gz", gzip.compress(b"12345"))
     (file,) = root_in(bucket).batch_files(DAY)
     with file.open_stream() as opened:
@@ -199,13 +199,13 @@ def skip_reason(data: SensorExecutionData) -> str:
     return data.skip_message or ""
 
 
-def test_the_sensor_asks_for_a_folder(bucket: Bucket) -> None:
+def test_the_sensor_requests_a_run_for_a_folder(bucket: Bucket) -> None:
     bucket.put(f"{FOLDER}/events.parquet")
     (request,) = tick(bucket, settle_seconds=0).run_requests or []
     assert request.partition_key == str(DAY)
 
 
-def test_the_sensor_waits_for_a_folder_that_changed_a_moment_ago(bucket: Bucket) -> None:
+def test_the_sensor_waits_for_a_recently_changed_folder(bucket: Bucket) -> None:
     bucket.put(f"{FOLDER}/events.parquet")
     assert f"changed a moment ago: {DAY}" in skip_reason(tick(bucket))
 
@@ -217,7 +217,7 @@ def test_the_sensor_waits_for_a_required_marker(bucket: Bucket) -> None:
     assert len(tick(bucket, require_success_marker=True).run_requests or []) == 1
 
 
-def test_the_sensor_says_where_no_input_root_is(bucket: Bucket) -> None:
+def test_the_sensor_reports_a_missing_input_root(bucket: Bucket) -> None:
     assert f"no input folder s3a://{bucket.name}/input yet" in skip_reason(tick(bucket))
 
 
@@ -228,7 +228,7 @@ def test_a_batch_without_a_file_is_refused(bucket: Bucket, key: str) -> None:
         batch_files(root_in(bucket), DAY)
 
 
-def test_a_batch_that_may_not_be_read_is_refused(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_without_read_permission_is_refused(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
     bucket.put(f"{FOLDER}/events.parquet")
     name, secret = key_without_rights()
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", name)
@@ -237,7 +237,7 @@ def test_a_batch_that_may_not_be_read_is_refused(bucket: Bucket, monkeypatch: py
         set_initial_no_auth_action_count(0)(batch_files)(root_in(bucket), DAY)
 
 
-def test_a_store_that_does_not_answer_may_answer_later() -> None:
+def test_an_unreachable_store_is_a_retryable_error() -> None:
     with s3_server() as server:
         bucket = Bucket()
         bucket.put(f"{FOLDER}/events.parquet")
@@ -248,7 +248,7 @@ def test_a_store_that_does_not_answer_may_answer_later() -> None:
 
 
 @pytest.mark.parametrize("input_format", ["parquet", "csv", "json"])
-def test_a_store_that_goes_away_before_a_file_is_read_may_come_back(
+def test_a_store_that_disappears_before_a_file_is_read_is_a_retryable_error(
     spark: SparkSession, input_format: InputFormat
 ) -> None:
     with s3_server() as server:

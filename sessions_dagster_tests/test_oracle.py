@@ -27,13 +27,13 @@ def test_a_single_user_action_is_a_session_of_five_minutes() -> None:
     assert _bounds(_at(0)) == [(0, 5)]
 
 
-def test_five_minutes_split_and_a_microsecond_less_joins() -> None:
+def test_a_gap_of_five_minutes_splits_and_a_microsecond_less_does_not() -> None:
     assert _bounds(_at(0), _at(5)) == [(0, 5), (5, 10)]
     just_before = _at(5)._replace(at=NINE + timedelta(minutes=5, microseconds=-1))
     assert len(set(_bounds(_at(0), just_before))) == 1
 
 
-def test_an_ide_event_at_the_end_belongs_and_one_later_does_not() -> None:
+def test_an_ide_event_at_the_end_belongs_to_the_session_but_a_later_one_does_not() -> None:
     assert _bounds(_at(0), _at(5, "x"), _at(5.1, "x")) == [(0, 5), (0, 5), None]
 
 
@@ -41,5 +41,5 @@ def test_the_instant_between_two_sessions_belongs_to_the_later_one() -> None:
     assert _bounds(_at(0), _at(5), _at(5, "x")) == [(0, 5), (5, 10), (5, 10)]
 
 
-def test_the_same_event_twice_is_one() -> None:
+def test_a_duplicate_event_counts_once() -> None:
     assert len(sessionize([_at(0), _at(0)])) == 1

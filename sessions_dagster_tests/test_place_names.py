@@ -67,29 +67,29 @@ def world(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Worl
     return World(spark, Warehouse(config.warehouse_root), runs)
 
 
-def test_the_runs_succeed_and_each_check_but_that_of_the_window_passes(world: World) -> None:
+def test_the_runs_succeed_and_every_check_except_the_window_check_passes(world: World) -> None:
     assert [run.success for run in world.runs] == [True, True]
     evaluations = [each for run in world.runs for each in run.get_asset_check_evaluations()]
     assert {each.check_name for each in evaluations if not each.passed} == {WINDOW_IS_COMPLETE}
 
 
-def test_the_table_holds_what_the_batches_brought(world: World) -> None:
+def test_the_table_has_the_events_of_the_batches(world: World) -> None:
     events = [event for batch in BATCHES.values() for event in batch]
     assert sorted(sessionized_events(world.warehouse.sessionized_events)) == sorted(sessionize(events))
 
 
-def test_all_of_it_is_in_the_folder_of_that_name(world: World) -> None:
+def test_all_tables_are_in_the_folder_with_that_name(world: World) -> None:
     assert all(DeltaTable.is_deltatable(table) and Path(table).is_dir() for table in world.warehouse.tables)
 
 
-def test_a_compaction_finds_what_was_touched_and_leaves_all_rows(world: World) -> None:
+def test_a_compaction_covers_the_touched_dates_and_keeps_all_rows(world: World) -> None:
     table = world.warehouse.sessionized_events
     before = sorted(sessionized_events(table))
     assert compact(world.spark, world.warehouse, table).days == DAYS
     assert sorted(sessionized_events(table)) == before
 
 
-def test_a_vacuum_removes_what_a_killed_run_left(world: World) -> None:
+def test_a_vacuum_removes_the_files_of_a_killed_run(world: World) -> None:
     left = Path(world.warehouse.sessionized_events, "event_date=2025-09-20", "left.parquet")
     left.touch()
     os.utime(left, (0, 0))

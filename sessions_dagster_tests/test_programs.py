@@ -118,7 +118,7 @@ def as_if_much(spark: SparkSession) -> Iterator[None]:
     suppress_health_check=list(HealthCheck),
 )
 @given(program=_programs, seed=st.integers(0, 2**31), is_much=st.booleans())
-def test_any_program_ends_in_the_table_of_one_pass_over_all_batches(
+def test_any_program_gives_the_table_of_one_pass_over_all_batches(
     spark: SparkSession, program: list[Step], seed: int, is_much: bool
 ) -> None:
     histories = [delivery for number in range(HISTORIES) for delivery in deliveries(seed + number)]

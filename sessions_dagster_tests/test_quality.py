@@ -302,13 +302,13 @@ def findings(spark: SparkSession, damaged: str) -> dict[tuple[date, Rule], Findi
     return check(spark, damaged, FIRST_DAY, max(DAY_OF.values()))
 
 
-def test_a_right_table_keeps_all_rules(spark: SparkSession, right: str) -> None:
+def test_a_correct_table_breaks_no_rule(spark: SparkSession, right: str) -> None:
     findings = check(spark, right, FIRST_DAY, MIDNIGHTS + 2 * ONE_DAY)
     assert [finding for finding in findings.values() if finding.offenders] == []
 
 
 @pytest.mark.parametrize("day", [MIDNIGHTS, MIDNIGHTS + ONE_DAY, MIDNIGHTS + 2 * ONE_DAY], ids=str)
-def test_a_right_day_keeps_all_rules_by_itself_where_sessions_reach_out_of_it(
+def test_a_correct_day_checked_alone_breaks_no_rule_even_if_its_sessions_cross_midnight(
     spark: SparkSession, right: str, day: date
 ) -> None:
     findings = check(spark, right, day, day)
@@ -321,33 +321,33 @@ def test_rows_and_sessions_are_counted_on_their_event_date(spark: SparkSession, 
     assert [findings[FIRST_DAY, rule].checked for rule in Rule] == [3, 11, 11]
 
 
-def test_a_date_without_rows_has_nothing_to_check(findings: dict[tuple[date, Rule], Finding]) -> None:
+def test_a_date_without_rows_has_zero_checked_rows(findings: dict[tuple[date, Rule], Finding]) -> None:
     day = FIRST_DAY + ONE_DAY
     assert [findings[day, rule] for rule in Rule] == [Finding(day, rule, 0, 0, ()) for rule in Rule]
 
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.name)
-def test_damage_breaks_its_rule_and_no_other_one(findings: dict[tuple[date, Rule], Finding], damage: Damage) -> None:
+def test_damage_breaks_only_its_own_rule(findings: dict[tuple[date, Rule], Finding], damage: Damage) -> None:
     day = DAY_OF[damage]
     assert offended(findings, day) == [damage.rule]
     assert findings[day, damage.rule].offenders == damage.offenders
 
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.name)
-def test_an_offending_row_says_what_is_wrong(findings: dict[tuple[date, Rule], Finding], damage: Damage) -> None:
+def test_an_offending_row_is_shown_with_its_problem(findings: dict[tuple[date, Rule], Finding], damage: Damage) -> None:
     day = DAY_OF[damage]
     example = findings[day, damage.rule].examples[0]
     assert (example.user_id, example.product_code) == ("u", "idea")
     assert damage.problem.replace("DAY", str(day)) in example.problem
 
 
-def test_at_most_ten_offenders_are_shown_and_all_counted(findings: dict[tuple[date, Rule], Finding]) -> None:
+def test_at_most_ten_offenders_are_shown_but_all_are_counted(findings: dict[tuple[date, Rule], Finding]) -> None:
     finding = findings[DAY_OF[DAMAGES[-1]], Rule.UNIQUE_EVENTS]
     assert (finding.checked, finding.offenders, len(finding.examples)) == (33, 22, MAX_EXAMPLES)
     assert [example.timestamp for example in finding.examples] == sorted(each.timestamp for each in finding.examples)
 
 
-def test_the_rules_the_table_was_built_with_are_those_it_is_held_against(spark: SparkSession, right: str) -> None:
+def test_a_table_is_checked_against_the_given_session_rules(spark: SparkSession, right: str) -> None:
     rules = SessionRules(timedelta(minutes=5, microseconds=1), frozenset({"a", "b", "c"}))
     findings = check_dates(read(spark, right), FIRST_DAY, FIRST_DAY, rules)
     assert [finding.offenders > 0 for finding in findings] == [True, False, True]
@@ -366,7 +366,7 @@ def test_a_session_with_a_wrong_end_is_wrong_on_all_its_dates(alone: dict[tuple[
         assert [each.user_id for each in examples] == ["marathon"]
 
 
-def test_user_actions_too_close_for_two_sessions_are_named_on_both_sides_of_midnight(
+def test_user_actions_too_close_for_two_sessions_are_reported_on_both_sides_of_midnight(
     alone: dict[tuple[date, Rule], Finding],
 ) -> None:
     before, after = (alone[day, Rule.SESSION_BOUNDS].examples for day in (MIDNIGHTS, MIDNIGHTS + ONE_DAY))
@@ -374,7 +374,7 @@ def test_user_actions_too_close_for_two_sessions_are_named_on_both_sides_of_midn
     assert ("split", "2025-09-21 00:02:00") in [(each.user_id, each.timestamp) for each in after]
 
 
-def test_an_event_misses_its_session_where_all_other_rows_of_it_are_of_the_day_before(
+def test_an_event_outside_its_session_is_found_if_the_session_has_rows_only_on_the_day_before(
     alone: dict[tuple[date, Rule], Finding],
 ) -> None:
     after = alone[MIDNIGHTS + ONE_DAY, Rule.SESSION_BOUNDS].examples
@@ -412,7 +412,7 @@ def disturbed(rows: Sequence[SessionizedEvent], random: Random) -> list[Sessioni
     return [changed.get(each, each) for each in rows]
 
 
-def test_the_rules_together_say_wrong_exactly_where_the_oracle_does(spark: SparkSession) -> None:
+def test_the_rules_report_a_table_exactly_if_it_differs_from_the_oracle(spark: SparkSession) -> None:
     random = Random(5)
     table: list[SessionizedEvent] = []
     wrong = set()
@@ -429,17 +429,17 @@ def test_the_rules_together_say_wrong_exactly_where_the_oracle_does(spark: Spark
     assert {row[USER] for row in judged.where(is_wrong).select(USER).distinct().collect()} == wrong
 
 
-def test_the_days_of_the_window_that_never_landed_are_missing() -> None:
+def test_days_of_the_window_that_never_landed_are_missing() -> None:
     landed = {MIDNIGHTS, MIDNIGHTS - ONE_DAY, MIDNIGHTS - 4 * ONE_DAY, MIDNIGHTS - 6 * ONE_DAY, MIDNIGHTS + ONE_DAY}
     missing = missing_batches(MIDNIGHTS, FIRST_DAY, landed, SessionRules())
     assert missing == [MIDNIGHTS - back * ONE_DAY for back in (5, 3, 2)]
 
 
-def test_the_window_does_not_reach_before_the_first_partition() -> None:
+def test_the_window_does_not_start_before_the_first_partition() -> None:
     assert missing_batches(FIRST_DAY + ONE_DAY, FIRST_DAY, {FIRST_DAY}, SessionRules()) == [FIRST_DAY + ONE_DAY]
 
 
 @pytest.mark.parametrize(("lateness_days", "missing"), [(0, 0), (2, 2), (7, 6)])
-def test_the_window_is_as_long_as_the_lateness_of_the_rules(lateness_days: int, missing: int) -> None:
+def test_the_checked_window_is_as_long_as_the_lateness(lateness_days: int, missing: int) -> None:
     rules = SessionRules(lateness_days=lateness_days)
     assert len(missing_batches(MIDNIGHTS, MIDNIGHTS - 6 * ONE_DAY, {MIDNIGHTS}, rules)) == missing

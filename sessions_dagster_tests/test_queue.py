@@ -65,7 +65,7 @@ def queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Queue]:
         yield Queue(instance, workspace)
 
 
-def test_of_two_runs_that_write_the_second_waits_for_the_first(queue: Queue) -> None:
+def test_a_writing_run_waits_for_another_writing_run(queue: Queue) -> None:
     # It fails, as there is no such folder, and so leaves the next one little to do.
     landing = queue.submit("__ASSET_JOB", ["raw_events"], {PARTITION_NAME_TAG: "2025-09-20"})
     # Alone: Dagster gives a pool its default limit as it looks for the first time at a run that needs it, and only from
@@ -92,7 +92,7 @@ def test_of_two_runs_that_write_the_second_waits_for_the_first(queue: Queue) -> 
     assert second.start_time >= first.end_time
 
 
-def test_a_run_that_only_reads_waits_for_nobody(queue: Queue) -> None:
+def test_a_run_that_only_reads_does_not_wait(queue: Queue) -> None:
     landing = queue.submit("__ASSET_JOB", ["raw_events"], {PARTITION_NAME_TAG: "2025-09-20"})
     checks = queue.submit(
         "__ASSET_JOB",

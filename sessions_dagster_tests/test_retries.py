@@ -49,21 +49,21 @@ def _attempts(error: Exception, failing: int, monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize("error", PASSING, ids=lambda error: type(error).__name__)
-def test_what_passes_is_tried_again(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_retryable_error_is_retried(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     assert _attempts(error, 2, monkeypatch) == (True, 3)
 
 
 @pytest.mark.parametrize("error", PASSING, ids=lambda error: type(error).__name__)
-def test_what_does_not_pass_is_given_up(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_persistent_error_is_raised_after_the_last_retry(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     assert _attempts(error, 100, monkeypatch) == (False, 1 + MAX_RETRIES)
 
 
 @pytest.mark.parametrize("error", BAD_INPUT, ids=lambda error: type(error).__name__)
-def test_bad_input_is_never_tried_again(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bad_input_is_never_retried(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     assert _attempts(error, 1, monkeypatch) == (False, 1)
 
 
-def test_an_unknown_failure_is_never_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_failure_is_never_retried(monkeypatch: pytest.MonkeyPatch) -> None:
     assert _attempts(ValueError("a bug"), 1, monkeypatch) == (False, 1)
 
 
@@ -77,7 +77,7 @@ def test_each_retry_waits_twice_as_long(monkeypatch: pytest.MonkeyPatch) -> None
     assert waits == [FIRST_WAIT_SECONDS, 2 * FIRST_WAIT_SECONDS, 4 * FIRST_WAIT_SECONDS]
 
 
-def test_bad_input_says_what_is_wrong_and_keeps_dagster_from_retrying() -> None:
+def test_a_bad_input_failure_has_the_cause_and_disables_dagster_retries() -> None:
     is_empty = "date=2025-09-20 is empty"
     with pytest.raises(dg.Failure, match=is_empty) as failure, retry_or_fail(dg.build_op_context()):
         raise BatchError(is_empty)

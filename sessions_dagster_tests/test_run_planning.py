@@ -50,52 +50,52 @@ def run_key(content: Wanted) -> str:
 
 @settings(deadline=None)
 @given(some_days)
-def test_runs_cover_the_wanted_days_and_no_other(days: set[date]) -> None:
+def test_runs_cover_exactly_the_wanted_days(days: set[date]) -> None:
     plans = plan_runs(wanted(days))
     assert [day for plan in plans for day in plan.days] == sorted(days)
 
 
 @settings(deadline=None)
 @given(some_days)
-def test_a_run_has_no_hole(days: set[date]) -> None:
+def test_the_days_of_a_run_are_consecutive(days: set[date]) -> None:
     assert all(list(plan.days) == days_between(plan.first, plan.last) for plan in plan_runs(wanted(days)))
 
 
 @settings(deadline=None)
 @given(some_days)
-def test_neighbouring_days_are_in_one_run(days: set[date]) -> None:
+def test_consecutive_days_are_in_one_run(days: set[date]) -> None:
     plans = plan_runs(wanted(days))
     holes = [after.first - before.last > timedelta(days=1) for before, after in pairwise(plans)]
     full = [len(before.days) == MAX_DAYS_PER_RUN for before in plans[:-1]]
     assert all(hole or is_full for hole, is_full in zip(holes, full, strict=True))
 
 
-def test_no_run_is_longer_than_the_longest() -> None:
+def test_no_run_is_longer_than_the_maximum() -> None:
     plans = plan_runs(wanted(first_days(2 * MAX_DAYS_PER_RUN + 1)))
     assert [len(plan.days) for plan in plans] == [MAX_DAYS_PER_RUN, MAX_DAYS_PER_RUN, 1]
 
 
-def test_a_content_that_is_to_be_alone_has_a_run_of_its_own() -> None:
+def test_a_day_to_be_run_alone_has_its_own_run() -> None:
     days = first_days(3)
     plans = plan_runs(wanted(days) | {days[1]: Wanted("content", after=0, is_alone=True)})
     assert [list(plan.days) for plan in plans] == [[day] for day in days]
 
 
-def test_the_same_contents_after_the_same_landings_have_one_run_key() -> None:
+def test_the_same_contents_after_the_same_landings_have_the_same_run_key() -> None:
     days = first_days(3)
     assert plan_runs(wanted(days)) == plan_runs(wanted(days[::-1]))
 
 
-def test_another_content_is_another_run() -> None:
+def test_another_content_has_another_run_key() -> None:
     assert run_key(Wanted("a", after=1)) != run_key(Wanted("b", after=1))
 
 
-def test_a_content_that_comes_back_is_another_run() -> None:
+def test_the_same_content_after_another_landing_has_another_run_key() -> None:
     assert run_key(Wanted("a", after=1)) != run_key(Wanted("a", after=2))
 
 
 @pytest.mark.parametrize("changed", [Wanted("b", after=0), Wanted("content", after=1)])
-def test_one_changed_day_makes_a_range_another_run(changed: Wanted) -> None:
+def test_one_changed_day_changes_the_run_key_of_a_range(changed: Wanted) -> None:
     days = wanted(first_days(3))
     ((before,), (after,)) = plan_runs(days), plan_runs(days | {first_days(2)[1]: changed})
     assert before.run_key != after.run_key
@@ -105,43 +105,43 @@ def test_run_keys_are_short() -> None:
     assert max(len(plan.run_key) for plan in plan_runs(wanted(first_days(300)))) < 50
 
 
-def test_an_unknown_folder_is_looked_into_at_once() -> None:
+def test_an_unknown_folder_is_checked_in_the_next_tick() -> None:
     days = first_days(300)
     hole = days[100]
     memory = known(set(days) - {hole})
     assert hole in memory.take_turns(days)
 
 
-def test_the_newest_folders_are_looked_into_at_every_tick() -> None:
+def test_the_newest_folders_are_checked_at_every_tick() -> None:
     days = first_days(300)
     memory = known(days)
     assert all(set(days[-RECENT_DAYS:]) <= set(memory.take_turns(days)) for _ in range(30))
 
 
-def test_every_folder_has_its_turn_within_the_documented_number_of_ticks() -> None:
+def test_every_folder_is_checked_within_the_documented_number_of_ticks() -> None:
     days = first_days(300)
     memory = known(days)
     turns = [memory.take_turns(days) for _ in range(len(days) // OLDER_DAYS_PER_TICK)]
     assert {day for turn in turns for day in turn} == set(days)
 
 
-def test_a_tick_looks_into_few_of_many_known_folders() -> None:
+def test_a_tick_checks_few_of_many_known_folders() -> None:
     days = first_days(3000)
     memory = known(days)
     assert all(len(memory.take_turns(days)) == RECENT_DAYS + OLDER_DAYS_PER_TICK for _ in range(10))
 
 
-def test_a_first_tick_on_very_many_folders_looks_into_the_oldest() -> None:
+def test_a_first_tick_on_very_many_folders_checks_the_oldest() -> None:
     days = first_days(3000)
     assert Memory().take_turns(days)[:-RECENT_DAYS] == days[: NEW_DAYS_PER_TICK - RECENT_DAYS]
 
 
-def test_the_newest_folders_have_their_turn_however_many_are_never_complete() -> None:
+def test_the_newest_folders_are_checked_for_any_number_of_incomplete_ones() -> None:
     days = first_days(NEW_DAYS_PER_TICK + 1)
     assert Memory().take_turns(days)[-RECENT_DAYS:] == days[-RECENT_DAYS:]
 
 
-def test_a_day_whose_run_failed_is_looked_into_at_every_tick() -> None:
+def test_a_day_whose_run_failed_is_checked_at_every_tick() -> None:
     days = first_days(300)
     memory = known(days)
     memory.give_up(days[3], GivenUp("bad", "run"))
@@ -160,12 +160,12 @@ def test_a_cursor_is_read_as_it_was_written() -> None:
     assert Memory.from_cursor(memory.to_cursor()) == memory
 
 
-def test_no_cursor_is_an_empty_memory() -> None:
+def test_without_a_cursor_the_memory_is_empty() -> None:
     assert Memory.from_cursor(None) == Memory()
 
 
 @pytest.mark.parametrize("cursor", ["", "2025-09-20", "[]", "{}", '{"known": 1}', '{"known": [["a", "b"]]}'])
-def test_a_strange_cursor_is_an_error(cursor: str) -> None:
+def test_an_unreadable_cursor_is_an_error(cursor: str) -> None:
     with pytest.raises(ValueError, match=r".*"):
         Memory.from_cursor(cursor)
 
@@ -184,7 +184,7 @@ def test_a_day_without_a_folder_is_forgotten() -> None:
 
 @settings(deadline=None)
 @given(some_days)
-def test_spans_hold_the_days_and_no_other(days: set[date]) -> None:
+def test_spans_cover_exactly_the_days(days: set[date]) -> None:
     assert {day for first, last in spans(days) for day in days_between(first, last)} == days
 
 
@@ -192,5 +192,5 @@ def test_days_are_shown_as_ranges() -> None:
     assert day_ranges([*first_days(3), DAY]) == ["2024-01-01...2024-01-03", "2025-09-20"]
 
 
-def test_of_many_names_only_some_are_shown() -> None:
+def test_only_the_first_of_many_names_are_shown() -> None:
     assert reasons_line({"junk": list("abcdef"), "empty": [], "late": ["g"]}) == "junk: a, b, c and 3 more; late: g"

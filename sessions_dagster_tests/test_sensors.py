@@ -169,24 +169,24 @@ def run_all(world: World) -> list[dg.RunRequest]:
     return done
 
 
-def test_the_user_turns_the_sensor_on() -> None:
+def test_the_sensor_is_off_by_default() -> None:
     assert build_sensor(ANY_CONFIG).default_status == dg.DefaultSensorStatus.STOPPED
 
 
-def test_a_new_folder_is_a_run_of_its_day(world: World) -> None:
+def test_a_new_folder_requests_a_run_of_its_day(world: World) -> None:
     deliver(world.root, DAY)
     (request,) = world.requests()
     assert request.partition_key == str(DAY)
 
 
-def test_a_run_holds_all_assets_and_their_checks(world: World) -> None:
+def test_a_requested_run_has_all_assets_and_their_checks(world: World) -> None:
     deliver(world.root, DAY)
     (request,) = world.requests()
     assert set(request.asset_selection or ()) == set(ASSETS)
     assert set(request.asset_check_keys or ()) == CHECKS
 
 
-def test_neighbouring_days_are_one_run_of_a_range(world: World) -> None:
+def test_consecutive_days_are_requested_as_one_range(world: World) -> None:
     for day in DAYS:
         deliver(world.root, day)
     (request,) = world.requests()
@@ -194,21 +194,21 @@ def test_neighbouring_days_are_one_run_of_a_range(world: World) -> None:
     assert days_of(request) == DAYS
 
 
-def test_a_tag_says_which_batches_a_run_is_about(world: World) -> None:
+def test_a_tag_names_the_batches_of_a_run(world: World) -> None:
     for day in DAYS[:3] + DAYS[4:5]:
         deliver(world.root, day)
     tags = [request.tags["sessions/batches"] for request in world.requests()]
     assert tags == [f"{DAYS[0]}...{DAYS[2]}", str(DAYS[4])]
 
 
-def test_a_hole_is_never_asked_for(world: World) -> None:
+def test_a_missing_day_is_never_requested(world: World) -> None:
     for day in DAYS:
         if day != DAY:
             deliver(world.root, day)
     assert asked(world.requests()) == [DAYS[:5], DAYS[6:]]
 
 
-def test_a_first_start_with_300_folders_asks_for_few_runs(world: World) -> None:
+def test_a_first_start_with_300_folders_requests_few_runs(world: World) -> None:
     days = [day for day in days_between(FIRST_DAY, FIRST_DAY + timedelta(days=305)) if day.day not in {13, 27}][:300]
     for day in days:
         deliver(world.root, day)
@@ -225,7 +225,7 @@ def test_the_cursor_is_small_when_the_work_is_done(world: World) -> None:
     assert len(world.cursor or "") < 1000
 
 
-def test_never_more_runs_are_open_than_allowed(world: World) -> None:
+def test_no_more_runs_are_open_than_allowed(world: World) -> None:
     for day in days_between(FIRST_DAY, FIRST_DAY + timedelta(days=200)):
         deliver(world.root, day)
     requests = world.requests()
@@ -236,16 +236,16 @@ def test_never_more_runs_are_open_than_allowed(world: World) -> None:
     assert len(world.requests()) == 1
 
 
-def test_no_folder_is_no_run(world: World) -> None:
+def test_without_a_folder_no_run_is_requested(world: World) -> None:
     assert "Nothing new" in world.skip_reason()
 
 
-def test_no_input_root_is_no_error(world: World) -> None:
+def test_a_missing_input_root_is_not_an_error(world: World) -> None:
     shutil.rmtree(world.root.root)
     assert world.root.root in world.skip_reason()
 
 
-def test_what_has_landed_is_not_asked_for_again(world: World) -> None:
+def test_a_landed_folder_is_not_requested_again(world: World) -> None:
     for day in DAYS:
         deliver(world.root, day)
     world.succeed(world.requests())
@@ -253,7 +253,7 @@ def test_what_has_landed_is_not_asked_for_again(world: World) -> None:
     assert "Nothing new" in world.skip_reason()
 
 
-def test_a_changed_folder_is_asked_for_again(world: World) -> None:
+def test_a_changed_folder_is_requested_again(world: World) -> None:
     for day in DAYS:
         deliver(world.root, day)
     run_all(world)
@@ -261,7 +261,7 @@ def test_a_changed_folder_is_asked_for_again(world: World) -> None:
     assert asked(run_all(world)) == [[DAY]]
 
 
-def test_a_removed_file_is_a_change(world: World) -> None:
+def test_a_removed_file_counts_as_a_change(world: World) -> None:
     folder = deliver(world.root, DAY, ["a.parquet", "b.parquet"])
     run_all(world)
     (folder / "b.parquet").unlink()
@@ -269,14 +269,14 @@ def test_a_removed_file_is_a_change(world: World) -> None:
     assert asked(run_all(world)) == [[DAY]]
 
 
-def test_a_removed_folder_is_left_alone(world: World) -> None:
+def test_a_removed_folder_is_ignored(world: World) -> None:
     folder = deliver(world.root, DAY)
     run_all(world)
     shutil.rmtree(folder)
     assert "Nothing new" in world.skip_reason()
 
 
-def test_changes_that_wait_for_a_free_run_are_asked_for_next(world: World) -> None:
+def test_changes_that_wait_for_a_free_run_are_requested_next(world: World) -> None:
     days = landed_long_ago(world)
     changed = days[:OLDER_DAYS_PER_TICK:2]
     for day in changed:
@@ -289,7 +289,7 @@ def test_changes_that_wait_for_a_free_run_are_asked_for_next(world: World) -> No
     assert asked(first + world.requests()) == [[day] for day in changed]
 
 
-def test_an_old_folder_that_was_away_is_looked_into_at_once(world: World) -> None:
+def test_an_old_folder_that_reappears_is_checked_immediately(world: World) -> None:
     days = landed_long_ago(world)
     shutil.rmtree(world.root.batch_folder(days[60]))
     world.tick()
@@ -297,7 +297,7 @@ def test_an_old_folder_that_was_away_is_looked_into_at_once(world: World) -> Non
     assert asked(world.requests()) == [[days[60]]]
 
 
-def test_a_content_that_comes_back_has_a_run_key_of_its_own(world: World) -> None:
+def test_a_restored_content_has_a_new_run_key(world: World) -> None:
     keys = []
     for names in (["a.parquet"], ["a.parquet", "b.parquet"], ["a.parquet"]):
         shutil.rmtree(world.root.batch_folder(DAY), ignore_errors=True)
@@ -318,36 +318,36 @@ def test_a_changed_folder_among_many_old_ones_is_found_in_time(world: World) -> 
     assert sorted(found) == [[day] for day in days[10:80:10]]
 
 
-def test_junk_is_ignored_and_named(world: World) -> None:
+def test_junk_is_ignored_and_reported(world: World) -> None:
     for name in ("stuff", "date=2025-13-01", "date=today"):
         Path(world.root.root, name).mkdir()
     reason = world.skip_reason()
     assert all(name in reason for name in ("stuff", "date=2025-13-01", "date=today"))
 
 
-def test_of_much_junk_only_some_is_named(world: World) -> None:
+def test_only_the_first_of_many_junk_names_are_reported(world: World) -> None:
     for number in range(1000):
         Path(world.root.root, f"stuff{number}").mkdir()
     assert "and 997 more" in world.skip_reason()
 
 
-def test_a_day_before_the_first_partition_is_never_asked_for(world: World) -> None:
+def test_a_day_before_the_first_partition_is_never_requested(world: World) -> None:
     deliver(world.root, FIRST_DAY - timedelta(days=1))
     assert f"before the first partition: {FIRST_DAY - timedelta(days=1)}" in world.skip_reason()
 
 
-def test_a_day_that_is_not_over_is_never_asked_for(world: World) -> None:
+def test_a_day_that_is_not_over_is_never_requested(world: World) -> None:
     today = datetime.now(UTC).date() + timedelta(days=1)
     deliver(world.root, today)
     assert f"not over yet (UTC): {today}" in world.skip_reason()
 
 
-def test_a_folder_without_data_is_named(world: World) -> None:
+def test_a_folder_without_data_is_reported(world: World) -> None:
     deliver(world.root, DAY, [SUCCESS_MARKER])
     assert f"without a data file: {DAY}" in world.skip_reason()
 
 
-def test_a_folder_that_still_changes_is_waited_for(world: World) -> None:
+def test_a_folder_that_still_changes_is_not_requested_yet(world: World) -> None:
     deliver(world.root, DAY, at=datetime.now(UTC))
     assert f"changed a moment ago: {DAY}" in world.skip_reason()
 
@@ -368,7 +368,7 @@ def test_a_day_lands_when_it_is_over(world: World) -> None:
     assert [len(tick.plans) for tick in (first, second)] == [0, 1]
 
 
-def test_an_old_folder_found_changing_is_looked_into_again_at_once(world: World) -> None:
+def test_an_old_folder_found_changing_is_checked_in_the_next_tick(world: World) -> None:
     days = landed_long_ago(world)
     now = datetime.now(UTC)
     deliver(world.root, days[40], ["late.parquet"], at=now)
@@ -377,7 +377,7 @@ def test_an_old_folder_found_changing_is_looked_into_again_at_once(world: World)
     assert list(plan.days) == [days[40]]
 
 
-def test_an_old_folder_that_could_not_be_listed_is_looked_into_again_at_once(world: World) -> None:
+def test_an_old_folder_that_could_not_be_listed_is_checked_in_the_next_tick(world: World) -> None:
     days = landed_long_ago(world)
     now = datetime.now(UTC)
     folder = Path(world.root.batch_folder(days[40]))
@@ -389,7 +389,7 @@ def test_an_old_folder_that_could_not_be_listed_is_looked_into_again_at_once(wor
     assert list(plan.days) == [days[40]]
 
 
-def test_a_required_marker_is_waited_for(world: World) -> None:
+def test_a_folder_without_the_required_marker_is_not_requested(world: World) -> None:
     world.settings["require_success_marker"] = True
     deliver(world.root, DAY)
     assert f"without {SUCCESS_MARKER}: {DAY}" in world.skip_reason()
@@ -397,13 +397,13 @@ def test_a_required_marker_is_waited_for(world: World) -> None:
     assert asked(world.requests()) == [[DAY]]
 
 
-def test_the_settle_time_is_a_setting(world: World) -> None:
+def test_the_settle_time_can_be_configured(world: World) -> None:
     world.settings["settle_seconds"] = 0
     deliver(world.root, DAY, at=datetime.now(UTC) - timedelta(seconds=1))
     assert asked(world.requests()) == [[DAY]]
 
 
-def test_a_sensor_settles_only_the_runs_of_its_own_product(world: World) -> None:
+def test_a_sensor_ignores_the_runs_of_other_products(world: World) -> None:
     deliver(world.root, DAY)
     (request,) = world.requests()
     world.settings["key_prefix"] = "web"
@@ -417,7 +417,7 @@ def test_a_sensor_settles_only_the_runs_of_its_own_product(world: World) -> None
     assert "as the run failed" in world.skip_reason()
 
 
-def test_one_bad_folder_stops_no_other(world: World) -> None:
+def test_one_bad_folder_does_not_stop_the_others(world: World) -> None:
     nest_too_deep(deliver(world.root, DAYS[1]))
     Path(world.root.batch_folder(DAYS[2])).touch()
     deliver(world.root, DAYS[0])
@@ -428,7 +428,7 @@ def test_one_bad_folder_stops_no_other(world: World) -> None:
     assert f"date={DAYS[2]}" in reason
 
 
-def test_a_lost_cursor_repeats_no_work(world: World) -> None:
+def test_a_lost_cursor_does_not_repeat_finished_runs(world: World) -> None:
     for day in DAYS:
         deliver(world.root, day)
     run_all(world)
@@ -436,7 +436,7 @@ def test_a_lost_cursor_repeats_no_work(world: World) -> None:
     assert "Nothing new" in world.skip_reason()
 
 
-def test_a_lost_cursor_hides_no_change(world: World) -> None:
+def test_a_lost_cursor_does_not_hide_changes(world: World) -> None:
     for day in DAYS:
         deliver(world.root, day)
     run_all(world)
@@ -445,14 +445,14 @@ def test_a_lost_cursor_hides_no_change(world: World) -> None:
     assert asked(world.requests()) == [[DAY]]
 
 
-def test_a_broken_cursor_is_a_lost_one(world: World) -> None:
+def test_a_broken_cursor_counts_as_a_lost_one(world: World) -> None:
     deliver(world.root, DAY)
     run_all(world)
     world.cursor = "no cursor"
     assert "Nothing new" in world.skip_reason()
 
 
-def test_a_lost_cursor_repeats_no_run_that_is_under_way(world: World) -> None:
+def test_a_lost_cursor_does_not_repeat_running_runs(world: World) -> None:
     for day in DAYS:
         deliver(world.root, day)
     for request in world.requests():
@@ -461,7 +461,7 @@ def test_a_lost_cursor_repeats_no_run_that_is_under_way(world: World) -> None:
     assert f"in a run under way: {DAYS[0]}...{DAYS[-1]}" in world.skip_reason()
 
 
-def test_a_lost_cursor_gives_a_failed_run_its_old_run_key(world: World) -> None:
+def test_a_failed_run_has_the_same_run_key_after_a_lost_cursor(world: World) -> None:
     deliver(world.root, DAY)
     requests = world.requests()
     world.fail(requests)
@@ -469,27 +469,27 @@ def test_a_lost_cursor_gives_a_failed_run_its_old_run_key(world: World) -> None:
     assert all_of(world.requests()) == all_of(requests)
 
 
-def test_what_was_materialized_by_hand_is_not_asked_for(world: World) -> None:
+def test_a_day_materialized_by_hand_is_not_requested(world: World) -> None:
     deliver(world.root, DAY)
     world.land(DAY)
     assert "Nothing new" in world.skip_reason()
 
 
-def test_a_batch_that_landed_without_its_sessions_is_asked_for(world: World) -> None:
+def test_a_batch_that_landed_without_its_sessions_is_requested(world: World) -> None:
     deliver(world.root, DAY)
     world.land(DAY)
     world.land(DAY, last=RAW)
     assert asked(world.requests()) == [[DAY]]
 
 
-def test_a_run_of_other_assets_keeps_no_batch_waiting(world: World) -> None:
+def test_a_run_of_other_assets_does_not_delay_a_batch(world: World) -> None:
     other = dg.RunRequest(tags={PARTITION_NAME_TAG: str(DAY)}, asset_selection=[EVENTS])
     world.start(other)
     deliver(world.root, DAY)
     assert asked(world.requests()) == [[DAY]]
 
 
-def test_the_days_of_a_backfill_are_left_to_it(world: World) -> None:
+def test_the_days_of_a_running_backfill_are_not_requested(world: World) -> None:
     deliver(world.root, DAY)
     backfill = world.start_backfill([DAY])
     world.land(DAY, last=RAW)
@@ -500,13 +500,13 @@ def test_the_days_of_a_backfill_are_left_to_it(world: World) -> None:
     assert "Nothing new" in world.skip_reason()
 
 
-def test_a_backfill_keeps_no_other_day_waiting(world: World) -> None:
+def test_a_backfill_does_not_delay_other_days(world: World) -> None:
     world.start_backfill([DAY])
     deliver(world.root, DAYS[0])
     assert asked(world.requests()) == [[DAYS[0]]]
 
 
-def test_a_change_during_a_run_is_asked_for_after_it(world: World) -> None:
+def test_a_change_during_a_run_is_requested_after_it(world: World) -> None:
     deliver(world.root, DAY)
     (request,) = world.requests()
     run = world.start(request)
@@ -519,28 +519,28 @@ def test_a_change_during_a_run_is_asked_for_after_it(world: World) -> None:
     assert asked(world.requests()) == [[DAY]]
 
 
-def test_a_failed_run_is_not_asked_for_again(world: World) -> None:
+def test_a_failed_run_is_not_requested_again(world: World) -> None:
     deliver(world.root, DAY)
     world.fail(world.requests())
     for _ in range(3):
         assert f"as the run failed or was cancelled: {DAY} (run " in world.skip_reason()
 
 
-def test_a_failed_run_that_dagster_retries_is_waited_for(world: World) -> None:
+def test_a_failed_run_that_dagster_retries_counts_as_running(world: World) -> None:
     world.instance = dg.DagsterInstance.ephemeral(settings={"run_retries": {"enabled": True, "max_retries": 1}})
     deliver(world.root, DAY)
     world.fail(world.requests())
     assert f"in a run under way: {DAY}" in world.skip_reason()
 
 
-def test_a_failed_range_is_asked_for_again_day_by_day(world: World) -> None:
+def test_a_failed_range_is_requested_again_day_by_day(world: World) -> None:
     for day in DAYS[:3]:
         deliver(world.root, day)
     world.fail(world.requests())
     assert asked(world.requests()) == [[day] for day in DAYS[:3]]
 
 
-def test_of_a_failed_range_the_days_that_fail_alone_are_given_up(world: World) -> None:
+def test_a_day_of_a_failed_range_that_also_fails_alone_is_not_requested_again(world: World) -> None:
     for day in DAYS[:3]:
         deliver(world.root, day)
     world.fail(world.requests())
@@ -550,7 +550,7 @@ def test_of_a_failed_range_the_days_that_fail_alone_are_given_up(world: World) -
     assert f"cancelled: {DAYS[0]} (run " in world.skip_reason()
 
 
-def test_a_cancelled_range_is_not_asked_for_again(world: World) -> None:
+def test_a_cancelled_range_is_not_requested_again(world: World) -> None:
     for day in DAYS[:3]:
         deliver(world.root, day)
     (request,) = world.requests()
@@ -558,14 +558,14 @@ def test_a_cancelled_range_is_not_asked_for_again(world: World) -> None:
     assert "cancelled" in world.skip_reason()
 
 
-def test_a_cancelled_run_is_not_asked_for_again(world: World) -> None:
+def test_a_cancelled_run_is_not_requested_again(world: World) -> None:
     deliver(world.root, DAY)
     (request,) = world.requests()
     world.instance.report_run_canceled(world.start(request))
     assert "was cancelled" in world.skip_reason()
 
 
-def test_a_run_that_fails_after_the_events_are_applied_is_told(world: World) -> None:
+def test_a_run_that_fails_after_the_events_are_applied_is_reported(world: World) -> None:
     deliver(world.root, DAY)
     (request,) = world.requests()
     world.land(DAY, last=EVENTS)
@@ -573,7 +573,7 @@ def test_a_run_that_fails_after_the_events_are_applied_is_told(world: World) -> 
     assert f"as the run failed or was cancelled: {DAY}" in world.skip_reason()
 
 
-def test_a_failed_run_is_asked_for_again_when_its_folder_changes(world: World) -> None:
+def test_a_failed_run_is_requested_again_when_its_folder_changes(world: World) -> None:
     deliver(world.root, DAY)
     world.fail(world.requests())
     world.skip_reason()
@@ -581,7 +581,7 @@ def test_a_failed_run_is_asked_for_again_when_its_folder_changes(world: World) -
     assert asked(run_all(world)) == [[DAY]]
 
 
-def test_a_content_that_failed_is_tried_again_once_another_one_has_landed(world: World) -> None:
+def test_a_failed_content_is_requested_again_once_another_one_has_landed(world: World) -> None:
     folder = deliver(world.root, DAY)
     world.fail(world.requests())
     world.skip_reason()
@@ -592,7 +592,7 @@ def test_a_content_that_failed_is_tried_again_once_another_one_has_landed(world:
     assert asked(world.requests()) == [[DAY]]
 
 
-def test_a_failed_run_that_was_repeated_by_hand_is_no_longer_told(world: World) -> None:
+def test_a_failed_run_that_was_repeated_by_hand_is_no_longer_reported(world: World) -> None:
     deliver(world.root, DAY)
     world.fail(world.requests())
     assert "as the run failed" in world.skip_reason()
@@ -600,7 +600,7 @@ def test_a_failed_run_that_was_repeated_by_hand_is_no_longer_told(world: World) 
     assert "as the run failed" not in world.skip_reason()
 
 
-def test_a_bad_batch_keeps_no_neighbour_from_landing(world: World) -> None:
+def test_a_bad_batch_does_not_stop_the_days_around_it_from_landing(world: World) -> None:
     for day in DAYS:
         deliver(world.root, day)
     world.fail(world.requests())
@@ -609,7 +609,7 @@ def test_a_bad_batch_keeps_no_neighbour_from_landing(world: World) -> None:
     assert f"as the run failed or was cancelled: {DAY} (run " in world.skip_reason()
 
 
-def test_a_bad_batch_is_not_tried_again_after_the_cursor_is_lost(world: World) -> None:
+def test_a_bad_batch_is_not_requested_again_after_a_lost_cursor(world: World) -> None:
     deliver(world.root, DAY)
     world.fail(world.requests())
     world.fail_to_land(DAY)

@@ -35,7 +35,7 @@ def world(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Worl
     return world
 
 
-def test_the_log_has_statistics_of_timestamps_only(world: World) -> None:
+def test_only_timestamp_columns_have_statistics_in_the_log(world: World) -> None:
     assert columns_with_statistics(world.warehouse.sessionized_events) == {TIMESTAMP}
 
 
@@ -47,7 +47,7 @@ def test_the_log_has_statistics_of_timestamps_only(world: World) -> None:
         (OTHER_RULES[1], "this run has a timeout of 0:05:00, user actions a, x and 5 days of lateness"),
     ],
 )
-def test_an_error_names_the_rules_of_the_table_and_of_the_run_and_says_what_to_do(
+def test_the_error_about_other_rules_names_both_rules_and_a_remedy(
     world: World, rules: SessionRules, said: str
 ) -> None:
     with pytest.raises(RulesMismatchError) as error:
@@ -65,7 +65,7 @@ def test_a_run_with_other_rules_commits_nothing(world: World, rules: SessionRule
     assert DeltaTable(world.warehouse.sessionized_events).version() == version
 
 
-def test_a_table_that_says_no_rules_is_not_ours(spark: SparkSession, tmp_path: Path) -> None:
+def test_a_table_without_rules_is_refused(spark: SparkSession, tmp_path: Path) -> None:
     world = World(spark, tmp_path)
     table = world.warehouse.sessionized_events
     schema = sessionized_events_schema(world.rules, {})

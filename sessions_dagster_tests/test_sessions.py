@@ -97,19 +97,19 @@ def now(world: Followed, next_day: list[SessionRow]) -> list[SessionRow]:
     return world.sessions()
 
 
-def test_sessions_are_there_with_their_numbers(before: list[SessionRow]) -> None:
+def test_every_session_has_its_event_and_user_action_counts(before: list[SessionRow]) -> None:
     assert set(before) == sessions_of(sessionize(FIRST))
     of_ada = [(each.start, each.events, each.user_actions) for each in before if each.user == "ada"]
     assert sorted(of_ada) == [(datetime(2025, 9, 20, 9), 3, 2), (datetime(2025, 9, 20, 23, 58), 1, 1)]
 
 
-def test_what_follows_from_the_bounds(world: Followed, before: list[SessionRow]) -> None:
+def test_columns_derived_from_the_bounds_are_right(world: Followed, before: list[SessionRow]) -> None:
     (session,) = world.read(world.warehouse.sessions).where("user_id = 'ada' AND dates = 2").collect()
     assert session["session_id"] == "ada#idea#2025-09-20T23:58:00.000Z"
     assert (session["minutes"], session["session_date"], session["last_date"]) == (5.0, D20, D21)
 
 
-def test_sessions_that_reach_into_a_changed_day_stay_as_they_are(
+def test_sessions_that_reach_into_a_changed_day_are_not_changed(
     before: list[SessionRow], next_day: list[SessionRow]
 ) -> None:
     # Some reach it by their timeout alone, and one of them began two days before.
@@ -117,23 +117,23 @@ def test_sessions_that_reach_into_a_changed_day_stay_as_they_are(
 
 
 @pytest.mark.parametrize("fate", FATES)
-def test_sessions_are_followed(now: list[SessionRow], fate: str) -> None:
+def test_sessions_has_the_changes_of_sessionized_events(now: list[SessionRow], fate: str) -> None:
     left = [event for event in FIRST if event not in GONE]
     found = [session for session in now if session.user == fate]
     assert set(found) == sessions_of(row for row in sessionize([*left, *SECOND]) if row.user == fate)
     assert len(found) == len(set(found)), "a session is there twice"
 
 
-def test_following_what_has_not_changed_commits_nothing(world: Followed, now: list[SessionRow]) -> None:
+def test_a_refresh_without_changes_commits_nothing(world: Followed, now: list[SessionRow]) -> None:
     assert not world.refresh().committed
 
 
-def test_compaction_asks_for_nothing(world: Followed, now: list[SessionRow]) -> None:
+def test_a_refresh_after_a_compaction_commits_nothing(world: Followed, now: list[SessionRow]) -> None:
     compact(world.spark, world.warehouse, world.warehouse.sessionized_events)
     assert not world.refresh().committed
 
 
-def test_an_earlier_version_that_is_restored_is_followed(
+def test_sessions_follows_a_restore_of_sessionized_events(
     world: Followed, before: list[SessionRow], now: list[SessionRow]
 ) -> None:
     world.spark.sql(f"RESTORE delta.`{world.warehouse.sessionized_events}` TO VERSION AS OF 1")
@@ -144,13 +144,13 @@ def test_an_earlier_version_that_is_restored_is_followed(
     assert sorted(world.sessions()) == sorted(now)
 
 
-def test_sessions_that_are_restored_catch_up(world: Followed, now: list[SessionRow]) -> None:
+def test_a_restored_sessions_table_catches_up(world: Followed, now: list[SessionRow]) -> None:
     world.spark.sql(f"RESTORE delta.`{world.warehouse.sessions}` TO VERSION AS OF 1")
     world.refresh()
     assert sorted(world.sessions()) == sorted(now)
 
 
-def test_where_the_log_does_not_reach_back_all_is_made_anew(world: Followed, now: list[SessionRow]) -> None:
+def test_all_sessions_are_rebuilt_if_the_log_does_not_reach_back(world: Followed, now: list[SessionRow]) -> None:
     world.spark.sql(f"RESTORE delta.`{world.warehouse.sessions}` TO VERSION AS OF 1")
     DeltaTable(world.warehouse.sessionized_events).create_checkpoint()
     commits = sorted(Path(world.warehouse.sessionized_events, "_delta_log").glob("*.json"))
@@ -172,7 +172,7 @@ def undamaged(world: Followed, now: list[SessionRow]) -> Iterator[Followed]:
     world.spark.sql(f"RESTORE delta.`{world.warehouse.sessions}` TO VERSION AS OF {version}")
 
 
-def test_sessions_in_step_pass(undamaged: Followed) -> None:
+def test_the_check_passes_for_an_up_to_date_table(undamaged: Followed) -> None:
     found = {finding.day: (finding.checked, finding.offenders) for finding in undamaged.compared(D18, D21)}
     assert found == {D18: (1, 0), D19: (0, 0), D20: (9, 0), D21: (2, 0)}
 
@@ -192,14 +192,14 @@ def test_sessions_in_step_pass(undamaged: Followed) -> None:
         ("UPDATE SESSIONS SET user_id = 'eve' WHERE user_id = 'two join'", "no event is in such a session"),
     ],
 )
-def test_a_damaged_table_does_not(undamaged: Followed, damage: str, problem: str) -> None:
+def test_the_check_fails_for_a_damaged_table(undamaged: Followed, damage: str, problem: str) -> None:
     undamaged.spark.sql(damage.replace("SESSIONS", f"delta.`{undamaged.warehouse.sessions}`"))
     (finding,) = undamaged.compared(D20, D20)
     assert finding.offenders > 0
     assert problem in [example.problem for example in finding.examples]
 
 
-def test_a_wrong_session_is_shown(undamaged: Followed) -> None:
+def test_a_wrong_session_is_shown_with_its_problem(undamaged: Followed) -> None:
     undamaged.spark.sql(f"DELETE FROM delta.`{undamaged.warehouse.sessions}` WHERE user_id = 'two join'")
     (finding,) = undamaged.compared(D20, D20)
     (example,) = finding.examples

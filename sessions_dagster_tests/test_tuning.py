@@ -34,12 +34,12 @@ def test_plans_for_many_rows_are_compiled(compiling: SparkSession) -> None:
         assert compiling.conf.get(COMPILES) == "true"
 
 
-def test_who_has_said_not_to_compile_is_followed_for_many_rows_too(spark: SparkSession) -> None:
+def test_a_setting_not_to_compile_is_respected_for_many_rows_too(spark: SparkSession) -> None:
     with spark_property(spark, COMPILES, "false"), tuned(spark, ROWS_WORTH_COMPILING):
         assert spark.conf.get(COMPILES) == "false"
 
 
-def test_from_how_many_rows_on_plans_are_compiled_can_be_given(compiling: SparkSession) -> None:
+def test_the_number_of_rows_from_which_plans_are_compiled_can_be_configured(compiling: SparkSession) -> None:
     with spark_property(compiling, "spark.sessions.rowsWorthCompiling", "7"):
         with tuned(compiling, 6):
             assert compiling.conf.get(COMPILES) == "false"
@@ -47,7 +47,7 @@ def test_from_how_many_rows_on_plans_are_compiled_can_be_given(compiling: SparkS
             assert compiling.conf.get(COMPILES) == "true"
 
 
-def test_rows_around_days_are_those_that_late_events_may_meet(tmp_path: Path) -> None:
+def test_rows_around_days_count_the_rows_that_late_events_can_touch(tmp_path: Path) -> None:
     day = date(2025, 9, 20)
     dates = [day + timedelta(days=offset) for offset in (-6, -5, 0, 0, 7, 8)]
     rows = pa.table({"event_date": dates, "row": range(len(dates))})
@@ -71,7 +71,7 @@ def test_rows_around_days_are_those_that_late_events_may_meet(tmp_path: Path) ->
         (10**9, "400"),
     ],
 )
-def test_rows_are_shuffled_into_as_many_partitions_as_fit_them_where_the_session_has_four(
+def test_rows_are_shuffled_into_partitions_of_the_fitting_number_in_a_session_with_four(
     spark: SparkSession, rows: int, partitions: str
 ) -> None:
     assert value_during(tuned(spark, rows), spark, SHUFFLE_PARTITIONS, before="4") == partitions
@@ -86,13 +86,13 @@ def value_during(work: AbstractContextManager[None], spark: SparkSession, name: 
     return during
 
 
-def test_a_setting_ends_with_its_work_also_where_that_fails(compiling: SparkSession) -> None:
+def test_a_property_is_reset_after_its_block_even_if_that_fails(compiling: SparkSession) -> None:
     with pytest.raises(ValueError, match="fails"), spark_property(compiling, COMPILES, "false"):
         raise ValueError("it fails")
     assert compiling.conf.get(COMPILES) == "true"
 
 
-def test_a_setting_that_was_not_there_is_not_there_afterwards(spark: SparkSession) -> None:
+def test_a_property_that_was_unset_is_unset_afterwards(spark: SparkSession) -> None:
     name = "spark.databricks.delta.commitInfo.userMetadata"
     with spark_property(spark, name, "{}"):
         assert spark.conf.get(name) == "{}"

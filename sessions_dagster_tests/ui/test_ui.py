@@ -109,7 +109,7 @@ def running_sensor(ui: Ui) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("asset", ASSETS)
-def test_a_partition_materialized_by_clicking_is_green(ui: Ui, monday: str, asset: str) -> None:
+def test_a_partition_materialized_in_the_ui_is_green(ui: Ui, monday: str, asset: str) -> None:
     show_partitions(ui, asset, monday)
     expect(number_of(ui, "Materialized", 1)).to_be_visible()
     open_partition(ui, monday)
@@ -117,7 +117,7 @@ def test_a_partition_materialized_by_clicking_is_green(ui: Ui, monday: str, asse
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.name)
-def test_the_results_of_its_checks_are_shown(ui: Ui, monday: str, check: dg.AssetCheckSpec) -> None:
+def test_the_check_results_of_a_partition_are_shown(ui: Ui, monday: str, check: dg.AssetCheckSpec) -> None:
     show_check(ui, check.asset_key.to_user_string(), check.name, monday)
     expect(number_of(ui, "Passed", 1)).to_be_visible()
     open_partition(ui, monday)
@@ -126,13 +126,13 @@ def test_the_results_of_its_checks_are_shown(ui: Ui, monday: str, check: dg.Asse
 
 
 @pytest.mark.parametrize("asset", ASSETS)
-def test_after_a_backfill_in_two_runs_all_its_partitions_are_green(ui: Ui, backfilled: str, asset: str) -> None:
+def test_all_partitions_of_a_backfill_in_two_runs_are_green(ui: Ui, backfilled: str, asset: str) -> None:
     show_partitions(ui, asset, backfilled)
     expect(number_of(ui, "Materialized", len(BACKFILLED))).to_be_visible()
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.name)
-def test_after_a_backfill_every_check_has_a_result_for_each_of_its_partitions(
+def test_every_check_has_a_result_for_each_partition_of_a_backfill(
     dagster: DagsterDev, backfilled: str, check: dg.AssetCheckSpec
 ) -> None:
     statuses = dagster.check_statuses(check.key)
@@ -142,14 +142,14 @@ def test_after_a_backfill_every_check_has_a_result_for_each_of_its_partitions(
 
 
 @pytest.mark.parametrize("asset", ASSETS)
-def test_after_a_backfill_to_the_newest_day_in_one_run_all_is_green(
+def test_all_partitions_of_a_backfill_to_the_newest_day_in_one_run_are_green(
     ui: Ui, backfilled_to_the_end: str, asset: str
 ) -> None:
     show_partitions(ui, asset, backfilled_to_the_end)
     expect(number_of(ui, "Materialized", 5)).to_be_visible()
 
 
-def test_the_sensor_lands_a_folder_that_arrives(dagster: DagsterDev, ui: Ui, running_sensor: None) -> None:
+def test_the_sensor_lands_a_new_folder(dagster: DagsterDev, ui: Ui, running_sensor: None) -> None:
     deliver(dagster, story.SUNDAY)
     tick = ticks(ui, "1 run requested")
     expect(tick, "the sensor asks for no run").to_be_visible(timeout=milliseconds(TICK_SECONDS))
