@@ -304,6 +304,7 @@ def _fails_in_java() -> None:
     raise Py4JError("Java heap space", threading.RLock())
 
 
+@pytest.mark.slow
 def test_a_spark_error_is_reported_back_from_a_child_process() -> None:
     with pytest.raises(SparkFailedError, match="Java heap space"):
         in_own_process(_fails_in_java)

@@ -127,6 +127,7 @@ def test_an_error_names_the_wrong_attribute(attributes: str, message: str) -> No
         SessionsComponent.resolve_from_yaml(attributes).config()
 
 
+@pytest.mark.slow
 def test_dg_can_load_the_checkout_as_a_project() -> None:
     pytest.importorskip("dagster_dg_cli")
     command = [str(Path(sys.executable).with_name("dg")), "check", "defs"]

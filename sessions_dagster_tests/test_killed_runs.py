@@ -10,6 +10,8 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import Final
 
+import pytest
+
 from sessions_dagster_tests.builders import sessionized_events, write_batch
 from sessions_dagster_tests.oracle import Event, sessionize
 
@@ -47,6 +49,7 @@ def kill_when_there(run: subprocess.Popen[bytes], file: Path) -> None:
     run.wait()
 
 
+@pytest.mark.slow
 def test_a_killed_range_gives_the_right_tables_when_it_is_run_again(tmp_path: Path) -> None:
     for day, events in BATCHES.items():
         write_batch(events, tmp_path / "input" / f"date={date.fromisoformat(day)}")

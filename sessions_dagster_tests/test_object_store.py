@@ -237,6 +237,7 @@ def test_a_batch_without_read_permission_is_refused(bucket: Bucket, monkeypatch:
         set_initial_no_auth_action_count(0)(batch_files)(root_in(bucket), DAY)
 
 
+@pytest.mark.slow
 def test_an_unreachable_store_is_a_retryable_error() -> None:
     with s3_server() as server:
         bucket = Bucket()

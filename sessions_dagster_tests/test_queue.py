@@ -65,6 +65,7 @@ def queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Queue]:
         yield Queue(instance, workspace)
 
 
+@pytest.mark.slow
 def test_a_writing_run_waits_for_another_writing_run(queue: Queue) -> None:
     # It fails, as there is no such folder, and so leaves the next one little to do.
     landing = queue.submit("__ASSET_JOB", ["raw_events"], {PARTITION_NAME_TAG: "2025-09-20"})
@@ -92,6 +93,7 @@ def test_a_writing_run_waits_for_another_writing_run(queue: Queue) -> None:
     assert second.start_time >= first.end_time
 
 
+@pytest.mark.slow
 def test_a_run_that_only_reads_does_not_wait(queue: Queue) -> None:
     landing = queue.submit("__ASSET_JOB", ["raw_events"], {PARTITION_NAME_TAG: "2025-09-20"})
     checks = queue.submit(

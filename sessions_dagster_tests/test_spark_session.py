@@ -199,6 +199,7 @@ def test_the_cores_of_a_cluster_are_unknown_before_it_runs() -> None:
     assert not spark_conf(SparkSettings(master="spark://host:7077")).keys() & properties_for(1, is_local=False).keys()
 
 
+@pytest.mark.slow
 def test_on_a_cluster_all_properties_follow_its_cores_unless_configured(tmp_path: Path) -> None:
     # That many cores, as far as Spark tells.
     conf = {**C1_ONLY, "spark.default.parallelism": "400", "spark.sessions.broadcastRows": "9"}
@@ -306,6 +307,7 @@ def test_an_error_names_the_missing_local_jar(tmp_path: Path) -> None:
         start_spark(SparkSettings(delta_jars=f"{tmp_path}/gone.jar"))
 
 
+@pytest.mark.slow
 def test_an_error_names_the_unresolvable_jars_and_a_remedy(tmp_path: Path) -> None:
     (tmp_path / "ivy.xml").write_text(
         '<ivysettings><settings defaultResolver="empty"/><resolvers><filesystem name="empty">'
@@ -322,6 +324,7 @@ def test_an_error_names_the_unresolvable_jars_and_a_remedy(tmp_path: Path) -> No
         assert part in last_line
 
 
+@pytest.mark.slow
 def test_spark_starts_twice_in_a_process_on_a_machine_without_java(tmp_path: Path) -> None:
     env = {name: value for name, value in os.environ.items() if name not in {"JAVA_HOME", "SPARK_HOME"}}
     result = run_python(

@@ -65,8 +65,6 @@ CARRIED_TYPES: Final[Mapping[str, DataType]] = {
 }
 """The types that a carried column can have, by their names in Spark SQL."""
 
-_CARRIED: Final = "A column of the sender, carried through as delivered."
-
 NO_CARRIED_COLUMNS: Final[Mapping[str, str]] = {}
 
 

