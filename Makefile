@@ -1,5 +1,6 @@
 # make demo      a week of late batches, from an empty folder to corrected sessions, told step by step
 # make test      style, types and all tests but those of make test-ui
+# make quick     style, types and the tests that need no Spark: for every change, in under a minute
 # make test-ui   Dagster's UI used as a person uses it, in a Chromium that the machine must have
 # make dev       Dagster's UI on the data of the demo
 # make bench     how fast: every row of docs/performance.md, in some hours; a part of it: make bench ONLY=corrections-1m
@@ -12,9 +13,10 @@ INSTALLED := $(VENV)/.installed
 
 INSTANCE := .dagster_home/dagster.yaml
 BESIDE := $(VENV)/tests-beside.log
-PROGRAMS := sessions_dagster_tests/test_programs.py
+# These tests use Spark as well, and run beside the others on a Spark of their own, so that both halves take as long.
+SECOND_SPARK := $(addprefix sessions_dagster_tests/test_,programs.py transforms.py carried_columns.py lateness.py)
 
-.PHONY: demo dev test test-ui bench pictures format clean
+.PHONY: demo dev test quick style test-ui bench pictures format clean
 .DEFAULT_GOAL := demo
 
 demo: $(INSTALLED) $(INSTANCE)
@@ -28,16 +30,22 @@ dev: $(INSTALLED) $(INSTANCE)
 	@echo "==> Dagster on $(SESSIONS_WAREHOUSE_ROOT): open the address below (ctrl-c ends it)"
 	@$(BIN)/dagster dev
 
-test: $(INSTALLED)
-	@echo "==> Style (ruff)"
-	@$(BIN)/ruff check
-	@$(BIN)/ruff format --check
-	@echo "==> Tests on a local Spark (pytest: some minutes); beside them, told of below, types (mypy) and all other tests"
-	@{ $(BIN)/mypy && $(BIN)/pytest -m "not spark" && $(BIN)/pytest $(PROGRAMS); } >$(BESIDE) 2>&1 & beside=$$!; \
-	$(BIN)/pytest -m spark --ignore $(PROGRAMS); on_spark=$$?; \
+test: $(INSTALLED) style
+	@echo "==> Tests on a local Spark (pytest: some minutes); beside them types (mypy) and all other tests, shown below"
+	@{ $(BIN)/mypy && $(BIN)/pytest -m "not spark" && $(BIN)/pytest -m spark $(SECOND_SPARK); } >$(BESIDE) 2>&1 & beside=$$!; \
+	$(BIN)/pytest -m spark $(addprefix --ignore ,$(SECOND_SPARK)); on_spark=$$?; \
 	wait $$beside; others=$$?; \
 	echo "==> Types and all other tests"; cat $(BESIDE); \
 	[ $$on_spark -eq 0 ] && [ $$others -eq 0 ]
+
+quick: $(INSTALLED) style
+	@$(BIN)/mypy
+	@$(BIN)/pytest -q --durations=0 --durations-min=2 -m "not spark and not slow"
+
+style: $(INSTALLED)
+	@echo "==> Style (ruff)"
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
 
 test-ui: $(INSTALLED)
 	@echo "==> Tests in a browser (pytest, on a dagster dev of their own: some minutes)"

@@ -53,6 +53,9 @@ SESSIONIZED_EVENTS: Final = "sessionized_events"
 SESSION_CORRECTIONS: Final = "session_corrections"
 SESSIONS: Final = "sessions"
 
+MATERIALIZED: Final = (RAW_EVENTS, SESSIONIZED_EVENTS, SESSIONS)
+"""The assets that have a step of their own, in the order in which a run materializes them."""
+
 WAREHOUSE_POOL: Final = "warehouse"
 """The pool of every step that writes. The instance gives it its limit of one run (see `dagster.yaml`)."""
 

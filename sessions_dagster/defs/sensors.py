@@ -19,7 +19,7 @@ from dagster._core.storage.tags import (
 )
 
 from sessions_dagster.config import SessionsConfig
-from sessions_dagster.defs.assets import RAW_EVENTS, SESSIONIZED_EVENTS, SESSIONS, asset_key
+from sessions_dagster.defs.assets import MATERIALIZED, RAW_EVENTS, SESSIONS, asset_key
 from sessions_dagster.defs.run_history import (
     days_of,
     days_of_backfills,
@@ -85,7 +85,7 @@ def build_sensor(config: SessionsConfig) -> dg.SensorDefinition:
 
     @dg.sensor(
         name=config.prefixed(SENSOR_NAME),
-        asset_selection=[asset_key(config, name) for name in (RAW_EVENTS, SESSIONIZED_EVENTS, SESSIONS)],
+        asset_selection=[asset_key(config, name) for name in MATERIALIZED],
         minimum_interval_seconds=30,
         default_status=dg.DefaultSensorStatus.STOPPED,
         metadata={

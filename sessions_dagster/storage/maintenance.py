@@ -72,8 +72,8 @@ def compact(spark: SparkSession, warehouse: Warehouse, table_uri: str) -> Compac
         table = warehouse.open_existing(table_uri)
         before = table_facts(table)
         touched = partitions_touched(table, _compacted_version(table))
-        held = partitions(table)
-        days = held if touched is None else touched & held
+        existing = partitions(table)
+        days = existing if touched is None else touched & existing
         if not days:
             return CompactionReport((), before, before)
         where = _where(table, days)
