@@ -1,4 +1,4 @@
-"""A small real warehouse for tests: batches go in as Parquet files, tables come back as plain rows."""
+"""A small real warehouse for tests: batches are written as Parquet files, tables are read back as plain rows."""
 
 import os
 import shutil
@@ -70,7 +70,7 @@ class CorrectionRow(NamedTuple):
 
 
 class World:
-    """A warehouse, the input it is fed from, and what an observer knows to have landed."""
+    """A warehouse and its input, with a record of the events that landed."""
 
     def __init__(self, spark: SparkSession, folder: Path, rules: SessionRules = RULES) -> None:
         self.spark = spark
@@ -80,14 +80,14 @@ class World:
         self.landed: dict[date, Sequence[Event]] = {}
 
     def copy_to(self, folder: Path) -> Self:
-        """The same world once more, in an empty folder: for tests that go on from where others do."""
+        """A copy of this world in an empty folder, for tests that start from the same state."""
         shutil.copytree(Path(self.warehouse.root).parent, folder, dirs_exist_ok=True)
         copy = type(self)(self.spark, folder, self.rules)
         copy.landed = dict(self.landed)
         return copy
 
     def land(self, day: date, events: Sequence[Event], bot_limit: int | None = None) -> LandingReport:
-        """A batch arrives, in place of the one that did before, and is landed."""
+        """Write a batch in place of an earlier one of the same day, and land it."""
         write_batch(events, Path(self.input.batch_folder(day)))
         now = datetime.now(UTC)
         report = land_batch(
@@ -104,23 +104,23 @@ class World:
         return report
 
     def materialize(self, first: date, last: date | None = None) -> ApplyReport:
-        """What a run of `sessionized_events` for a key, or a range, does."""
+        """Apply the batches of one day or of a range, like a run of `sessionized_events`."""
         return apply_batches(self.spark, self.warehouse, self.rules.batch_window(first, last), self.rules)
 
     def refresh(self) -> SessionsReport:
-        """What a run of `sessions` does."""
+        """Bring `sessions` up to date, like a run of the asset."""
         return refresh_sessions(self.spark, self.warehouse)
 
     def all_events(self) -> list[Event]:
-        """The union of what has landed, duplicates included."""
+        """The events of the current content of all batches, including duplicates."""
         return [event for batch in self.landed.values() for event in batch]
 
     def table(self) -> list[SessionizedEvent]:
-        """The rows of `sessionized_events`; none where there is no such table."""
+        """The rows of `sessionized_events`; empty if there is no such table."""
         if not DeltaTable.is_deltatable(self.warehouse.sessionized_events):
             return []
         rows = self.spark.read.format("delta").load(self.warehouse.sessionized_events)
-        # As numbers: Python would read timestamps in the time zone of the machine.
+        # Read as numbers, because Python would convert timestamps to the time zone of the machine.
         times = [F.unix_micros(name).alias(name) for name in (TIMESTAMP, SESSION_START, SESSION_END)]
         found = rows.select(USER, EVENT, PRODUCT, *times).collect()
         return [
@@ -129,7 +129,7 @@ class World:
         ]
 
     def sessions(self) -> list[SessionRow]:
-        """The rows of `sessions`, without those that follow from others."""
+        """The rows of `sessions`, without the columns that are derived from others."""
         rows = self.spark.read.format("delta").load(self.warehouse.sessions)
         times = [F.unix_micros(name).alias(name) for name in (SESSION_START, SESSION_END)]
         found = rows.select(USER, PRODUCT, *times, EVENTS, USER_ACTIONS).collect()
@@ -139,7 +139,7 @@ class World:
         ]
 
     def corrections(self) -> list[CorrectionRow]:
-        """The rows of `session_corrections`; none where there is no such table."""
+        """The rows of `session_corrections`; empty if there is no such table."""
         if not DeltaTable.is_deltatable(self.warehouse.session_corrections):
             return []
         rows = self.spark.read.format("delta").load(self.warehouse.session_corrections)
@@ -162,7 +162,7 @@ class World:
 
 
 def sessions_of(rows: Iterable[SessionizedEvent], user_actions: Collection[str] = ("a", "b", "c")) -> set[SessionRow]:
-    """What `sessions` should hold beside some rows of `sessionized_events`."""
+    """The rows of `sessions` that belong to the given rows of `sessionized_events`."""
     members: dict[tuple[str, str, datetime, datetime], list[str]] = defaultdict(list)
     for row in rows:
         if row.start is not None and row.end is not None:
@@ -174,7 +174,7 @@ def sessions_of(rows: Iterable[SessionizedEvent], user_actions: Collection[str] 
 
 
 def landed_events(raw_events: str) -> list[Event]:
-    """The rows of `raw_events`, read by delta-rs: it needs no Spark beside that of other processes."""
+    """The rows of `raw_events`, read by delta-rs, so that this process needs no Spark of its own."""
     return [Event(*row) for row in _read_without_spark(raw_events, (USER, EVENT, PRODUCT, TIMESTAMP))]
 
 
@@ -185,7 +185,7 @@ def sessionized_events(table_uri: str) -> list[SessionizedEvent]:
 
 
 def write_batch(events: Sequence[Event], folder: Path) -> None:
-    """Write the file of a batch, its columns in an order of their own."""
+    """Write the file of a batch, with its columns in another order than the table."""
     folder.mkdir(parents=True, exist_ok=True)
     columns = {
         TIMESTAMP: pa.array([event.at.replace(tzinfo=UTC) for event in events], pa.timestamp("us", "UTC")),
@@ -202,19 +202,19 @@ def deliver(
     names: Sequence[str] = ("events.parquet",),
     at: datetime = datetime(2025, 1, 1, tzinfo=UTC),
 ) -> Path:
-    """Fill the folder of a batch with files that only a listing looks at, all of them and their folders of one time."""
+    """Create the files of a batch for tests that only list them, all with the same modification time."""
     folder = Path(root.batch_folder(day))
     folder.mkdir(parents=True, exist_ok=True)
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(b"rows")
-    for place in (folder, *folder.rglob("*")):
-        os.utime(place, (at.timestamp(), at.timestamp()))
+    for path in (folder, *folder.rglob("*")):
+        os.utime(path, (at.timestamp(), at.timestamp()))
     return folder
 
 
 def nest_too_deep(folder: Path) -> None:
-    """Make a folder that nobody can list, root included: the paths below it are longer than the system allows."""
+    """Make a folder that not even root can list: the paths below it are longer than the system allows."""
     parent = os.open(folder, os.O_RDONLY)
     for _ in range(20):
         os.mkdir("x" * 250, dir_fd=parent)
@@ -228,8 +228,8 @@ NEEDS_A_FILE_THAT_FAILS = pytest.mark.skipif(sys.platform != "linux", reason="ne
 
 
 def fail_to_read(file: Path) -> None:
-    """Put a file where a broken disk would have one: it is listed and opens, and the system fails to read it."""
-    # The memory of this process, which has nothing at its beginning.
+    """Create a file as on a broken disk: it can be listed and opened, but reading it fails."""
+    # The memory of this process; nothing is mapped at its beginning.
     file.symlink_to("/proc/self/mem")
 
 
@@ -248,6 +248,6 @@ def _time(micros: int) -> datetime:
 
 
 def columns_with_statistics(table_uri: str) -> set[str]:
-    """Of which columns the log of a Delta table has the greatest value in each file."""
+    """The columns for which the log of a Delta table has the maximum of each file."""
     names: list[str] = pa.table(DeltaTable(table_uri).get_add_actions(flatten=True)).column_names
     return {name.removeprefix("max.") for name in names if name.startswith("max.")}

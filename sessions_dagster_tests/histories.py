@@ -1,4 +1,4 @@
-"""Generated user histories that live on the edges of the contract, and their delivery by batches."""
+"""Generated user histories with many edge cases of the contract, and the batches that deliver them."""
 
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -14,7 +14,7 @@ LATENESS: Final = 5
 
 FIRST_DAY: Final = date(2025, 9, 10)
 DAYS: Final = 9
-"""Events happen on these days; the batches that may bring them run five days longer."""
+"""Number of days with events. The batches that can deliver the events span five days more."""
 
 _EDGE_GAPS: Final = (
     timedelta(0),
@@ -30,7 +30,7 @@ _EVENT_IDS: Final = ("a", "b", "c", "x", "x", "y")
 
 @dataclass(frozen=True)
 class Delivery:
-    """An event and a batch that can bring it. Firm ones are in every landing of the batch, others come and go."""
+    """An event and a batch that can deliver it. Firm ones are in every landing of the batch, others only in some."""
 
     event: Event
     batch: date
@@ -38,7 +38,7 @@ class Delivery:
 
 
 def deliveries(seed: int) -> list[Delivery]:
-    """The history of one user, dealt to batches within the lateness rule; the same for the same seed."""
+    """The history of one user, distributed over batches within the lateness rule, determined by the seed."""
     random = Random(seed)
     user = f"u{seed}" if random.random() < 0.9 else f"u#{seed}#idea"
     events = _marathon(random, user) if random.random() < 0.02 else _history(random, user)
@@ -47,7 +47,7 @@ def deliveries(seed: int) -> list[Delivery]:
 
 def _history(random: Random, user: str) -> list[Event]:
     at = datetime(FIRST_DAY.year, FIRST_DAY.month, FIRST_DAY.day) + random.randrange(DAYS - 1) * MIDNIGHT
-    # Most histories start shortly before a midnight, so that sessions cross it.
+    # Most histories start shortly before midnight, so that sessions cross it.
     at += (
         MIDNIGHT - timedelta(minutes=random.randrange(20))
         if random.random() < 0.6
@@ -76,7 +76,7 @@ def _gap(random: Random) -> timedelta:
 
 
 def _marathon(random: Random, user: str) -> list[Event]:
-    """A session over two midnights: a user action every few minutes for more than a day."""
+    """A session that crosses two midnights: a user action every few minutes for more than a day."""
     start = datetime(FIRST_DAY.year, FIRST_DAY.month, FIRST_DAY.day) + random.randrange(DAYS - 3) * MIDNIGHT
     at, end = start + timedelta(hours=23, minutes=50), start + timedelta(days=2, minutes=10)
     events = []

@@ -1,6 +1,6 @@
-"""The contract once more, in plain Python: one pass over the distinct union of all batches.
+"""The contract in plain Python once more: one pass over the distinct union of all batches.
 
-Shares no code with the product.
+It shares no code with the product.
 """
 
 from collections import defaultdict
@@ -31,7 +31,7 @@ class SessionizedEvent(NamedTuple):
 def sessionize(
     events: Iterable[Event], timeout: timedelta = FIVE_MINUTES, user_actions: Collection[str] = ("a", "b", "c")
 ) -> set[SessionizedEvent]:
-    """Every distinct event with the bounds of its session, None where it is in none."""
+    """Every distinct event with the bounds of its session, or None if it is in no session."""
     by_key: dict[tuple[str, str], set[Event]] = defaultdict(set)
     for event in events:
         by_key[event.user, event.product].add(event)
@@ -39,7 +39,7 @@ def sessionize(
     for of_key in by_key.values():
         sessions = _sessions(sorted({event.at for event in of_key if event.event in user_actions}), timeout)
         for event in of_key:
-            # The later one, where one session ends as the next one starts.
+            # The later one, if one session ends at the instant at which the next one starts.
             around = [(start, end) for start, end in sessions if start <= event.at <= end]
             start, end = max(around) if around else (None, None)
             result.add(SessionizedEvent(*event, start, end))

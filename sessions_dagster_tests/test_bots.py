@@ -1,4 +1,4 @@
-"""The bot filter: a user with too many events in a batch is quarantined, by the content of that batch alone."""
+"""The bot filter: it quarantines a user with too many events in a batch, based on that batch alone."""
 
 from collections.abc import Sequence
 from datetime import date, datetime, timedelta
@@ -43,7 +43,7 @@ BATCH: Final = [*AT_THE_LIMIT, *OVER_IT_BEFORE, *DELIVERED_TWICE, *IN_TWO_PRODUC
 
 
 class Landed:
-    """A batch that has landed."""
+    """A landed batch with its report and the rows of both tables."""
 
     def __init__(self, world: World, events: Sequence[Event], bot_limit: int | None) -> None:
         self.report: LandingReport = world.land(DAY, events, bot_limit)
@@ -117,7 +117,7 @@ def test_landing_again_with_a_higher_limit_accepts_the_user(spark: SparkSession,
 
 
 def test_bots_depend_neither_on_other_batches_nor_on_their_order(spark: SparkSession, tmp_path: Path) -> None:
-    # Over the limit in both batches together, and in the last one alone.
+    # Over the limit in both batches together, but only in the last one alone.
     batches = {
         DAY: _events("over it", LIMIT),
         NEXT_DAY: _events("over it", LIMIT - 1, NOON + timedelta(hours=1)),

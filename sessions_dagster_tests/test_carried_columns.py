@@ -1,7 +1,7 @@
-"""Carried columns: the sender's own columns go from the batch into `raw_events` and `sessionized_events`.
+"""Carried columns: columns of the sender's own are copied into `raw_events` and `sessionized_events`.
 
-They are not part of an event's identity. Of several deliveries the newest landing counts, and within one landing the
-greatest values.
+They are not part of an event's identity. If an event is delivered several times, the values of the newest landing
+count, and the greatest values within one landing.
 """
 
 from collections.abc import Mapping, Sequence
@@ -46,7 +46,7 @@ def u(clock: str, country: str | None, user: str = "ada", event: str = "a", day:
 
 
 class Carrying:
-    """A warehouse with carried columns, and what an observer knows to have landed, the newest landing last."""
+    """A warehouse with carried columns, and a record of the rows that landed, with the newest landing last."""
 
     def __init__(self, spark: SparkSession, folder: Path, carried_columns: Mapping[str, str] = COUNTRY) -> None:
         self.spark = spark
@@ -90,7 +90,7 @@ class Carrying:
         return apply_batches(self.spark, self.warehouse, window, RULES, self.carried_columns)
 
     def expected(self) -> set[tuple[Any, ...]]:
-        """The table of one pass, with the value of the newest landing of each event."""
+        """The rows of one pass, with the carried value of the newest landing of each event."""
         values: dict[Event, str | None] = {}
         for rows in self.landed.values():
             in_batch: dict[Event, str] = {}
@@ -158,7 +158,7 @@ def test_landing_a_batch_again_with_other_values_changes_only_the_values(spark: 
 
 def test_landing_a_batch_again_unchanged_commits_nothing(spark: SparkSession, tmp_path: Path) -> None:
     world = Carrying(spark, tmp_path)
-    # Twice in one landing: the greatest value counts, and the other one is no change.
+    # An event twice in one landing: the greatest value counts, and the other one makes no difference.
     rows = [u("09:00", "NL"), u("09:00", "DE"), u("09:03", None, event="x")]
     for expected in (True, False):
         world.land(FIRST, rows)
@@ -297,7 +297,7 @@ def test_carried_values_are_read_from_text_formats_too(
     assert carried(world) == [["ada", "NL", 17, None]]
 
 
-# --- tables of before ------------------------------------------------------------------------------------------------
+# --- older tables ----------------------------------------------------------------------------------------------------
 
 
 def test_an_older_table_gets_the_column_and_its_values_when_batches_land_again(

@@ -1,4 +1,4 @@
-"""`session_corrections`: every correction of a written session is kept once, whatever dies in between."""
+"""`session_corrections`: every correction of an existing session is recorded once, even if runs are killed."""
 
 from collections.abc import Sequence
 from datetime import date, datetime
@@ -29,28 +29,28 @@ FIRST = [
     *[u("09:00", user="merged"), u("09:08", user="merged"), u("09:00", user="shrunk"), u("09:00", user="two batches")],
     *[u("09:08", user="two batches")],
 ]
-"""What the first batch brings, by the fate of the user."""
+"""The events of the first batch. Each user is named by what happens to its sessions."""
 
 LATE = [
     *[u("09:02", "x", "touched"), u("09:02", user="extended"), u("09:04", user="merged"), u("15:00", user="new")],
     *[u("09:04", user="split"), u("09:02", user="shrunk"), u("15:00", user="removed"), u("09:02", user="two batches")],
 ]
 
-GONE = [u("09:04", user="split"), u("09:02", user="shrunk"), u("15:00", user="removed")]
-"""What the late batch does not bring any more when it lands again."""
+RETRACTED = [u("09:04", user="split"), u("09:02", user="shrunk"), u("15:00", user="removed")]
+"""The events that the late batch retracts when it lands again."""
 
 LATER = [u("09:11", user="two batches")]
 
 
 @pytest.fixture(scope="module")
 def entries(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> list[CorrectionRow]:
-    """What is kept of a late batch that is applied together with a later one, and is then corrected."""
+    """The recorded corrections after a late batch was applied together with a later one, and then landed again."""
     world = World(spark, tmp_path_factory.mktemp("corrections"))
     apply(world, D20, FIRST)
     world.land(D21, LATE)
     world.land(D22, LATER)
     world.materialize(D21, D22)
-    apply(world, D21, [event for event in LATE if event not in GONE])
+    apply(world, D21, [event for event in LATE if event not in RETRACTED])
     for uri in (world.warehouse.sessionized_events, world.warehouse.session_corrections):
         compact(world.spark, world.warehouse, uri)
     assert not world.materialize(D20, D22).committed
@@ -110,12 +110,12 @@ def test_only_the_batches_that_caused_a_correction_are_recorded(entries: list[Co
 
 
 class Killed(BaseException):
-    """The end of a process."""
+    """Ends the process at this point."""
 
 
 @pytest.fixture(scope="module")
 def killed(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> World:
-    """A run has died when its entries were written, and its correction was not."""
+    """A warehouse whose last run was killed after it had written its entries and before it committed its correction."""
     world = World(spark, tmp_path_factory.mktemp("killed"))
     apply(world, D20, [u("09:00"), u("12:00", "x")])
 

@@ -1,7 +1,7 @@
-"""What late and corrected batches do to sessions that were written before: the contract, one property a case.
+"""The effect of late and corrected batches on existing sessions: one property of the contract per case.
 
-Every case is a user of its own, so all of them go through the same three runs: the batch of the 20th, the batch of the
-21st with what came late, and the batch of the 20th again with other content.
+Every case has its own user, so that all of them share three runs: the batch of the 20th, the batch of the 21st with
+late events, and the batch of the 20th again with other content.
 """
 
 import re
@@ -34,7 +34,7 @@ Bounds = tuple[str, str]
 
 
 def u(clock: str, event: str = "a", day: int = 20) -> Event:
-    """A user action of the 20th, by the clock."""
+    """A user action of the 20th at a time of day."""
     hours, minutes, *seconds = clock.split(":")
     since_midnight = timedelta(hours=int(hours), minutes=int(minutes), seconds=float(seconds[0]) if seconds else 0)
     return Event("", event, "idea", datetime(2025, 9, day) + since_midnight)
@@ -52,7 +52,7 @@ def of_ada(*events: Event) -> list[Event]:
 
 @dataclass(frozen=True)
 class Case:
-    """What a user's batches bring, and the sessions after each run, each as its bounds by the clock."""
+    """The batches of a user, and the expected sessions after each run, given as times of day."""
 
     first: Sequence[Event]
     late: Sequence[Event]
@@ -69,10 +69,10 @@ CASES = {
     "a late user action extends a session at its start": Case(
         [u("09:04")], [u("09:00")], [("09:04", "09:09")], [("09:00", "09:09")]
     ),
-    "a late user action joins two sessions": Case(
+    "a late user action merges two sessions": Case(
         [u("09:00"), u("09:08")], [u("09:04")], [("09:00", "09:05"), ("09:08", "09:13")], [("09:00", "09:13")]
     ),
-    "late user actions join a chain of sessions": Case(
+    "late user actions merge a chain of sessions": Case(
         [u("09:00"), u("09:08"), u("09:16")],
         [u("09:04"), u("09:12")],
         [("09:00", "09:05"), ("09:08", "09:13"), ("09:16", "09:21")],
@@ -81,19 +81,19 @@ CASES = {
     "a user action exactly five minutes later starts a session of its own": Case(
         [u("09:00")], [u("09:05")], [("09:00", "09:05")], [("09:00", "09:05"), ("09:05", "09:10")]
     ),
-    "a user action a microsecond sooner does not": Case(
+    "a user action a microsecond sooner does not start a session": Case(
         [u("09:00")], [u("09:04:59.999999")], [("09:00", "09:05")], [("09:00", "09:09:59.999999")]
     ),
-    "a late session takes in an IDE event that was in none": Case(
+    "a late session includes an IDE event that was in no session": Case(
         [ide("09:03"), ide("09:20")], [u("09:00")], [], [("09:00", "09:05")]
     ),
-    "a late session takes in an IDE event at its very end": Case(
+    "a late session includes an IDE event at its very end": Case(
         [ide("09:05")], [u("09:00")], [], [("09:00", "09:05")]
     ),
-    "an IDE event where a late session begins leaves the one that ends there": Case(
+    "an IDE event moves to a late session that starts at its instant": Case(
         [u("09:00"), ide("09:05")], [u("09:05")], [("09:00", "09:05")], [("09:00", "09:05"), ("09:05", "09:10")]
     ),
-    "a late IDE event finds its session and changes none": Case(
+    "a late IDE event gets its session and changes none": Case(
         [u("09:00"), u("09:03")], [ide("09:07")], [("09:00", "09:08")], [("09:00", "09:08")]
     ),
     "an event delivered again changes nothing": Case(
@@ -102,13 +102,13 @@ CASES = {
     "a session crosses midnight when the next day arrives": Case(
         [u("23:58")], [u("00:02", day=21)], [("23:58", "00:03")], [("23:58", "00:07")]
     ),
-    "a late action before midnight joins two days": Case(
+    "a late action before midnight merges sessions of two days": Case(
         [u("00:01"), u("23:53", day=19)],
         [u("23:57", day=19)],
         [("00:01", "00:06"), ("23:53", "23:58")],
         [("23:53", "00:06")],
     ),
-    "a correction that takes an action away splits a session": Case(
+    "a retracted action splits a session": Case(
         [u("09:00"), u("09:04"), u("09:08"), ide("09:10")],
         [],
         [("09:00", "09:13")],
@@ -116,7 +116,7 @@ CASES = {
         [u("09:00"), u("09:08"), ide("09:10")],
         [("09:00", "09:05"), ("09:08", "09:13")],
     ),
-    "a correction shrinks a session and leaves what lay behind in none": Case(
+    "a retracted action shrinks a session and an IDE event after it is in none": Case(
         [u("09:00"), u("09:04"), ide("09:08")],
         [],
         [("09:00", "09:09")],
@@ -124,13 +124,13 @@ CASES = {
         [u("09:00"), ide("09:08")],
         [("09:00", "09:05")],
     ),
-    "a correction takes a whole user away": Case(
+    "a correction removes all events of a user": Case(
         [u("09:00"), ide("09:01")], [], [("09:00", "09:05")], [("09:00", "09:05")], [], []
     ),
-    "what another batch delivered as well stays": Case(
+    "an event that another batch delivered too is not retracted": Case(
         [u("09:00"), u("09:04")], [u("09:04")], [("09:00", "09:09")], [("09:00", "09:09")], [], [("09:04", "09:09")]
     ),
-    "a correction splits what a late event had joined": Case(
+    "a retracted action splits sessions that a late event had merged": Case(
         [u("09:00"), u("09:04"), u("09:12")],
         [u("09:08")],
         [("09:00", "09:09"), ("09:12", "09:17")],
@@ -138,7 +138,7 @@ CASES = {
         [u("09:00"), u("09:12")],
         [("09:00", "09:05"), ("09:08", "09:17")],
     ),
-    "an event at the instant of a removed start falls back to the session that ends there": Case(
+    "an event at the start of a removed session moves to the session that ends there": Case(
         [u("09:00"), u("09:05"), ide("09:05")],
         [],
         [("09:00", "09:05"), ("09:05", "09:10")],
@@ -151,7 +151,7 @@ CASES = {
 
 @dataclass(frozen=True)
 class Outcome:
-    """The table after each of the three runs, as the sessions of each user, and whether it is the oracle's."""
+    """The sessions of each user after each of the three runs, and the users whose rows differ from the oracle."""
 
     sessions: Sequence[dict[str, list[Bounds]]]
     wrong_users: Sequence[set[str]]
@@ -160,7 +160,7 @@ class Outcome:
 
 @pytest.fixture(scope="module")
 def outcome(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
-    # As it is outside of the tests: a run then decides for itself where plans are kept to.
+    # The setting outside of tests, with which a run decides itself where to turn it off.
     with spark_property(spark, ADAPTS, "true"):
         return three_runs(World(spark, tmp_path_factory.mktemp("corrections")))
 
@@ -223,7 +223,7 @@ def test_corrections_too_large_to_broadcast_give_the_same_table(
     lookups = ("facts_in_ranges", "facts_of_sessions", "dependent_rows")
     for name in lookups:
         monkeypatch.setattr(compute_changes, name, noted(name, getattr(compute_changes, name)))
-    # What a test has in a table is small enough for Spark to broadcast that side.
+    # The existing rows of a test are few enough for Spark to broadcast them.
     never = spark_property(spark, "spark.sql.autoBroadcastJoinThreshold", "-1")
     with spark_property(spark, "spark.sessions.broadcastRows", "1"), never:
         shuffled = three_runs(World(spark, tmp_path))
@@ -271,7 +271,7 @@ def test_a_row_is_not_replaced_by_another_one_with_the_same_hash(
     world = World(spark, tmp_path)
     world.land(FIRST, [ada, eve])
     world.materialize(FIRST)
-    # What happens to eve has rows of that date replaced, or removed.
+    # The change of eve's event replaces, or removes, rows of that date.
     if is_removing:
         world.land(FIRST, [ada, bob, dan])
     else:
@@ -304,7 +304,7 @@ def test_a_run_that_retracts_events_and_adds_a_new_date_counts_both(spark: Spark
     report = world.materialize(SECOND)
     assert set(world.table()) == sessionize(world.all_events())
     assert (report.inserted, report.deleted) == ({FIRST: 1, SECOND: 2}, {FIRST: 1})
-    # The one that went on the 20th at 12:00 is none of them.
+    # The session that was removed on the 20th at 12:00 does not count.
     assert report.sessions_new == 2
 
 
@@ -336,8 +336,12 @@ def test_landing_a_batch_without_events_of_its_day_again_unchanged_commits_nothi
 @pytest.mark.parametrize(
     ("events", "inserted", "sessions"),
     [
-        pytest.param([u("00:01", day=21), u("09:00", day=21)], {SECOND: 2}, 2, id="all of a key that is at midnight"),
-        pytest.param([u("09:00", day=21), u("09:00", day=21)], {SECOND: 1}, 1, id="all fresh, and delivered twice"),
+        pytest.param(
+            [u("00:01", day=21), u("09:00", day=21)], {SECOND: 2}, 2, id="all of a key with events at midnight"
+        ),
+        pytest.param(
+            [u("09:00", day=21), u("09:00", day=21)], {SECOND: 1}, 1, id="all append-only, and delivered twice"
+        ),
         pytest.param([u("12:00")], {FIRST: 1}, 1, id="nothing of the day itself"),
     ],
 )
@@ -359,7 +363,7 @@ THREE_DAYS = [FIRST + timedelta(days=offset) for offset in range(3)]
 
 @pytest.fixture(scope="module")
 def corrected_day_by_day(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> World:
-    """A world of which each run has corrected all days before its own, with several tasks that find and write rows."""
+    """A world whose runs each corrected all earlier days, with several tasks that look up and write rows."""
     world = World(spark, tmp_path_factory.mktemp("days"))
     users = [f"user {number}" for number in range(20)]
     with (
@@ -367,7 +371,7 @@ def corrected_day_by_day(spark: SparkSession, tmp_path_factory: pytest.TempPathF
         spark_property(spark, "spark.sessions.rowsPerFile", "10"),
     ):
         for day in THREE_DAYS:
-            # Each of these joins the session that there is.
+            # Each of these extends the existing session.
             late = [u("09:04", day=before.day) for before in THREE_DAYS if before < day]
             world.land(day, [event._replace(user=user) for event in (u("09:00", day=day.day), *late) for user in users])
             world.materialize(day)
@@ -379,7 +383,7 @@ def test_a_batch_that_lands_again_during_a_run_is_applied_by_the_next_run(
     spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world = World(spark, tmp_path)
-    # As on an object store, where nothing keeps a landing out of a run.
+    # As on an object store, where no lock keeps a landing from happening during a run.
     monkeypatch.setattr(Warehouse, "writing", lambda _: nullcontext())
     world.land(FIRST, of_ada(u("23:58")))
     world.materialize(FIRST)
@@ -398,11 +402,11 @@ def test_a_batch_that_lands_again_during_a_run_is_applied_by_the_next_run(
 
 
 def test_the_number_of_files_of_the_correction_log_follows_the_number_of_rows(corrected_day_by_day: World) -> None:
-    # The last run has extended 40 sessions. No more than a file for each of two cores.
+    # The last run extended 40 sessions. There is at most one file for each of two cores.
     assert len(files_of_version(corrected_day_by_day.warehouse.session_corrections, len(THREE_DAYS) - 1)) == 2
 
 
 def files_of_version(table_uri: str, version: int) -> set[str]:
-    """The files that the commit of a version added, but for those that got a deletion vector only."""
+    """The files that the commit of a version added, except files that only got a deletion vector."""
     before, after = (set(DeltaTable(table_uri, version=each).file_uris()) for each in (version - 1, version))
     return after - before

@@ -1,4 +1,4 @@
-"""Lateness is a rule like the timeout: any number of days from 0 to 30 works, and a table keeps the one it has."""
+"""Lateness is a rule like the timeout: any number of days from 0 to 30 works, and it is stored with the table."""
 
 import json
 from datetime import date, datetime, timedelta
@@ -23,7 +23,7 @@ NINE = datetime(2025, 9, 20, 9)
 
 
 def u(minute: int, event: str = "a") -> Event:
-    """An event of the 20th, so many minutes after nine."""
+    """An event of the 20th, the given number of minutes after nine."""
     return Event("ada", event, "idea", NINE + timedelta(minutes=minute))
 
 

@@ -1,7 +1,7 @@
-"""The test: any program of landings, corrections and materializations ends in the table of one pass over everything.
+"""The main test: any program of landings and materializations gives the table of one pass over all batches.
 
-A run of the suite takes a few programs; `SESSIONS_PROGRAMS=200 pytest sessions_dagster_tests/test_programs.py` takes
-as many as one has patience for, other ones each time.
+A run of the suite tries a few programs. `SESSIONS_PROGRAMS=200 pytest sessions_dagster_tests/test_programs.py` tries
+the given number, with other programs each time.
 """
 
 import os
@@ -33,7 +33,7 @@ BATCH_DAYS: Final = [FIRST_DAY + timedelta(days=offset) for offset in range(DAYS
 
 @dataclass(frozen=True)
 class Land:
-    """Batches arrive, or arrive again with other content."""
+    """Batches land, or land again with other content."""
 
     days: tuple[date, ...]
     content: int
@@ -41,7 +41,7 @@ class Land:
 
 @dataclass(frozen=True)
 class Materialize:
-    """A run of `sessionized_events` for a key (one day) or a range."""
+    """A run of `sessionized_events` for one day or a range."""
 
     first: date
     last: date
@@ -58,7 +58,7 @@ _programs = st.lists(st.one_of(_landings, _materializations), min_size=11, max_s
 
 
 class Play:
-    """A program at work on the histories of many users."""
+    """Runs a program on the histories of many users."""
 
     def __init__(self, world: World, histories: Sequence[Delivery]) -> None:
         self.world = world
@@ -81,7 +81,7 @@ class Play:
         self.world.land(day, events)
 
     def catch_up(self, random: Random) -> None:
-        """Apply every batch that landed: all days, as three ranges in any order."""
+        """Apply every landed batch: all days, as three ranges in any order."""
         cuts = sorted(random.sample(range(1, len(BATCH_DAYS)), 2))
         ranges = [BATCH_DAYS[: cuts[0]], BATCH_DAYS[cuts[0] : cuts[1]], BATCH_DAYS[cuts[1] :]]
         for days in random.sample(ranges, 3):
@@ -89,7 +89,7 @@ class Play:
             report = self.world.materialize(days[0], days[-1])
             changed = before - bounds(self.world.table())
             entries = self.world.corrections()
-            assert len(entries) == len(set(entries)), "a correction is kept twice"
+            assert len(entries) == len(set(entries)), "a correction is recorded twice"
             of_run = [row for row in entries if row.version == report.version and report.committed]
             assert {(row.user, row.product, row.old_start, row.old_end) for row in of_run} == changed
             if random.random() < 0.5:
@@ -103,7 +103,7 @@ def bounds(rows: Iterable[SessionizedEvent]) -> set[tuple[str, str, datetime, da
 
 @contextmanager
 def as_if_much(spark: SparkSession) -> Iterator[None]:
-    """Nothing is small enough to be broadcast, and every time bucket is crowded."""
+    """Treat every input as too large to broadcast, and every time bucket as crowded."""
     with pytest.MonkeyPatch.context() as patched, spark_property(spark, "spark.sessions.broadcastRows", "1"):
         patched.setattr(existing, "MAX_SEARCHED_INSTANTS", 0)
         yield
@@ -113,12 +113,12 @@ def as_if_much(spark: SparkSession) -> Iterator[None]:
     max_examples=PROGRAMS,
     deadline=None,
     derandomize="SESSIONS_PROGRAMS" not in os.environ,
-    # A step takes Spark a second or more: the differing histories, which are noted, shrink a failure better by hand.
+    # Each step takes a second or more, so Hypothesis shrinks nothing. The wrong histories are noted instead.
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=list(HealthCheck),
 )
 @given(program=_programs, seed=st.integers(0, 2**31), is_much=st.booleans())
-def test_any_program_gives_the_table_of_one_pass_over_all_batches(
+def test_any_program_ends_in_the_table_of_one_pass_over_all_batches(
     spark: SparkSession, program: list[Step], seed: int, is_much: bool
 ) -> None:
     histories = [delivery for number in range(HISTORIES) for delivery in deliveries(seed + number)]

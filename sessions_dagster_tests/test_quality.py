@@ -1,4 +1,4 @@
-"""The quality rules pass what is right and name what is not. The damage is done to a real Delta table."""
+"""The quality rules pass a correct table and report damage. The damage is done to a real Delta table."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -20,11 +20,11 @@ from sessions_dagster_tests.oracle import Event, SessionizedEvent, sessionize
 FIRST_DAY = date(2025, 3, 1)
 ONE_DAY = timedelta(days=1)
 MIDNIGHTS = date(2025, 9, 20)
-"""From this day on there are sessions over midnights; on earlier days everything ends on its day."""
+"""From this day on, sessions cross midnights; on earlier days every session ends on its day."""
 
 
 def u(text: str, day: date = MIDNIGHTS) -> datetime:
-    """A time of day, UTC; naive, as in the oracle."""
+    """A time of day in UTC; naive, as in the oracle."""
     return datetime.combine(day, time.fromisoformat(text))
 
 
@@ -39,25 +39,25 @@ def session(start: str, end: str) -> str:
 
 
 def update(where: str, assignments: str) -> str:
-    """The clause of a MERGE that changes the rows of the day at some times, such as `= '09:00'`."""
+    """The clause of a MERGE that updates the rows of the day at the given times, such as `= '09:00'`."""
     return f"WHEN MATCHED AND event_date = DATE'DAY' AND time {where} THEN UPDATE SET {assignments} "
 
 
 def delete(where: str) -> str:
-    """The clause of a MERGE that deletes the rows of the day at some times."""
+    """The clause of a MERGE that deletes the rows of the day at the given times."""
     return f"WHEN MATCHED AND event_date = DATE'DAY' AND time {where} THEN DELETE "
 
 
 @dataclass(frozen=True)
 class Damage:
-    """What is done to the rows of the user `u` on a day of its own, and what the rules must then say of that day.
+    """A damage to the rows of the user `u` on a day of its own, and the expected result of the check of that day.
 
     The rows: sessions from 09:00 to 09:09 (`1` and a, x, b), from 09:09 to 09:14 (`1`, a and x) and from 12:00 to 12:05
-    (c, x); and events x at 15:00 and 16:00 that are in none.
+    (c, x); and events x at 15:00 and 16:00 that are in no session.
     """
 
     name: str
-    done: str
+    statement: str
     rule: Rule
     offenders: int
     problem: str
@@ -100,35 +100,35 @@ DAMAGES = [
         "no user action",
     ),
     Damage(
-        "an event inside a session is not of it",
+        "an event inside a session is not assigned to it",
         update("= '09:01'", NO_SESSION),
         Rule.SESSION_BOUNDS,
         1,
         "inside a session, but not of it",
     ),
     Damage(
-        "an event at the very end of a session is not of it",
+        "an event at the very end of a session is not assigned to it",
         update("= '12:05'", NO_SESSION),
         Rule.SESSION_BOUNDS,
         1,
         "inside a session, but not of it",
     ),
     Damage(
-        "an event at the very start of a session is not of it",
+        "an event at the very start of a session is not assigned to it",
         update("= '09:00' AND event_id = '1'", NO_SESSION),
         Rule.SESSION_BOUNDS,
         1,
         "inside a session, but not of it",
     ),
     Damage(
-        "events where two sessions touch are of the earlier one",
+        "events where two sessions touch are assigned to the earlier one",
         update("= '09:09' AND event_id IN ('1', 'x')", session("09:00", "09:09")),
         Rule.SESSION_BOUNDS,
         2,
         "inside a later session",
     ),
     Damage(
-        "an event outside of a session is of it",
+        "an event outside of a session is assigned to it",
         update("= '15:00'", session("12:00", "12:05")),
         Rule.SESSION_BOUNDS,
         1,
@@ -177,7 +177,7 @@ DAMAGES = [
         "event_date is not the date of timestamp",
     ),
     Damage(
-        "an event is there twice",
+        "an event is duplicated",
         "INSERT INTO EVENTS SELECT * FROM EVENTS WHERE event_date = DATE'DAY' AND timestamp = timestamp'DAY 15:00'",
         Rule.UNIQUE_EVENTS,
         1,
@@ -198,7 +198,7 @@ DAMAGE_OVER_MIDNIGHT = (
     f"session_end_ts = timestamp + INTERVAL 5 MINUTES, session_id = {LABEL.format('timestamp')} "
     f"WHEN MATCHED AND user_id = 'orphan' AND event_id = 'x' THEN UPDATE SET {NO_SESSION}"
 )
-"""One for each test of a single day: a lost end, a session in two, an event that misses its session."""
+"""One damage for each test of a single day: a lost end, a session in two parts, an event outside its session."""
 
 DAY_OF = {damage: FIRST_DAY + index * 2 * ONE_DAY for index, damage in enumerate(DAMAGES)}
 
@@ -209,7 +209,7 @@ def user_of_day(day: date) -> list[Event]:
 
 
 def users_at_midnight() -> list[Event]:
-    """Sessions over one and two midnights, touching at one, ties, and keys that look alike when joined by `#`."""
+    """Sessions that cross one or two midnights or touch at one, ties, and keys that are equal when joined by `#`."""
     next_day, third_day = MIDNIGHTS + ONE_DAY, MIDNIGHTS + 2 * ONE_DAY
     marathon = [u("23:50") + step * (TIMEOUT - MICROSECOND) for step in range(300)]
     assert marathon[-1].date() == third_day
@@ -257,7 +257,7 @@ def frame(spark: SparkSession, rows: Iterable[SessionizedEvent]) -> DataFrame:
 
 
 def write_table(spark: SparkSession, folder: Path) -> str:
-    """A right table: what the oracle makes of all the users' events."""
+    """A correct table: the result of the oracle for the events of all users."""
     events = [event for day in DAY_OF.values() for event in user_of_day(day)] + users_at_midnight()
     rows = frame(spark, sessionize(events)).coalesce(1)
     rows.write.format("delta").partitionBy(EVENT_DATE).save(str(folder))
@@ -284,9 +284,9 @@ def right(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def damaged(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """All damages in one table; what a MERGE can do is done in one."""
+    """All damages in one table; those that can be part of a MERGE are done in a single one."""
     table = write_table(spark, tmp_path_factory.mktemp("damaged") / "events")
-    done = [damage.done.replace("DAY", str(day)) for damage, day in DAY_OF.items()]
+    done = [damage.statement.replace("DAY", str(day)) for damage, day in DAY_OF.items()]
     clauses = [each for each in done if each.startswith("WHEN")] + [DAMAGE_OVER_MIDNIGHT]
     merge = (
         "MERGE INTO EVENTS USING (SELECT max(timestamp) AS last_of_marathon FROM EVENTS WHERE user_id = 'marathon') "
@@ -355,7 +355,7 @@ def test_a_table_is_checked_against_the_given_session_rules(spark: SparkSession,
 
 @pytest.fixture(scope="module")
 def alone(spark: SparkSession, damaged: str) -> dict[tuple[date, Rule], Finding]:
-    """What is found on three days of sessions over midnight, each checked alone."""
+    """The findings on three days with sessions over midnight, each checked alone."""
     days = [MIDNIGHTS + offset * ONE_DAY for offset in range(3)]
     return {key: finding for day in days for key, finding in check(spark, damaged, day, day).items()}
 
@@ -382,7 +382,7 @@ def test_an_event_outside_its_session_is_found_if_the_session_has_rows_only_on_t
 
 
 def disturbed(rows: Sequence[SessionizedEvent], random: Random) -> list[SessionizedEvent]:
-    """Rows with something done to one of them or to its session, which may or may not make them wrong."""
+    """Rows with a random change to one of them or to its session, which can be wrong or not."""
     row = random.choice(rows)
     of_key = [each for each in rows if (each.user, each.product) == (row.user, row.product)]
     mates = [each for each in of_key if row.start and each.start == row.start]

@@ -1,4 +1,4 @@
-"""The table `sessions` follows `sessionized_events`: the same sessions, whatever was committed there meanwhile."""
+"""The table `sessions` follows `sessionized_events`: it has the same sessions after any commits there."""
 
 from collections.abc import Iterable, Iterator
 from datetime import date, datetime, timedelta
@@ -26,22 +26,26 @@ MARATHON = [Event("long", "a", "idea", datetime(2025, 9, 18, 23, 58) + n * timed
 FIRST = [
     *[u("09:00"), u("09:04"), u("09:09", "x"), u("12:00", "x"), u("23:58")],
     *[u("23:58", user="grows over midnight"), u("23:58", user="only its timeout is on a changed day")],
-    *[u("09:00", user="two join"), u("09:08", user="two join")],
-    *[u("09:00", user="an IDE event goes"), u("09:01", "x", user="an IDE event goes")],
-    *[u("09:00", user="goes"), u("10:00", user="comes and goes")],
+    *[u("09:00", user="two merge"), u("09:08", user="two merge")],
+    *[u("09:00", user="an IDE event is retracted"), u("09:01", "x", user="an IDE event is retracted")],
+    *[u("09:00", user="is retracted"), u("10:00", user="is retracted and replaced")],
     *[u("09:00", user="its last event changes sides"), u("09:05", "x", user="its last event changes sides")],
     *MARATHON,
 ]
-"""What the first batch brings, by the fate of the user."""
+"""The events of the first batch. Each user is named by what happens to its sessions."""
 
-GONE = [u("09:01", "x", user="an IDE event goes"), u("09:00", user="goes"), u("10:00", user="comes and goes")]
-"""What it does not bring any more when it lands again."""
+RETRACTED = [
+    u("09:01", "x", user="an IDE event is retracted"),
+    u("09:00", user="is retracted"),
+    u("10:00", user="is retracted and replaced"),
+]
+"""The events that the first batch retracts when it lands again."""
 
 SECOND = [
     u("00:01", day=21, user="grows over midnight"),
     u("12:00", day=21, user="only its timeout is on a changed day"),
-    u("09:04", user="two join"),
-    u("10:01", user="comes and goes"),
+    u("09:04", user="two merge"),
+    u("10:01", user="is retracted and replaced"),
     u("09:05", user="its last event changes sides"),
     u("23:54", day=18, user="long"),
 ]
@@ -51,14 +55,14 @@ FATES = sorted({event.user for event in FIRST})
 
 
 class Followed(World):
-    """A world whose `sessions` are kept in step."""
+    """A world with `sessions` that can be compared with `sessionized_events`."""
 
     def apply(self, day: date, events: Iterable[Event]) -> None:
         self.land(day, list(events))
         self.materialize(day)
 
     def compared(self, first: date, last: date) -> list[SessionsFinding]:
-        """What the check of `sessions` finds."""
+        """The findings of the check of `sessions`."""
         sessions, events = self.read(self.warehouse.sessions), self.read(self.warehouse.sessionized_events)
         return compare_sessions(sessions, events, first, last, SessionRules())
 
@@ -82,7 +86,7 @@ def before(world: Followed) -> list[SessionRow]:
 
 @pytest.fixture(scope="module")
 def next_day(world: Followed, before: list[SessionRow]) -> list[SessionRow]:
-    """The sessions after a batch that brings one event of its own day."""
+    """The sessions after a batch with one event of its own day."""
     world.apply(D21, [NEXT_DAY])
     assert world.refresh().changed_dates == (D21,)
     return world.sessions()
@@ -90,9 +94,9 @@ def next_day(world: Followed, before: list[SessionRow]) -> list[SessionRow]:
 
 @pytest.fixture(scope="module")
 def now(world: Followed, next_day: list[SessionRow]) -> list[SessionRow]:
-    """The sessions after two runs that were followed at once."""
+    """The sessions after one refresh that follows two runs."""
     world.apply(D21, [NEXT_DAY, *SECOND])
-    world.apply(D20, [event for event in FIRST if event not in GONE])
+    world.apply(D20, [event for event in FIRST if event not in RETRACTED])
     world.refresh()
     return world.sessions()
 
@@ -112,13 +116,13 @@ def test_columns_derived_from_the_bounds_are_right(world: Followed, before: list
 def test_sessions_that_reach_into_a_changed_day_are_not_changed(
     before: list[SessionRow], next_day: list[SessionRow]
 ) -> None:
-    # Some reach it by their timeout alone, and one of them began two days before.
+    # Some touch the day only by their timeout, and one of them started two days before.
     assert sorted(session for session in next_day if session.user != NEXT_DAY.user) == sorted(before)
 
 
 @pytest.mark.parametrize("fate", FATES)
 def test_sessions_has_the_changes_of_sessionized_events(now: list[SessionRow], fate: str) -> None:
-    left = [event for event in FIRST if event not in GONE]
+    left = [event for event in FIRST if event not in RETRACTED]
     found = [session for session in now if session.user == fate]
     assert set(found) == sessions_of(row for row in sessionize([*left, *SECOND]) if row.user == fate)
     assert len(found) == len(set(found)), "a session is there twice"
@@ -165,7 +169,7 @@ def test_all_sessions_are_rebuilt_if_the_log_does_not_reach_back(world: Followed
 
 @pytest.fixture
 def undamaged(world: Followed, now: list[SessionRow]) -> Iterator[Followed]:
-    """Tables in step, and again so after the test."""
+    """Up-to-date tables, which are restored after the test."""
     world.refresh()
     version = DeltaTable(world.warehouse.sessions).version()
     yield world
@@ -180,16 +184,16 @@ def test_the_check_passes_for_an_up_to_date_table(undamaged: Followed) -> None:
 @pytest.mark.parametrize(
     ("damage", "problem"),
     [
-        ("DELETE FROM SESSIONS WHERE user_id = 'two join'", "missing"),
-        ("INSERT INTO SESSIONS SELECT * FROM SESSIONS WHERE user_id = 'two join'", "there more than once"),
-        ("UPDATE SESSIONS SET events = 7 WHERE user_id = 'two join'", "events is 7, but should be 3"),
-        ("UPDATE SESSIONS SET user_actions = 0 WHERE user_id = 'two join'", "user_actions is 0, but should be 3"),
-        ("UPDATE SESSIONS SET minutes = 1 WHERE user_id = 'two join'", "minutes is 1.0, but should be 13.0"),
+        ("DELETE FROM SESSIONS WHERE user_id = 'two merge'", "missing"),
+        ("INSERT INTO SESSIONS SELECT * FROM SESSIONS WHERE user_id = 'two merge'", "there more than once"),
+        ("UPDATE SESSIONS SET events = 7 WHERE user_id = 'two merge'", "events is 7, but should be 3"),
+        ("UPDATE SESSIONS SET user_actions = 0 WHERE user_id = 'two merge'", "user_actions is 0, but should be 3"),
+        ("UPDATE SESSIONS SET minutes = 1 WHERE user_id = 'two merge'", "minutes is 1.0, but should be 13.0"),
         (
-            "UPDATE SESSIONS SET session_end_ts = session_end_ts + INTERVAL 1 SECOND WHERE user_id = 'two join'",
+            "UPDATE SESSIONS SET session_end_ts = session_end_ts + INTERVAL 1 SECOND WHERE user_id = 'two merge'",
             "session_end_ts is 2025-09-20 09:13:01, but should be 2025-09-20 09:13:00",
         ),
-        ("UPDATE SESSIONS SET user_id = 'eve' WHERE user_id = 'two join'", "no event is in such a session"),
+        ("UPDATE SESSIONS SET user_id = 'eve' WHERE user_id = 'two merge'", "no event is in such a session"),
     ],
 )
 def test_the_check_fails_for_a_damaged_table(undamaged: Followed, damage: str, problem: str) -> None:
@@ -200,11 +204,11 @@ def test_the_check_fails_for_a_damaged_table(undamaged: Followed, damage: str, p
 
 
 def test_a_wrong_session_is_shown_with_its_problem(undamaged: Followed) -> None:
-    undamaged.spark.sql(f"DELETE FROM delta.`{undamaged.warehouse.sessions}` WHERE user_id = 'two join'")
+    undamaged.spark.sql(f"DELETE FROM delta.`{undamaged.warehouse.sessions}` WHERE user_id = 'two merge'")
     (finding,) = undamaged.compared(D20, D20)
     (example,) = finding.examples
     assert (example.user_id, example.product_code, example.session_start_ts) == (
-        "two join",
+        "two merge",
         "idea",
         "2025-09-20 09:00:00",
     )

@@ -1,7 +1,7 @@
-"""The transforms alone, on many thousand small histories against the oracle.
+"""The transforms alone, on many thousand small histories, compared with the oracle.
 
-Spark is slow per query and not per row: each query carries thousands of histories, each of a user of its own. Where
-one is wrong, the smallest of them is told.
+Spark is slow per query and not per row, so each query has thousands of histories, each of its own user. If some of them
+are wrong, the smallest one is reported.
 """
 
 import re
@@ -73,20 +73,20 @@ HISTORIES: Final = 3_000
 GRID: Final = [0 * TIMEOUT, MICROSECOND] + [
     count * TIMEOUT + edge for count in (1, 2, 3) for edge in (-MICROSECOND, timedelta(0), MICROSECOND)
 ]
-"""Instants at which histories on the edges take place: around multiples of the timeout."""
+"""Offsets of the events in histories of edge cases: around multiples of the timeout."""
 
 LANDED: Final = datetime(2025, 10, 1, tzinfo=UTC)
-"""When all batches landed."""
+"""The landing time of all batches."""
 
 MARATHON: Final = [
     Event("ada", "a", "idea", datetime(2025, 9, 17, 22) + count * timedelta(minutes=4)) for count in range(800)
 ]
-"""A session over three midnights: it ends on the 20th at 03:21."""
+"""A session over three midnights, which ends on the 20th at 03:21."""
 
 COMPILED: Final = {
     "spark.sql.codegen.wholeStage": "true",
     "spark.sql.codegen.factoryMode": "FALLBACK",
-    # It would compile each part of a plan when its turn comes.
+    # It would compile each part of a plan only when that part is executed.
     "spark.sql.adaptive.enabled": "false",
 }
 
@@ -96,14 +96,14 @@ many_histories = settings(
     max_examples=EXAMPLES,
     deadline=None,
     derandomize=True,
-    # The smallest history that fails is found among thousands: looking for a smaller one would take Spark too long.
+    # The smallest wrong history of thousands is reported. Searching for a smaller one would take Spark too long.
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=list(HealthCheck),
 )
 
 
 class Placed(NamedTuple):
-    """What `sessionized_events` says of an event; UTC, naive."""
+    """The session and the batches of an event in `sessionized_events`. Times are naive, in UTC."""
 
     start: datetime | None
     end: datetime | None
@@ -114,14 +114,14 @@ Table = dict[Event, Placed]
 
 
 class Role(Enum):
-    """What became of a batch between the existing table and the correction."""
+    """The state of a batch between the existing table and the correction."""
 
     APPLIED = auto()
-    """The table reflects it."""
+    """The batch is applied to the table."""
     LANDED_AGAIN = auto()
-    """The table reflects an earlier landing of it, the correction has to reflect another one."""
+    """An earlier landing of the batch is applied to the table; the correction has to apply another one."""
     NEW = auto()
-    """The table does not know it."""
+    """The batch is not applied to the table."""
 
 
 Contents = Mapping[date, Sequence[Event]]
@@ -129,7 +129,7 @@ Contents = Mapping[date, Sequence[Event]]
 
 @dataclass(frozen=True)
 class Story:
-    """What batches delivered before the correction, and what they deliver now, with the roles they play."""
+    """The contents of batches before the correction and now, with the roles of the batches."""
 
     roles: Mapping[date, Role]
     before: Contents
@@ -140,17 +140,17 @@ class Story:
 
     @cached_property
     def existing(self) -> Table:
-        """The table before."""
+        """The table before the correction."""
         return one_pass(self.before)
 
     @cached_property
     def expected(self) -> Table:
-        """The table after."""
+        """The table after the correction."""
         return one_pass(self.now)
 
     @property
     def by_user(self) -> dict[str, list[str]]:
-        """The story of each user."""
+        """The deliveries of each user as text, before and now."""
         found: dict[str, list[str]] = defaultdict(list)
         for when, contents in (("before", self.before), ("now", self.now)):
             for day, events in sorted(contents.items()):
@@ -161,7 +161,7 @@ class Story:
 
 
 def one_pass(contents: Contents) -> Table:
-    """The table of some batches."""
+    """The table that the oracle computes from the contents of batches."""
     delivered_by: dict[Event, int] = defaultdict(int)
     for batch, events in contents.items():
         for event in events:
@@ -172,7 +172,7 @@ def one_pass(contents: Contents) -> Table:
 
 
 def histories_from(seed: int, count: int = HISTORIES) -> list[list[Delivery]]:
-    """Histories of as many users: long ones, and short ones on the edges."""
+    """Histories of `count` users: long ones, and short ones with edge cases."""
     long = [deliveries(seed + number) for number in range(count // 2)]
     return long + [history_on_the_grid(Random(f"{seed} {number}"), f"grid{number}") for number in range(count // 2)]
 
@@ -218,7 +218,7 @@ def raw_frame(spark: SparkSession, contents: Contents) -> DataFrame:
 
 
 def table_frame(spark: SparkSession, table: Table) -> DataFrame:
-    """The columns of `sessionized_events`; a correction does not read the label."""
+    """The columns of `sessionized_events`. The session id is NULL, because a correction does not read it."""
     columns = {
         SESSION_START: utc([placed.start for placed in table.values()]),
         SESSION_END: utc([placed.end for placed in table.values()]),
@@ -229,7 +229,7 @@ def table_frame(spark: SparkSession, table: Table) -> DataFrame:
 
 
 def collected(rows: DataFrame) -> list[dict[str, Any]]:
-    """The rows, with naive UTC times."""
+    """The rows, with naive times in UTC."""
     table = rows.toArrow()
     for number, field in enumerate(table.schema):
         if pa.types.is_timestamp(field.type):
@@ -245,12 +245,12 @@ def event_of(row: Mapping[str, Any]) -> Event:
 def check_same(
     found: Mapping[Event, object], expected: Mapping[Event, object], stories: Mapping[str, Sequence[object]]
 ) -> None:
-    """Fail with the smallest history that is not as expected.
+    """Fail with the smallest history that differs from the expected one.
 
     Args:
-        found: What was found of each event.
-        expected: What the oracle says of it.
-        stories: What happened, by user.
+        found: The result for each event.
+        expected: The result of the oracle for each event.
+        stories: The input of each user, for the failure message.
     """
     events = found.keys() | expected.keys()
     wrong = {event.user for event in events if found.get(event) != expected.get(event)}
@@ -267,7 +267,7 @@ def check_same(
 
 
 def check_assignment(spark: SparkSession, events: Collection[Event]) -> None:
-    """`assign_sessions` finds the sessions of the oracle, and one beginning of each."""
+    """Check that `assign_sessions` finds the sessions of the oracle, and marks one start of each."""
     check_assigned(assign_sessions(with_intervals(events_frame(spark, list(events)))), events)
 
 
@@ -292,7 +292,7 @@ def check_assigned(rows: DataFrame, events: Collection[Event], rules: SessionRul
 
 
 def histories_on_a_small_grid(edges: Sequence[int] = (-1, 0, 1)) -> list[Event]:
-    """Every history of a user action, an IDE event, both or none at a begin, and around one and two timeouts later."""
+    """All histories of a user action, an IDE event, both or none at the start and around one and two timeouts later."""
     instants = [timedelta(0), *(count * TIMEOUT + edge * MICROSECOND for count in (1, 2) for edge in edges)]
     begin = datetime(2025, 9, 20, 23, 55)
     histories = enumerate(product(("", "a", "x", "ax"), repeat=len(instants)))
@@ -310,7 +310,7 @@ def test_every_history_on_a_small_grid_has_the_sessions_of_the_oracle(spark: Spa
 
 @many_histories
 @given(seed=st.integers(0, 2**31))
-def test_random_histories_have_the_sessions_of_the_oracle(spark: SparkSession, seed: int) -> None:
+def test_any_histories_have_the_sessions_of_the_oracle(spark: SparkSession, seed: int) -> None:
     check_assignment(spark, events_from(seed))
 
 
@@ -319,11 +319,11 @@ def test_random_histories_have_the_sessions_of_the_oracle(spark: SparkSession, s
 
 @many_histories
 @given(seed=st.integers(0, 2**31))
-def test_append_only_events_have_the_same_sessions_as_among_all_events(spark: SparkSession, seed: int) -> None:
+def test_append_only_events_have_the_sessions_they_have_among_all(spark: SparkSession, seed: int) -> None:
     delivered = [delivery for history in histories_from(seed) for delivery in history]
     day = FIRST_DAY + timedelta(days=DAYS // 2)
     history = {delivery.event for delivery in delivered if delivery.event.at.date() <= day}
-    # Twice, because a batch may deliver an event twice.
+    # Twice, because a batch can deliver an event twice.
     rows = [event for event in history if event.at.date() >= day - timedelta(days=LATENESS)] * 2
     incoming = events_frame(spark, rows)
     at_midnight = keys_at_midnight(incoming, day, RULES)
@@ -355,8 +355,8 @@ def test_append_only_events_have_the_same_sessions_as_among_all_events(spark: Sp
     ("first", "is_append_only"),
     [
         pytest.param(timedelta(0), False, id="midnight"),
-        pytest.param(TIMEOUT - MICROSECOND, False, id="a microsecond before nothing reaches it"),
-        pytest.param(TIMEOUT, True, id="where nothing reaches it any more"),
+        pytest.param(TIMEOUT - MICROSECOND, False, id="a microsecond before no action before midnight can reach it"),
+        pytest.param(TIMEOUT, True, id="no action before midnight can reach it"),
     ],
 )
 def test_a_key_is_append_only_if_no_action_before_midnight_reaches_it(
@@ -437,7 +437,7 @@ def code_of(rows: DataFrame) -> list[str]:
 
 
 def changes_of(spark: SparkSession, story: Story) -> ChangeSet:
-    """The changes that make the existing table of a story the expected one."""
+    """The changes from the existing table of a story to the expected one."""
     pending = [
         PendingBatch(day, LANDED if story.now.get(day) else None, may_exist=story.roles[day] is Role.LANDED_AGAIN)
         for day in story.days(Role.LANDED_AGAIN, Role.NEW)
@@ -451,7 +451,7 @@ def changes_of(spark: SparkSession, story: Story) -> ChangeSet:
 
 
 def check_correction(spark: SparkSession, story: Story) -> None:
-    """A correction makes the existing table the table of one pass, and is right about what it does to each row."""
+    """Check that a correction gives the table of one pass, and that the change of each row is right."""
     changes = changes_of(spark, story)
     rows: dict[str, Table] = defaultdict(dict)
     found = collected(changes.rows)
@@ -463,11 +463,11 @@ def check_correction(spark: SparkSession, story: Story) -> None:
     before, updated, removed = story.existing, rows[Change.UPDATE], rows[Change.REMOVE]
     after = {event: row for event, row in before.items() if event not in removed}
     check_same(after | updated | inserted, story.expected, story.by_user)
-    assert not inserted.keys() & before.keys(), "inserted, and then there twice"
-    assert updated.keys() | removed.keys() <= before.keys(), "updated or removed, but not in the table"
+    assert not inserted.keys() & before.keys(), "an inserted row exists already"
+    assert updated.keys() | removed.keys() <= before.keys(), "an updated or removed row is not in the table"
     assert sum(map(len, rows.values())) == len(found), "a row is there twice"
     assert len(inserted) == len(rows[Change.INSERT]) + len(appended), "a row is inserted twice"
-    assert not [event for event, row in updated.items() if row == before[event]], "written, but as it was"
+    assert not [event for event, row in updated.items() if row == before[event]], "an updated row is unchanged"
     assert changes.counts == counted(rows)
 
 
@@ -494,18 +494,18 @@ def test_every_correction_on_a_small_grid_gives_the_table_of_one_pass(
     roles = {again: Role.LANDED_AGAIN, new: Role.NEW}
     instants = [timedelta(0), TIMEOUT - MICROSECOND, TIMEOUT, 2 * TIMEOUT]
     begin = datetime(2025, 9, 19, 23, 55)
-    # What happens to a user action and to an IDE event at each instant.
-    fates = list(product(("none", "stays", "comes", "goes"), ("none", "stays")))
+    # All combinations of what happens to a user action and to an IDE event at an instant.
+    fates = list(product(("none", "existing", "incoming", "retracted"), ("none", "existing")))
     before: dict[date, list[Event]] = {again: []}
     now: dict[date, list[Event]] = {again: [], new: []}
     for number, history in enumerate(product(fates, repeat=len(instants))):
         for offset, fates_then in zip(instants, history, strict=True):
             for name, fate in zip("ax", fates_then, strict=True):
                 event = Event(f"u{number}", name, "idea", begin + offset)
-                if fate in {"stays", "goes"}:
+                if fate in {"existing", "retracted"}:
                     before[again].append(event)
-                if fate in {"stays", "comes"}:
-                    now[new if fate == "comes" else again].append(event)
+                if fate in {"existing", "incoming"}:
+                    now[new if fate == "incoming" else again].append(event)
     check_correction(spark, Story(roles, before, now))
 
 
@@ -514,15 +514,18 @@ def test_an_event_of_a_crowded_bucket_stays_in_a_session_without_actions_in_the_
 ) -> None:
     monkeypatch.setattr(existing_transforms, "MAX_SEARCHED_INSTANTS", 0)
     applied, new = date(2025, 9, 20), date(2025, 9, 21)
-    held = [Event("ada", "a", "idea", datetime(2025, 9, 20, 9)), Event("ada", "x", "idea", datetime(2025, 9, 20, 9, 4))]
+    existing = [
+        Event("ada", "a", "idea", datetime(2025, 9, 20, 9)),
+        Event("ada", "x", "idea", datetime(2025, 9, 20, 9, 4)),
+    ]
     late = Event("ada", "a", "idea", datetime(2025, 9, 20, 9, 8))
     roles = {applied: Role.APPLIED, new: Role.NEW}
-    check_correction(spark, Story(roles, {applied: held}, {applied: held, new: [late]}))
+    check_correction(spark, Story(roles, {applied: existing}, {applied: existing, new: [late]}))
 
 
-@pytest.mark.parametrize("held_first", [True, False])
+@pytest.mark.parametrize("existing_first", [True, False])
 def test_a_correction_updates_the_date_across_midnight_without_incoming_events_of_it(
-    spark: SparkSession, held_first: bool
+    spark: SparkSession, existing_first: bool
 ) -> None:
     applied, new = date(2025, 9, 20), date(2025, 9, 21)
     midnight = datetime(2025, 9, 20)
@@ -533,13 +536,13 @@ def test_a_correction_updates_the_date_across_midnight_without_incoming_events_o
         *([Event(f"u{number}", name, "idea", at) for at, name in pair] for number, pair in enumerate(pairs)),
         strict=True,
     )
-    held, brought = (first, second) if held_first else (second, first)
+    existing, incoming = (first, second) if existing_first else (second, first)
     roles = {applied: Role.APPLIED, new: Role.NEW}
-    check_correction(spark, Story(roles, {applied: held}, {applied: held, new: brought}))
+    check_correction(spark, Story(roles, {applied: existing}, {applied: existing, new: incoming}))
 
 
 @pytest.mark.parametrize(
-    ("comes", "goes"),
+    ("incoming_at", "retracted_at"),
     [
         (MARATHON[0].at - timedelta(minutes=4), None),
         (MARATHON[-1].at + timedelta(minutes=4), None),
@@ -548,16 +551,16 @@ def test_a_correction_updates_the_date_across_midnight_without_incoming_events_o
         (None, MARATHON[400].at),
         (MARATHON[-1].at + timedelta(minutes=4), MARATHON[0].at),
     ],
-    ids=["starts sooner", "ends later", "stays", "starts later", "splits", "moves on"],
+    ids=["starts sooner", "ends later", "same bounds", "starts later", "splits", "starts and ends later"],
 )
 def test_a_session_over_several_midnights_is_corrected_on_dates_without_incoming_events(
-    spark: SparkSession, comes: datetime | None, goes: datetime | None
+    spark: SparkSession, incoming_at: datetime | None, retracted_at: datetime | None
 ) -> None:
     again, new = date(2025, 9, 20), date(2025, 9, 21)
     roles = {again: Role.LANDED_AGAIN, new: Role.NEW}
-    left = [event for event in MARATHON if event.at != goes]
-    brought = [] if comes is None else [Event("ada", "b", "idea", comes)]
-    check_correction(spark, Story(roles, {again: MARATHON}, {again: left, new: brought}))
+    left = [event for event in MARATHON if event.at != retracted_at]
+    incoming = [] if incoming_at is None else [Event("ada", "b", "idea", incoming_at)]
+    check_correction(spark, Story(roles, {again: MARATHON}, {again: left, new: incoming}))
 
 
 roles_of_batches = (
@@ -569,7 +572,7 @@ roles_of_batches = (
 
 @many_histories
 @given(seed=st.integers(0, 2**31), roles=roles_of_batches)
-def test_random_corrections_give_the_table_of_one_pass(spark: SparkSession, seed: int, roles: dict[date, Role]) -> None:
+def test_any_correction_gives_the_table_of_one_pass(spark: SparkSession, seed: int, roles: dict[date, Role]) -> None:
     random = Random(seed)
     before: dict[date, list[Event]] = defaultdict(list)
     now: dict[date, list[Event]] = defaultdict(list)
