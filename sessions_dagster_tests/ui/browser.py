@@ -1,4 +1,4 @@
-"""The browser: the machine's Chromium, which Playwright steers. Its own download needs a network, and is not used."""
+"""The browser: the machine's Chromium, driven by Playwright. Playwright's own browser would need a download."""
 
 import shutil
 from collections.abc import Iterator
@@ -10,10 +10,10 @@ from playwright.sync_api import Page, expect, sync_playwright
 EXECUTABLES: Final = ("chromium", "chromium-browser", "google-chrome")
 
 CLICK_SECONDS: Final = 30
-"""For how long a click or a look waits for what it is after: pages load slowly while a run has all cores."""
+"""Timeout of a click or an expectation. It is long because pages load slowly while a run uses all cores."""
 
 _OPTIONS: Final = (
-    "--no-sandbox",  # root, as in a container, has none
+    "--no-sandbox",  # the sandbox does not work for root, as in a container
     "--disable-gpu",
     "--disable-quic",
     "--no-first-run",
@@ -24,7 +24,7 @@ _OPTIONS: Final = (
 
 
 class NoBrowserError(RuntimeError):
-    """This machine has no Chromium; the message says what to do."""
+    """This machine has no Chromium; the message has a remedy."""
 
 
 def chromium() -> str:

@@ -1,4 +1,4 @@
-"""What a person does in the UI and looks at there, by the roles and texts that the pages have."""
+"""Actions and expectations of a person in the UI, by the roles and texts of the pages."""
 
 import re
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ from sessions_dagster.defs.assets import RAW_EVENTS, SESSIONIZED_EVENTS, SESSION
 from sessions_dagster.defs.sensors import SENSOR_NAME
 
 ASSETS: Final = (RAW_EVENTS, SESSIONIZED_EVENTS, SESSIONS)
-"""Those that are materialized."""
+"""The materializable assets."""
 
 TICK_SECONDS: Final = 120
 RUN_SECONDS: Final = 300
 BACKFILL_SECONDS: Final = 2 * RUN_SECONDS
-"""For how long a tick of the sensor, a run and a backfill are waited for: several times what they take."""
+"""Timeout in seconds of a tick of the sensor, a run and a backfill: several times their usual duration."""
 
 _FINISHED: Final = re.compile("^(Success|Failure|Canceled)$")
 _CODE_LOCATION: Final = "sessions_dagster.definitions"
@@ -34,12 +34,12 @@ class Ui:
     page: Page
 
     def open(self, path: str) -> None:
-        """Show another part of it."""
+        """Open another page of the UI."""
         self.page.goto(f"{self.url}/{path}")
 
 
 def milliseconds(seconds: float) -> float:
-    """A time as Playwright takes it."""
+    """A duration in the unit of Playwright."""
     return seconds * 1000
 
 
@@ -63,20 +63,22 @@ def materialize_events(ui: Ui, partitions: str) -> None:
 
 
 def open_launched(ui: Ui) -> None:
-    """Follow the link in the message that something is launched, to the page of the run or the backfill."""
+    """Follow the link in the message about a launch, to the page of the run or the backfill."""
     ui.page.get_by_role("region", name="Notifications").get_by_role("link", name="View").click()
     ui.page.wait_for_url(re.compile(r"/runs/"))
 
 
 def expect_finished(page: Page, status: str = "Success") -> None:
-    """Wait on the page of a run until it is finished, and see how."""
-    told = page.get_by_text(_FINISHED)
-    expect(told, f"the run is not finished after {RUN_SECONDS} s").to_be_visible(timeout=milliseconds(RUN_SECONDS))
-    expect(told, "the run ended otherwise").to_have_text(status)
+    """Wait on the page of a run until it is finished, and expect a status."""
+    status_text = page.get_by_text(_FINISHED)
+    expect(status_text, f"the run is not finished after {RUN_SECONDS} s").to_be_visible(
+        timeout=milliseconds(RUN_SECONDS)
+    )
+    expect(status_text, "the run ended otherwise").to_have_text(status)
 
 
 def expect_backfill_succeeded(ui: Ui, runs: int) -> None:
-    """Wait on the page of a backfill until so many runs of it have succeeded: Dagster itself takes note later."""
+    """Wait on the page of a backfill until the given number of its runs succeeded; Dagster updates its status later."""
     ui.page.get_by_role("tab", name="Runs").click()
     succeeded = ui.page.get_by_text("Success", exact=True)
     expect(succeeded, f"there are no {runs} runs that have succeeded after {BACKFILL_SECONDS} s").to_have_count(
@@ -99,12 +101,12 @@ def show_check(ui: Ui, asset: str, check: str, partitions: str) -> None:
 
 
 def open_partition(ui: Ui, partition: str) -> None:
-    """Show the details of one of the partitions that are shown."""
+    """Show the details of one of the visible partitions."""
     ui.page.get_by_title(partition, exact=True).click()
 
 
 def number_of(ui: Ui, state: str, count: int) -> Locator:
-    """Where it says that so many of the selected partitions are in a state."""
+    """The element with the number of selected partitions in a state."""
     return ui.page.get_by_text(f"{state} ({count})", exact=True)
 
 
@@ -121,13 +123,13 @@ def switch_sensor(ui: Ui, *, on: bool) -> None:
 
 
 def ticks(ui: Ui, result: str) -> Locator:
-    """The ticks on the sensor's page with a result, the newest first."""
+    """The ticks with a result on the sensor's page, newest first."""
     rows = ui.page.get_by_role("row")
     return rows.filter(has=ui.page.get_by_role("button", name="View logs")).filter(has_text=result)
 
 
 def open_requested(ui: Ui, tick: Locator) -> Page:
-    """Follow the link of a tick to the page of the run that it asked for, which is a new one."""
+    """Follow the link of a tick to the page of the run that it requested. Returns the new page."""
     with ui.page.expect_popup() as opened:
         tick.get_by_role("link").click()
     return opened.value
@@ -136,7 +138,7 @@ def open_requested(ui: Ui, tick: Locator) -> Page:
 def _launch(dialog: Locator, partitions: str) -> None:
     selection = dialog.get_by_role("textbox")
     expect(selection, "the dialog has no partitions to choose from").to_be_visible()
-    # Of many partitions the dialog has the newest ones only, and says so.
+    # If there are many partitions, the dialog lists only the newest ones and shows a note.
     every = dialog.get_by_role("button", name="Show all partitions")
     if every.is_visible():
         every.click()

@@ -1,4 +1,4 @@
-"""The one `dagster dev` and the one page that all tests of the UI share, and what is told where a test fails."""
+"""The `dagster dev` and the page that all tests of the UI share, and the evidence that is reported if a test fails."""
 
 from collections.abc import Generator, Iterator
 from typing import Final
@@ -24,7 +24,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session")
 def dagster(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Iterator[DagsterDev]:
-    """A `dagster dev` on a warehouse that holds nothing yet."""
+    """A `dagster dev` on an empty warehouse."""
     with dagster_dev(tmp_path_factory.mktemp("dagster"), first_day=story.MONDAY) as running:
         pytestconfig.stash[_DAGSTER] = running
         yield running
@@ -32,7 +32,7 @@ def dagster(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Confi
 
 @pytest.fixture(scope="session")
 def ui(dagster: DagsterDev, pytestconfig: pytest.Config) -> Iterator[Ui]:
-    """Its UI."""
+    """The UI of the `dagster dev`."""
     with open_browser() as page:
         pytestconfig.stash[_UI] = Ui(dagster.url, page)
         yield pytestconfig.stash[_UI]

@@ -1,4 +1,4 @@
-"""`python -m sessions_dagster_tests.ui.pictures`: takes the pictures of the README, from a UI of its own.
+"""`python -m sessions_dagster_tests.ui.pictures` takes the pictures of the README, from its own UI.
 
 It shows the week of the demo, twice in a row and as if it ended two days ago: of the many days since the real one the
 partition bar would be empty.
@@ -42,11 +42,11 @@ _WEEK: Final = timedelta(weeks=1)
 
 _WIDTH: Final = 1600
 _HEIGHT: Final = 2400
-"""Of the page, tall enough to hold what a picture shows without scrolling."""
+"""Size of the page, tall enough to show a picture without scrolling."""
 
 _MARGIN: Final = 16
 _STILL_SECONDS: Final = 2
-"""Plots are drawn in motion."""
+"""Time to wait for a plot, whose drawing is animated."""
 
 _LEAVE_OUT: Final = """text => {
     const nodes = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
@@ -56,7 +56,7 @@ _LEAVE_OUT: Final = """text => {
 
 @dataclass(frozen=True)
 class _Studio:
-    """What every picture needs."""
+    """The objects that every picture uses."""
 
     dagster: DagsterDev
     ui: Ui
@@ -64,22 +64,22 @@ class _Studio:
 
     @property
     def last_day(self) -> date:
-        """The day of the last batch of the demo."""
+        """The day of the demo's last batch."""
         return self.today - 2 * _ONE_DAY
 
     @property
     def broken_day(self) -> date:
-        """The day whose batch cannot be landed."""
+        """The day with a batch that cannot be landed."""
         return self.today - _ONE_DAY
 
     @property
     def damaged_day(self) -> date:
-        """The day one of whose sessions is made wrong."""
+        """The day with a session that gets a wrong end."""
         return self.last_day - (story.SUNDAY - story.WEDNESDAY)
 
     @property
     def page(self) -> Page:
-        """What the pictures are taken of."""
+        """The page that the pictures are taken from."""
         return self.ui.page
 
 
@@ -122,7 +122,7 @@ def _land_two_weeks(studio: _Studio) -> None:
 
 
 def _break_a_batch(studio: _Studio) -> None:
-    """A batch arrives that cannot be landed, and another one whose day is not over."""
+    """Write a batch that cannot be landed, and another one for a day that is not over."""
     for day in (studio.broken_day, studio.today):
         folder = studio.dagster.input_root / f"date={day}"
         folder.mkdir()
@@ -131,7 +131,7 @@ def _break_a_batch(studio: _Studio) -> None:
 
 
 def _damage_a_session(studio: _Studio) -> None:
-    """A session gets a wrong end behind Dagster's back, and its day is materialized and so checked once more."""
+    """Give a session a wrong end outside of Dagster, then materialize its day, which checks it again."""
     DeltaTable(studio.dagster.warehouse.sessionized_events).update(
         predicate=f"event_date = DATE '{studio.damaged_day}' AND user_id = 'bruno' AND session_end_ts IS NOT NULL",
         updates={"session_end_ts": "session_end_ts + INTERVAL '1 day'"},
@@ -142,11 +142,11 @@ def _damage_a_session(studio: _Studio) -> None:
 
 
 def _take_asset_graph(studio: _Studio) -> None:
-    # The graph is drawn as large as the page allows.
+    # The graph is scaled to the size of the page.
     studio.page.set_viewport_size({"width": _WIDTH + 300, "height": _HEIGHT})
     studio.ui.open("asset-groups")
     expect(studio.page.get_by_text("4 / 4 Passed")).to_be_visible()
-    expect(studio.page.get_by_text("93% filled")).to_have_count(len(ASSETS) + 1)  # and what landing rejects
+    expect(studio.page.get_by_text("93% filled")).to_have_count(len(ASSETS) + 1)  # and rejected_events
     _take(studio.page, "asset-graph", studio.page.locator("foreignObject"))
     studio.page.set_viewport_size({"width": _WIDTH, "height": _HEIGHT})
 
@@ -155,7 +155,7 @@ def _take_plot(studio: _Studio) -> None:
     page = studio.page
     studio.ui.open(f"assets/{SESSIONIZED_EVENTS}?view=overview")
     page.get_by_role("button", name="Plots").click()
-    # What varies from day to day: two weeks land in two runs, and numbers of a run are flat lines then.
+    # Only numbers that vary by day: two weeks land in two runs, so the numbers of a run would be flat lines.
     names = ("session_minutes_median", "session_minutes_p95")
     labels = [page.get_by_text(name, exact=True) for name in names]
     plots = [label.locator("xpath=ancestor::*[.//canvas][1]") for label in labels]
@@ -182,7 +182,7 @@ def _take_sensor_tick(studio: _Studio) -> None:
     dialog = page.get_by_role("dialog")
     reason = dialog.get_by_text("as the run failed")
     expect(reason).to_be_visible()
-    # It is a temporary one, and says nothing to a reader.
+    # The folder is temporary and of no interest to a reader.
     page.evaluate(_LEAVE_OUT, f"{studio.dagster.folder}/")
     _take(page, "sensor-tick", dialog.get_by_text("Tick for"), reason, inside=dialog)
 
@@ -192,12 +192,12 @@ def _take_failed_check(studio: _Studio) -> None:
     studio.ui.open(f"assets/{SESSIONIZED_EVENTS}?view=checks&checkDetail={Rule.SESSION_END}")
     rows = page.get_by_role("row", name="offending_rows")
     expect(rows.get_by_text("bruno")).to_be_visible()
-    # The name is in the list of all checks, too.
+    # The name is also in the list of all checks.
     _take(page, "failed-check", page.get_by_text(Rule.SESSION_END, exact=True).last, rows)
 
 
 def _expect_run(ui: Ui, number: int, status: str) -> None:
-    """Wait for the sensor to ask for one more run, and for that run to end."""
+    """Wait until the sensor requests one more run, and until that run ends."""
     show_sensor(ui)
     asked = ticks(ui, "1 run requested")
     expect(asked, "the sensor asks for no run").to_have_count(number, timeout=milliseconds(TICK_SECONDS))
@@ -207,7 +207,7 @@ def _expect_run(ui: Ui, number: int, status: str) -> None:
 
 
 def _take(page: Page, name: str, *shown: Locator, inside: Locator | None = None) -> None:
-    """Take a picture of what is to be shown, with a margin that stays inside of something, or else of the page."""
+    """Take a picture of some elements, with a margin that stays within another element, or within the page."""
     page.wait_for_timeout(milliseconds(_STILL_SECONDS))
     left, top, right, bottom = _edges(*shown)
     first_x, first_y, last_x, last_y = _edges(inside or page.locator("body"))
@@ -219,7 +219,7 @@ def _take(page: Page, name: str, *shown: Locator, inside: Locator | None = None)
 
 
 def _edges(*shown: Locator) -> tuple[float, float, float, float]:
-    """Left, top, right and bottom of all of it."""
+    """Left, top, right and bottom of the elements together."""
     boxes = [box for locator in shown for each in locator.all() if (box := each.bounding_box()) is not None]
     return (
         min(box["x"] for box in boxes),
@@ -233,7 +233,7 @@ def _moved(row: Delivery, by: timedelta) -> Delivery:
     try:
         return replace(row, timestamp=str(datetime.fromisoformat(row.timestamp or "") + by))
     except ValueError:
-        # One of those that are rejected.
+        # One of the rejected rows.
         return row
 
 

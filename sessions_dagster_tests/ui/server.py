@@ -1,4 +1,4 @@
-"""A `dagster dev` of its own: what `make dev` starts, but on a free port and with everything in a folder of its own."""
+"""A separate `dagster dev`: started like `make dev`, but on a free port and with all files in a given folder."""
 
 import os
 import shutil
@@ -33,7 +33,7 @@ SETTLE_SECONDS: Final = 1
 
 _INPUT: Final = Path("data", "input")
 _WAREHOUSE: Final = Path("data", "warehouse")
-"""Relative, as the pages show them and the pictures of the pages are published."""
+"""Relative, because the pages show them and pictures of the pages are published."""
 
 _START_SECONDS: Final = 120
 _STOP_SECONDS: Final = 20
@@ -56,7 +56,7 @@ class DagsterDev:
 
     @property
     def input_root(self) -> Path:
-        """The folder that batches arrive in."""
+        """The folder of the batches."""
         return self.folder / _INPUT
 
     @property
@@ -65,7 +65,7 @@ class DagsterDev:
         return Warehouse(str(self.folder / _WAREHOUSE))
 
     def check_statuses(self, check: dg.AssetCheckKey) -> dict[str, Status]:
-        """The status of each partition that the check has a result for, as the instance knows it."""
+        """The status of each partition with a result of the check, as stored in the instance."""
         partitions = dg.DailyPartitionsDefinition(self.first_day.isoformat())
         with dg.DagsterInstance.from_config(str(_home(self.folder))) as instance:
             state = instance.event_log_storage.get_asset_check_state([(check, partitions)])[check]
@@ -75,13 +75,13 @@ class DagsterDev:
 
     @property
     def log(self) -> Path:
-        """What it says, its runs included."""
+        """The file with its output, including the output of its runs."""
         return _log(self.folder)
 
 
 @contextmanager
 def dagster_dev(folder: Path, first_day: date) -> Iterator[DagsterDev]:
-    """Start `dagster dev`, and end it and its runs afterwards.
+    """Start `dagster dev`, and stop it and its runs afterwards.
 
     Args:
         folder: An empty folder for everything it reads and writes.
@@ -103,7 +103,7 @@ def dagster_dev(folder: Path, first_day: date) -> Iterator[DagsterDev]:
         INPUT_ROOT_VARIABLE: str(_INPUT),
         WAREHOUSE_ROOT_VARIABLE: str(_WAREHOUSE),
         SETTLE_SECONDS_VARIABLE: str(SETTLE_SECONDS),
-        # Every run starts a JVM for a few rows: compiling well costs more than it gains.
+        # Every run starts a JVM for a few rows, so optimizing compilation costs more than it saves.
         "JAVA_TOOL_OPTIONS": "-XX:TieredStopAtLevel=1",
     }
     dagster = [sys.executable, "-m", "dagster"]
@@ -113,7 +113,7 @@ def dagster_dev(folder: Path, first_day: date) -> Iterator[DagsterDev]:
     workspace = str(REPOSITORY / "workspace.yaml")
     command = [*dagster, "dev", "--workspace", workspace, "--host", "127.0.0.1", "--port", str(port)]
     with _log(folder).open("wb") as log:
-        # A session of its own, so that at the end there is a group to end: a run outlives the server that started it.
+        # Its own process group, so that the runs can be stopped too: a run outlives the server that started it.
         server = subprocess.Popen(
             command, cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
         )
@@ -125,7 +125,7 @@ def dagster_dev(folder: Path, first_day: date) -> Iterator[DagsterDev]:
 
 
 def log_tail(folder: Path) -> str:
-    """The last lines of what a `dagster dev` in this folder said."""
+    """The last lines of the output of a `dagster dev` in this folder."""
     return "\n".join(_log(folder).read_text(errors="replace").splitlines()[-_LOG_LINES_TOLD:])
 
 
@@ -153,7 +153,7 @@ def _wait_until_ready(server: subprocess.Popen[bytes], port: int, folder: Path) 
 
 
 def _answers(port: int) -> bool:
-    # Not urllib, which would ask a proxy that the environment names.
+    # Not urllib, which would use a proxy from the environment.
     connection = HTTPConnection("127.0.0.1", port, timeout=5)
     try:
         connection.request("GET", "/server_info")

@@ -1,4 +1,4 @@
-"""What a person does with the project in Dagster's UI: materialize, look at checks, backfill, leave it to the sensor.
+"""The project in Dagster's UI as a person uses it: materializations, check results, backfills, and the sensor.
 
 Every test has days of its own, so none needs what another one does.
 """
@@ -47,12 +47,12 @@ FIVE_DAYS = f"[{BACKFILLED[0]}...{BACKFILLED[-1]}]"
 
 
 def deliver(dagster: DagsterDev, day: date) -> None:
-    """Let a batch of the demo arrive."""
+    """Write a batch of the demo into its folder."""
     story.write_batch(dagster.input_root, day, story.batches()[day])
 
 
 def rows_of_batch(table_uri: str, day: date) -> int:
-    """Read by delta-rs: it needs no Spark beside that of the runs."""
+    """The number of rows of a batch, read by delta-rs, so that no Spark is needed beside that of the runs."""
     query = f"SELECT count(*) AS rows FROM t WHERE batch_date = DATE '{day}'"
     found = QueryBuilder().register("t", DeltaTable(table_uri)).execute(query).read_all()
     rows: int = pa.table(found)["rows"][0].as_py()
@@ -61,7 +61,7 @@ def rows_of_batch(table_uri: str, day: date) -> int:
 
 @pytest.fixture(scope="module")
 def monday(dagster: DagsterDev, ui: Ui) -> str:
-    """The partition of a day whose assets were materialized by clicking."""
+    """The partition of a day, after its assets were materialized in the UI."""
     deliver(dagster, story.MONDAY)
     key = story.MONDAY.isoformat()
     materialize_all(ui, key)
@@ -72,19 +72,19 @@ def monday(dagster: DagsterDev, ui: Ui) -> str:
 
 @pytest.fixture(scope="module")
 def backfilled(dagster: DagsterDev, ui: Ui) -> str:
-    """Five days of all assets that a backfill has materialized, which was launched by clicking."""
+    """Five days, after a backfill that was launched in the UI materialized all assets."""
     for day in BACKFILLED:
         deliver(dagster, day)
     materialize_all(ui, FIVE_DAYS)
     open_launched(ui)
-    # One lands; the other one applies, also to the five days after, which depend on batches that land.
+    # One run lands. The other one applies, also to the next five days, which depend on the landed batches.
     expect_backfill_succeeded(ui, runs=2)
     return FIVE_DAYS
 
 
 @pytest.fixture(scope="module")
 def backfilled_to_the_end(dagster: DagsterDev, ui: Ui) -> str:
-    """The newest five days of all assets that a backfill has materialized."""
+    """The newest five days, after a backfill materialized all assets."""
     today = datetime.now(UTC).date()
     days = [today - timedelta(days=back) for back in range(5, 0, -1)]
     for day in days:
@@ -93,14 +93,14 @@ def backfilled_to_the_end(dagster: DagsterDev, ui: Ui) -> str:
     range_of_days = f"[{days[0]}...{days[-1]}]"
     materialize_all(ui, range_of_days)
     open_launched(ui)
-    # No day after the range depends on it, so that all assets are asked for the same days.
+    # No day after the range depends on it, so all assets are materialized for the same days.
     expect_backfill_succeeded(ui, runs=1)
     return range_of_days
 
 
 @pytest.fixture
 def running_sensor(ui: Ui) -> Iterator[None]:
-    """The sensor, turned on by clicking; it is off before and after."""
+    """Turn the sensor on in the UI; it is off before and after the test."""
     show_sensor(ui)
     switch_sensor(ui, on=True)
     yield
@@ -136,7 +136,7 @@ def test_every_check_has_a_result_for_each_partition_of_a_backfill(
     dagster: DagsterDev, backfilled: str, check: dg.AssetCheckSpec
 ) -> None:
     statuses = dagster.check_statuses(check.key)
-    # The windows reach back to a day that lands in another test.
+    # The windows include an earlier day that lands in another test.
     results = {Status.SUCCEEDED, Status.FAILED} if check.name == WINDOW_IS_COMPLETE else {Status.SUCCEEDED}
     assert {statuses.get(day.isoformat()) for day in BACKFILLED} <= results
 
@@ -158,7 +158,7 @@ def test_the_sensor_lands_a_new_folder(dagster: DagsterDev, ui: Ui, running_sens
     run.close()
 
     tables = (dagster.warehouse.raw_events, dagster.warehouse.rejected_events)
-    # An action of ada's comes six days late, and is rejected.
+    # One of ada's actions is six days late, so it is rejected.
     assert [rows_of_batch(uri, story.SUNDAY) for uri in tables] == [len(story.batches()[story.SUNDAY]) - 1, 1]
     found = sessionized_events(dagster.warehouse.sessionized_events)
     assert sorted(found, key=str) == sorted(sessionize(landed_events(dagster.warehouse.raw_events)), key=str)
