@@ -1,4 +1,4 @@
-"""A server that speaks S3, for what has to work on an object store as it does in a folder."""
+"""A local S3 server, for tests of batches and tables on an object store."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +17,7 @@ _NUMBERS: Final = count(1)
 
 @dataclass(frozen=True)
 class Bucket:
-    """A bucket of its own, at first empty. The server shows it; what is put into it takes no way over a network."""
+    """A new, empty bucket of the server. Objects are written to it directly, not over the network."""
 
     name: str = field(default_factory=lambda: f"bucket-{next(_NUMBERS)}")
 
@@ -26,11 +26,11 @@ class Bucket:
 
     @property
     def uri(self) -> str:
-        """Where it is."""
+        """The URI of the bucket."""
         return f"s3://{self.name}"
 
     def put(self, key: str, content: bytes = b"rows") -> None:
-        """Write an object, in place of the one that was there."""
+        """Write or overwrite an object."""
         _backend("s3").put_object(self.name, key, content)
 
     def remove(self, key: str) -> None:
@@ -40,7 +40,7 @@ class Bucket:
 
 @contextmanager
 def s3_server() -> Iterator[ThreadedMotoServer]:
-    """Serve the buckets of this process where the environment says, until the context ends."""
+    """Serve the buckets of this process, with AWS variables that point to the server, until the context ends."""
     server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
@@ -53,7 +53,7 @@ def s3_server() -> Iterator[ThreadedMotoServer]:
 
 
 def key_without_rights() -> tuple[str, str]:
-    """An access key and its secret, of somebody who may do nothing where the server asks who comes."""
+    """An access key and its secret, of a user without any permission on a server that checks permissions."""
     user = f"user-{next(_NUMBERS)}"
     _backend("iam").create_user(_REGION, user)
     key = _backend("iam").create_access_key(user)

@@ -1,4 +1,4 @@
-"""The graph as Dagster runs it: keys and ranges, the window, metadata per partition, errors that leave tables alone."""
+"""The assets in Dagster: runs of days and ranges, the window, metadata per partition, errors that change no table."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -45,7 +45,7 @@ def _ada() -> Any:
 
 
 class Graph:
-    """The assets on a small warehouse, with an instance that remembers."""
+    """The assets on a small warehouse, with a Dagster instance that stores their runs."""
 
     def __init__(self, spark: SparkSession, folder: Path) -> None:
         self.world = World(spark, folder)
@@ -61,7 +61,7 @@ class Graph:
     def run(
         self, first: str, last: str, assets: Sequence[dg.AssetKey] = (RAW, SESSIONS), **settings: Any
     ) -> dg.ExecuteInProcessResult:
-        """A run of `raw_events` and `sessionized_events`, or of other assets, for a key, or a range."""
+        """Materialize `raw_events` and `sessionized_events`, or other assets, for a day or a range."""
         key: dict[str, Any] = (
             {"partition_key": first}
             if first == last
@@ -154,8 +154,8 @@ def test_a_range_run_materializes_every_partition_of_both_assets(by_range: Graph
 
 def test_the_log_of_a_range_shows_the_progress_of_the_run(by_range: Graph) -> None:
     (run,) = by_range.instance.get_runs()
-    told = [entry.user_message for entry in by_range.instance.all_logs(run.run_id)]
-    assert any(line.startswith("landed batch 2025-09-19 (2 of 3): 2 rows, 0 rejected, ") for line in told)
+    messages = [entry.user_message for entry in by_range.instance.all_logs(run.run_id)]
+    assert any(line.startswith("landed batch 2025-09-19 (2 of 3): 2 rows, 0 rejected, ") for line in messages)
 
 
 def test_each_partition_has_its_own_metadata(by_range: Graph) -> None:
@@ -165,12 +165,12 @@ def test_each_partition_has_its_own_metadata(by_range: Graph) -> None:
 
 
 def test_the_metadata_of_a_late_batch_counts_its_corrections(by_key: Graph) -> None:
-    told = by_key.metadata(SESSIONS, DAYS[-1])
-    assert told["run_rows_inserted"] == 2
-    assert told["run_rows_updated"] == 3
-    assert told["run_sessions_extended"] == 2
-    assert told["dates_touched"] == "2025-09-18, 2025-09-19, 2025-09-20"
-    assert told["window_days_present"] == ", ".join(DAYS)
+    metadata = by_key.metadata(SESSIONS, DAYS[-1])
+    assert metadata["run_rows_inserted"] == 2
+    assert metadata["run_rows_updated"] == 3
+    assert metadata["run_sessions_extended"] == 2
+    assert metadata["dates_touched"] == "2025-09-18, 2025-09-19, 2025-09-20"
+    assert metadata["window_days_present"] == ", ".join(DAYS)
 
 
 def test_a_daily_run_reports_the_lateness_of_its_batch_and_the_corrected_share(by_key: Graph) -> None:
@@ -208,7 +208,7 @@ def test_a_run_with_other_rules_than_the_table_fails(by_key: Graph) -> None:
 
 @pytest.fixture(scope="module")
 def with_a_bad_batch(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Graph:
-    """A range whose middle day is broken."""
+    """A range whose middle day has a broken batch."""
     graph = Graph(spark, tmp_path_factory.mktemp("with_a_bad_batch"))
     Path(graph.world.input.batch_folder(BAD_DAY), "broken.parquet").write_text("no Parquet")
     result = graph.run(DAYS[0], DAYS[-1])
@@ -251,7 +251,7 @@ def test_a_landing_is_retried_after_a_storage_failure_but_not_for_a_bad_batch(
     assert len(result.filter_events(lambda event: event.is_step_restarted)) == restarts
 
 
-def _asked_by_sensor(graph: Graph) -> list[list[date]]:
+def _requested_by_sensor(graph: Graph) -> list[list[date]]:
     config = graph.config(settle_seconds=0)
     tick = evaluate(graph.instance, None, config, datetime.now(UTC), logging.getLogger(__name__))
     return [list(plan.days) for plan in tick.plans]
@@ -259,7 +259,7 @@ def _asked_by_sensor(graph: Graph) -> list[list[date]]:
 
 def test_the_sensor_requests_no_run_for_materialized_days(by_range: Graph) -> None:
     by_range.run(DAYS[0], DAYS[-1], assets=[dg.AssetKey("sessions")])
-    assert _asked_by_sensor(by_range) == []
+    assert _requested_by_sensor(by_range) == []
 
 
 def test_a_bad_batch_in_a_range_does_not_stop_the_other_batches_from_landing(with_a_bad_batch: Graph) -> None:
@@ -288,4 +288,4 @@ def test_a_bad_batch_is_recorded_as_an_observation_with_its_content(with_a_bad_b
 
 
 def test_the_sensor_requests_the_days_around_a_bad_batch(with_a_bad_batch: Graph) -> None:
-    assert _asked_by_sensor(with_a_bad_batch) == [[date(2025, 9, 18)], [date(2025, 9, 20)]]
+    assert _requested_by_sensor(with_a_bad_batch) == [[date(2025, 9, 18)], [date(2025, 9, 20)]]

@@ -1,8 +1,8 @@
-"""The benchmarks on a workload so small that its numbers mean nothing: they run, agree, and notice a wrong row.
+"""The benchmarks on a workload too small for meaningful numbers: they run, agree, and detect a wrong row.
 
-Two scenarios are left out, as they take too long however small they are: `range` has seven runs by Dagster (52 s), and
-each process of `cold-process` takes some 40 s. What other scenarios do in processes of their own is tested on the Spark
-of the tests.
+Two scenarios are left out because they take too long at any size: `range` has seven runs by Dagster (52 s), and each
+process of `cold-process` takes some 40 s. The child processes of the other scenarios are replaced by the Spark of the
+tests.
 """
 
 import json
@@ -58,12 +58,12 @@ Made = TypeVar("Made")
 SCENARIO = "corrections-5m"
 WORKLOAD = Workload(20_000)
 LATE_DAY = 9
-"""A batch of the workload with five full days before it."""
+"""The number of a batch of the workload with five full days before it."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run of a scenario that lets all contenders run."""
+    """The results of a scenario that runs all contenders."""
 
     findings: Findings
     tables: Path
@@ -77,7 +77,7 @@ def run(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Run:
     bench = Bench(tmp_path_factory.mktemp("bench"), SMALL, messages.append)
     findings = SCENARIOS[SCENARIO](bench)
     tables = bench.folder / "tables" / SCENARIO
-    # Where nothing is landed, no input is needed.
+    # No input is needed, because no batch is landed.
     return Run(findings, tables, Ours(spark, InputRoot(str(bench.folder)), Warehouse(str(tables / "ours"))), messages)
 
 
@@ -98,7 +98,7 @@ def test_the_order_of_contenders_alternates_by_day_with_landing_always_first(run
 
 
 def _in_this_process(work: Callable[..., Made], *arguments: object) -> Made:
-    """Like `in_own_process`, on the Spark of the tests; what goes there and comes back can be sent."""
+    """Like `in_own_process`, but on the Spark of the tests. Arguments and result are pickled as between processes."""
     made: Made = pickle.loads(pickle.dumps(work(*pickle.loads(pickle.dumps(arguments)))))
     return made
 
@@ -110,11 +110,11 @@ def _no_peak(warehouse_root: str, day: date) -> PeakMemory:
 
 @pytest.fixture
 def one_process(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All scenarios on the Spark of the tests: another one takes a quarter of a minute to start and warm up."""
+    """Run all scenarios on the Spark of the tests, because another one takes 15 s to start and warm up."""
     for module in (command_line, heap, skew):
         monkeypatch.setattr(module, "in_own_process", _in_this_process)
     monkeypatch.setattr(skew, "peak_of_correction", _no_peak)
-    # The run of all contenders has the summaries, and its memory cleared.
+    # The summaries and the clearing of memory are tested by the run of all contenders.
     monkeypatch.setattr(contenders, "summarize_dates", lambda *_: None)
     for module in (history, rounds):
         monkeypatch.setattr(module, "timed_alone", lambda _, work: timed(work))
@@ -132,7 +132,7 @@ def test_every_scenario_has_a_value_for_each_of_its_rows(
 
 
 def test_a_correction_reports_its_peak_memory(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Spark's books are behind by less than all that ran before.
+    # Spark's status store lags behind, but by less than everything that ran before.
     monkeypatch.setattr(footprint, "_SECONDS_UNTIL_REPORTED", 0)
     peak = peak_of_correction(run.ours.warehouse.root, WORKLOAD.first_day)
     assert 0 <= peak.execution <= peak.unified < peak.resident
@@ -173,7 +173,7 @@ DAMAGES: dict[str, Callable[[list[Row]], list[Row]]] = {
 
 @pytest.fixture(scope="module")
 def recomputed(run: Run) -> list[Row]:
-    """What the recompute has, rows in sessions first."""
+    """The rows of the recompute, with those in sessions first."""
     rows = Recompute(run.ours, str(run.tables / "recompute")).rows()
     return rows.orderBy(F.col("session_id").isNull()).collect()
 
@@ -196,7 +196,7 @@ def test_rows_that_depend_on_batches_outside_the_six_are_compared_without_their_
     ours = spark.createDataFrame(
         [row(before, before), row(datetime(2025, 1, 10, 0, 1), before), row(since, since)], CONTRACT_SCHEMA
     )
-    # Who does not know the event of the 9th cannot know its session either.
+    # Without the event of the 9th, its session cannot be found.
     recomputed = spark.createDataFrame([row(datetime(2025, 1, 10, 0, 1), None), row(since, since)], CONTRACT_SCHEMA)
     wrong = spark.createDataFrame([row(datetime(2025, 1, 10, 0, 1), None), row(since, None)], CONTRACT_SCHEMA)
     expected = decided_since(first_date, ours, ours)
@@ -300,7 +300,7 @@ def test_a_target_is_compared_with_the_median() -> None:
 
 
 def _fails_in_java() -> None:
-    # The lock stands for what errors of Java hold on to.
+    # The lock stands for the unpicklable objects that Java errors refer to.
     raise Py4JError("Java heap space", threading.RLock())
 
 
@@ -342,7 +342,7 @@ def test_a_batch_of_the_workload_has_the_standard_share_of_late_events(batch_day
     day, batch = list(batch_days.items())[LATE_DAY]
     lateness = Counter((day - at).days for at in pc.cast(batch["timestamp"], pa.date32()).to_pylist())
     late = [lateness[days] / batch.num_rows for days in range(1, 6)]
-    # 1% of the events for each of five days; and of the 0.5% that come twice, the second time.
+    # 1% of the events are late by each number of days; 0.5% are delivered twice, and their second delivery is late too.
     assert all(0.008 < share < 0.014 for share in late)
     assert set(lateness) == set(range(6))
 
@@ -370,7 +370,7 @@ def test_a_batch_does_not_depend_on_the_order_in_which_batches_are_generated(bat
 
 
 @pytest.mark.parametrize("hours", [WHOLE_DAY, ONE_HOUR])
-def test_the_hot_user_has_half_of_a_batch_within_working_hours_and_no_late_events(
+def test_the_hot_user_has_half_of_a_batch_within_the_given_hours_and_no_late_events(
     batch_days: dict[date, pa.Table], hours: range
 ) -> None:
     day, batch = list(batch_days.items())[LATE_DAY]

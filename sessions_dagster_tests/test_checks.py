@@ -1,4 +1,4 @@
-"""The asset checks in Dagster: what each partition of a run shows, and what stops a run."""
+"""The asset checks in Dagster: the results for each partition of a run, and the failures that stop a run."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,12 +30,12 @@ EVENTS = dg.AssetKey("sessionized_events")
 
 DAYS = [date(2025, 9, 17) + timedelta(days=offset) for offset in range(6)]
 KEYS = [day.isoformat() for day in DAYS]
-"""The window of the last of them is complete, those of the others reach to days that never landed."""
+"""The window of the last of them is complete; the windows of the others include days that never landed."""
 
 
 @dataclass(frozen=True)
 class World:
-    """A warehouse fed with a batch a day, and the instance that knows what ran on it."""
+    """A warehouse with a batch for each day, and the Dagster instance of its runs."""
 
     spark: SparkSession
     instance: dg.DagsterInstance
@@ -45,7 +45,7 @@ class World:
     def run(
         self, first: str, last: str, *, checks_only: bool, specs: Sequence[dg.AssetCheckSpec] = SPECS
     ) -> dg.ExecuteInProcessResult:
-        """A run of a range, or of a key if it is a range of one, as the command line has it."""
+        """A run of a range, or of one key if the range has one day, as started from the command line."""
         job = self.defs.resolve_implicit_global_asset_job_def()
         if checks_only:
             job = job.get_subset(asset_selection=set(), asset_check_selection={spec.key for spec in specs})
@@ -57,7 +57,7 @@ class World:
         )
 
     def statuses(self, check: str) -> dict[Status, list[str]]:
-        """The keys of a check by their status, as the UI shows it."""
+        """The partition keys of a check by status, as the UI shows them."""
         key = dg.AssetCheckKey(EVENTS, check)
         partitions = daily_partitions(ANY_CONFIG)
         state = self.instance.event_log_storage.get_asset_check_state([(key, partitions)])[key]
@@ -65,7 +65,7 @@ class World:
         return {status: of_status for status, of_status in keys.items() if of_status}
 
     def damage(self, statement: str) -> None:
-        """Do something to the rows of `sessionized_events`."""
+        """Run a statement that damages the rows of `sessionized_events`."""
         self.spark.sql(statement.replace("EVENTS", f"delta.`{self.events}`"))
 
 
@@ -100,14 +100,14 @@ def world(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Worl
 
 @dataclass(frozen=True)
 class Seen:
-    """What a run left to see."""
+    """The result of a run, and the statuses of all checks after it."""
 
     result: dg.ExecuteInProcessResult
     statuses: dict[str, dict[Status, list[str]]]
 
     @classmethod
     def of(cls, world: World, result: dg.ExecuteInProcessResult) -> "Seen":
-        """What is there to see now."""
+        """Read the statuses now."""
         return cls(result, {spec.name: world.statuses(spec.name) for spec in SPECS})
 
 
@@ -119,7 +119,7 @@ def range_run(world: World) -> Seen:
 
 @pytest.fixture(scope="module")
 def damaged_range_run(world: World, range_run: Seen) -> Seen:
-    """All days checked once more, after one of them was damaged."""
+    """All days checked again, after one of them was damaged."""
     world.damage(
         "UPDATE EVENTS SET session_end_ts = session_end_ts + INTERVAL 1 DAY "
         f"WHERE event_date = '{KEYS[0]}' AND event_id = 'a'"

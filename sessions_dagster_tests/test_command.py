@@ -16,7 +16,7 @@ DAY = date(2025, 9, 20)
 
 
 def deliver(root: Path, day: date) -> None:
-    """A batch of a user action and an IDE event."""
+    """Write a batch with a user action and an IDE event."""
     at_nine = datetime(day.year, day.month, day.day, 9)
     events = [Event("ada", "a", "idea", at_nine), Event("ada", "x", "idea", at_nine + timedelta(minutes=1))]
     write_batch(events, root / f"date={day}")
@@ -24,7 +24,7 @@ def deliver(root: Path, day: date) -> None:
 
 @dataclass(frozen=True)
 class Shell:
-    """Where the command is run."""
+    """Runs the command on an input and a warehouse of its own."""
 
     spark: SparkSession
     input_root: Path
@@ -32,7 +32,7 @@ class Shell:
     capsys: pytest.CaptureFixture[str]
 
     def run(self, *words: str) -> tuple[int, list[str], list[str]]:
-        """Its exit code, and the lines that it wrote to its two outputs."""
+        """Run the command. Returns its exit code, and the lines of standard output and of standard error."""
         code = main(words)
         written = self.capsys.readouterr()
         return code, written.out.splitlines(), written.err.splitlines()

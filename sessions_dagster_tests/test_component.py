@@ -1,4 +1,4 @@
-"""The Dagster component: a product in the YAML of a team's own project."""
+"""The Dagster component: a product that is defined in the YAML of a team's project."""
 
 import re
 import subprocess
@@ -56,7 +56,7 @@ OF_YAML = SessionsConfig(
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The `defs` folder of a project of a team's own."""
+    """The `defs` folder of a team's project."""
     defs = tmp_path / "teams_project" / "defs"
     defs.mkdir(parents=True)
     for folder in (defs, defs.parent):

@@ -1,4 +1,4 @@
-"""The settings of a product: what they may be, what the environment can say, and what is said where it is wrong."""
+"""The settings of a product: their possible values, the environment variables, and the errors for wrong values."""
 
 from datetime import date, timedelta
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What the UI shows of a day: counts, session lengths and lateness, and how they look."""
+"""The statistics of a day in the UI: counts, session lengths and lateness, as metadata and as previews."""
 
 import inspect
 from collections.abc import Mapping, Sequence
@@ -42,7 +42,7 @@ def _at(hour: int, minute: int = 0) -> datetime:
 
 
 def _session(user: str, first: datetime, minutes: int, product: str = "idea") -> list[Event]:
-    """User actions that make a session of so many minutes."""
+    """User actions of a session with the given length in minutes."""
     return [Event(user, "a", product, first + timedelta(minutes=minute)) for minute in range(0, minutes - 4)]
 
 
@@ -55,9 +55,9 @@ BATCHES: Final[Mapping[date, Sequence[Event]]] = {
     ],
     NEXT_DAY: [
         *_session("bob", _at(9), 25),
-        # Over midnight: 30 minutes on the first day, 5 on the next.
+        # Crosses midnight: 30 minutes on the first day, 5 on the next.
         *_session("cyd", _at(23, 30), 40),
-        # Delivered before, and on time then.
+        # Delivered by an earlier batch too, on time.
         Event("bob", "x", "idea", _at(12)),
     ],
     DAY + timedelta(days=5): [Event("dan", "x", "idea", _at(13))],
@@ -90,7 +90,7 @@ def test_a_session_over_midnight_counts_on_both_days(summaries: Mapping[date, Da
 
 
 def test_lengths_are_measured_for_sessions_that_start_on_the_day(summaries: Mapping[date, DaySummary]) -> None:
-    # 5, 5, 10, 25 and 40 minutes; the 95th percentile lies four fifths of the way between the last two.
+    # 5, 5, 10, 25 and 40 minutes; the 95th percentile is at four fifths between the last two.
     assert summaries[DAY].median_minutes == 10
     assert summaries[DAY].p95_minutes == pytest.approx(37)
     assert summaries[DAY].sessions_by_minutes == (2, 1, 1, 1, 0, 0, 0)
@@ -121,7 +121,7 @@ SUMMARY: Final = DaySummary(
 
 
 def _applied(day: date) -> ApplyReport:
-    """A run that corrected rows of a day."""
+    """The report of a run that corrected rows of a day."""
     fields: dict[str, Any] = dict.fromkeys(inspect.signature(ApplyReport).parameters, 0)
     rows = {"inserted": {day: 7}, "updated": {day: 3}, "deleted": {day: 2}}
     return ApplyReport(**(fields | rows))

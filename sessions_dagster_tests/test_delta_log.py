@@ -1,6 +1,6 @@
-"""What a Delta log says of landings and of applied batches, whoever else has written to the table since.
+"""Landings and applied batches as read from a Delta log, also after commits of other writers.
 
-The tables here are written with delta-rs and have few columns, so that a log holds just what its case is about.
+The tables here are written by delta-rs and have few columns, so that a log contains only the commits of its case.
 """
 
 import json
@@ -26,7 +26,7 @@ TWO = {D20: NOON, D21: LATER}
 
 
 class RawEvents:
-    """A table with the slices of `raw_events`."""
+    """A table with slices like those of `raw_events`."""
 
     def __init__(self, folder: Path) -> None:
         self.uri = str(folder)
@@ -55,18 +55,18 @@ class RawEvents:
 
 
 class Sessionized:
-    """A table with the log of `sessionized_events`: corrections, and commits that others make."""
+    """A table with a log like that of `sessionized_events`: corrections, and commits of other writers."""
 
     def __init__(self, folder: Path) -> None:
         self.uri = str(folder)
         self.commit()
 
     def correct(self, landings: Mapping[date, datetime | None], *, complete: bool = True) -> None:
-        """What a run commits after which the table reflects these landings."""
+        """Commit a correction, after which the table has these landings applied."""
         self.commit(AppliedBatches(landings, complete).as_commit_metadata())
 
     def commit(self, metadata: str | None = None) -> None:
-        """A commit of anybody, with user metadata or without."""
+        """Commit as any writer, with or without user metadata."""
         custom = {} if metadata is None else {"userMetadata": metadata}
         self.append(D20, CommitProperties(custom_metadata=custom))
 
@@ -76,16 +76,16 @@ class Sessionized:
         write_deltalake(self.uri, rows, mode="append", partition_by=EVENT_DATE, commit_properties=properties)
 
     def restore(self, target: int | str) -> None:
-        """RESTORE to a version, or to a point in time."""
+        """Restore a version, or the version of a point in time."""
         self.table.restore(target)
 
-    def say_of_next_version(self, commit_info: Mapping[str, Any]) -> None:
-        """What another writer says of a commit, as it stands in the log."""
-        says = {"commitInfo": {"timestamp": 0, **commit_info}}
-        Path(self.uri, "_delta_log", f"{self.table.version() + 1:020}.json").write_text(json.dumps(says))
+    def write_commit(self, commit_info: Mapping[str, Any]) -> None:
+        """Write a commit of another writer directly into the log."""
+        commit = {"commitInfo": {"timestamp": 0, **commit_info}}
+        Path(self.uri, "_delta_log", f"{self.table.version() + 1:020}.json").write_text(json.dumps(commit))
 
     def forget(self) -> None:
-        """The commits before the present version are removed behind a checkpoint, as when they are old enough."""
+        """Write a checkpoint and remove the commits before the current version, as Delta does with old ones."""
         self.table.create_checkpoint()
         for commit in sorted(Path(self.uri, "_delta_log").glob("*.json"))[:-1]:
             commit.unlink()
@@ -310,7 +310,7 @@ def test_restores_by_spark_are_followed(
 ) -> None:
     sessionized.correct(ONE)
     sessionized.correct(TWO)
-    sessionized.say_of_next_version({"operation": "RESTORE", "operationParameters": parameters})
+    sessionized.write_commit({"operation": "RESTORE", "operationParameters": parameters})
     assert sessionized.applied == applied
 
 
@@ -345,5 +345,5 @@ def test_incomplete_applied_batches_stay_incomplete(sessionized: Sessionized) ->
 
 
 def test_the_commit_metadata_of_a_correction_has_a_few_bytes_for_each_batch() -> None:
-    told = json.loads(AppliedBatches({D21: None, D20: NOON}, complete=True).as_commit_metadata())
-    assert told == {"applied_batches": {"2025-09-20": 1758542400000, "2025-09-21": None}, "complete": True}
+    metadata = json.loads(AppliedBatches({D21: None, D20: NOON}, complete=True).as_commit_metadata())
+    assert metadata == {"applied_batches": {"2025-09-20": 1758542400000, "2025-09-21": None}, "complete": True}

@@ -1,4 +1,4 @@
-"""Where batches and tables are: how a place is spelled, which files are a batch, and one writer at a time."""
+"""Locations of batches and tables: how they are spelled, which files belong to a batch, and one writer at a time."""
 
 import gzip
 import re
@@ -72,7 +72,7 @@ def names_of(batch: Path) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("given", "kept"),
+    ("given", "expected"),
     [
         ("s3://lake/tables", "s3a://lake/tables"),
         ("s3a://lake/tables", "s3a://lake/tables"),
@@ -81,12 +81,12 @@ def names_of(batch: Path) -> list[str]:
         ("abfss://box@account.dfs.core.windows.net/tables/", "abfss://box@account.dfs.core.windows.net/tables"),
     ],
 )
-def test_an_object_store_location_is_spelled_for_spark(given: str, kept: str) -> None:
-    assert Warehouse(given).root == InputRoot(given).root == kept
+def test_an_object_store_location_is_spelled_for_spark(given: str, expected: str) -> None:
+    assert Warehouse(given).root == InputRoot(given).root == expected
 
 
 @pytest.mark.parametrize(
-    ("given", "kept"),
+    ("given", "expected"),
     [
         ("lake", "lake"),
         ("./lake/", "lake"),
@@ -100,11 +100,11 @@ def test_an_object_store_location_is_spelled_for_spark(given: str, kept: str) ->
     ],
 )
 def test_a_local_location_becomes_an_absolute_path(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, kept: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, expected: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    place = given.format(here=tmp_path)
-    assert Warehouse(place).root == InputRoot(place).root == str(tmp_path.resolve() / kept)
+    location = given.format(here=tmp_path)
+    assert Warehouse(location).root == InputRoot(location).root == str(tmp_path.resolve() / expected)
 
 
 @pytest.mark.parametrize("root", ["/data/my%20lake", "s3a://data/my%20lake", "/data/[lake]"])
@@ -113,10 +113,10 @@ def test_a_percent_sign_and_a_bracket_in_the_input_root_are_literal(root: str) -
 
 
 @pytest.mark.parametrize("letter", ["%20", "[", "]", "^", "|", "\\"])
-@pytest.mark.parametrize("place", ["/data/a{}b/lake", "s3://data/a{}b/lake"])
-def test_a_warehouse_whose_tables_delta_rs_could_not_open_is_refused(place: str, letter: str) -> None:
+@pytest.mark.parametrize("location", ["/data/a{}b/lake", "s3://data/a{}b/lake"])
+def test_a_warehouse_whose_tables_delta_rs_could_not_open_is_refused(location: str, letter: str) -> None:
     with pytest.raises(SettingsError, match=re.escape(f"cannot open a path that contains {letter}")):
-        Warehouse(place.format(letter))
+        Warehouse(location.format(letter))
 
 
 @pytest.mark.parametrize("letter", ["?", "#"])
@@ -126,15 +126,15 @@ def test_a_warehouse_in_an_object_store_has_no_query_and_no_fragment(letter: str
 
 
 @pytest.mark.parametrize(
-    ("uri", "place"),
+    ("uri", "location"),
     [
         ("file:///data/My%20Data/100%25/a%23b/c+d/%C3%9Cn%C3%AF/", "/data/My Data/100%/a#b/c+d/Ünï"),
         ("s3a://data/My%20Data/a+b/", "s3a://data/My Data/a+b"),
         ("s3://data/lake/", "s3a://data/lake"),
     ],
 )
-def test_an_encoded_uri_is_decoded_to_its_location(uri: str, place: str) -> None:
-    assert location_of(uri) == place
+def test_an_encoded_uri_is_decoded_to_its_location(uri: str, location: str) -> None:
+    assert location_of(uri) == location
 
 
 def test_a_location_does_not_depend_on_a_later_working_directory(
@@ -146,16 +146,16 @@ def test_a_location_does_not_depend_on_a_later_working_directory(
     assert warehouse.root == str(tmp_path.resolve() / "lake")
 
 
-@pytest.mark.parametrize(("root", "kept"), [("/data/lake/", "/data/lake"), ("s3://data/lake/", "s3a://data/lake")])
-def test_the_tables_are_directly_below_the_root(root: str, kept: str) -> None:
+@pytest.mark.parametrize(("root", "expected"), [("/data/lake/", "/data/lake"), ("s3://data/lake/", "s3a://data/lake")])
+def test_the_tables_are_directly_below_the_root(root: str, expected: str) -> None:
     warehouse = Warehouse(root)
     tables = [warehouse.raw_events, warehouse.rejected_events, warehouse.sessionized_events]
-    assert tables == [f"{kept}/raw_events", f"{kept}/rejected_events", f"{kept}/sessionized_events"]
+    assert tables == [f"{expected}/raw_events", f"{expected}/rejected_events", f"{expected}/sessionized_events"]
 
 
-@pytest.mark.parametrize(("root", "kept"), [("/data/in", "/data/in"), ("s3://in/events/", "s3a://in/events")])
-def test_the_folder_of_a_batch_is_named_by_its_day(root: str, kept: str) -> None:
-    assert InputRoot(root).batch_folder(date(2025, 9, 1)) == f"{kept}/date=2025-09-01"
+@pytest.mark.parametrize(("root", "expected"), [("/data/in", "/data/in"), ("s3://in/events/", "s3a://in/events")])
+def test_the_folder_of_a_batch_is_named_by_its_day(root: str, expected: str) -> None:
+    assert InputRoot(root).batch_folder(date(2025, 9, 1)) == f"{expected}/date=2025-09-01"
 
 
 def test_the_files_of_a_batch_are_sorted_by_path(batch: Path) -> None:
@@ -302,7 +302,7 @@ def test_a_failure_while_reading_a_file_is_reported_as_a_storage_error(batch: Pa
 
 @contextmanager
 def writer(root: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Another process that writes to a warehouse until its input ends, and says when it waits and when it writes."""
+    """Another process that writes to a warehouse until its input ends. It prints when it waits and when it writes."""
     command = [sys.executable, "-c", WRITER, str(root)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0) as process:
         try:
@@ -311,8 +311,8 @@ def writer(root: Path) -> Iterator[subprocess.Popen[bytes]]:
             process.kill()
 
 
-def says(process: subprocess.Popen[bytes], *, within: float = 60) -> str | None:
-    """What a process says next, None if it keeps silent for so many seconds."""
+def next_line(process: subprocess.Popen[bytes], *, within: float = 60) -> str | None:
+    """The next line that a process prints, or None if it prints nothing for the given seconds."""
     assert process.stdout is not None
     ready, _, _ = select.select([process.stdout], [], [], within)
     return process.stdout.readline().decode().strip() if ready else None
@@ -320,25 +320,25 @@ def says(process: subprocess.Popen[bytes], *, within: float = 60) -> str | None:
 
 def test_a_second_process_waits_until_the_first_one_has_written(tmp_path: Path) -> None:
     with writer(tmp_path / "lake") as first:
-        assert [says(first), says(first)] == ["waiting", "writing"]
+        assert [next_line(first), next_line(first)] == ["waiting", "writing"]
         with writer(tmp_path / "lake") as second:
-            assert [says(second), says(second, within=0.5)] == ["waiting", None]
+            assert [next_line(second), next_line(second, within=0.5)] == ["waiting", None]
             assert first.stdin is not None
             first.stdin.close()
-            assert says(second) == "writing"
+            assert next_line(second) == "writing"
 
 
 def test_a_killed_process_does_not_block_others(tmp_path: Path) -> None:
     with writer(tmp_path / "lake") as first:
-        assert [says(first), says(first)] == ["waiting", "writing"]
+        assert [next_line(first), next_line(first)] == ["waiting", "writing"]
         first.kill()
         with writer(tmp_path / "lake") as second:
-            assert [says(second), says(second)] == ["waiting", "writing"]
+            assert [next_line(second), next_line(second)] == ["waiting", "writing"]
 
 
 def test_writers_of_different_warehouses_do_not_wait_for_each_other(tmp_path: Path) -> None:
     with writer(tmp_path / "lake") as first, writer(tmp_path / "other lake") as second:
-        assert [says(first), says(first), says(second), says(second)] == ["waiting", "writing"] * 2
+        assert [next_line(first), next_line(first), next_line(second), next_line(second)] == ["waiting", "writing"] * 2
 
 
 def test_the_lock_is_reentrant_within_a_process(tmp_path: Path) -> None:

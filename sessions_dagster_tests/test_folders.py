@@ -1,4 +1,4 @@
-"""What lies below an input root: which folders are batches, when two contents differ, and when one is complete."""
+"""Folders below an input root: which ones are batches, when contents differ, and when a batch is complete."""
 
 import os
 from collections.abc import Callable

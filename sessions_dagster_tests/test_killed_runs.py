@@ -1,4 +1,4 @@
-"""A range that dies half-way, in a process of its own, and is run again."""
+"""A run of a range that is killed half-way in its own process, and then repeated."""
 
 import os
 import signal
@@ -27,7 +27,7 @@ PATIENCE_SECONDS: Final = 300
 
 
 def start_range(settings: Mapping[str, str]) -> subprocess.Popen[bytes]:
-    """All days of both assets, as the command line runs them; the leader of its own group of processes."""
+    """Start a run of all days of both assets from the command line, as the leader of its own process group."""
     days = f"{min(BATCHES)}...{max(BATCHES)}"
     selected = ["--select", "raw_events,sessionized_events", "--partition-range", days]
     return subprocess.Popen(

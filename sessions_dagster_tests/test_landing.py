@@ -1,6 +1,6 @@
-"""Landing: what is accepted, what is rejected and why, what is replaced, and what stops a batch without a trace.
+"""Landing: accepted and rejected rows, the slices it replaces, and bad batches that change no table.
 
-All batches here go into one warehouse, each on a day of its own and with many cases in it.
+All batches here are landed in one warehouse. Each has its own day and contains many cases.
 """
 
 import gzip
@@ -59,7 +59,7 @@ Row = dict[str, Any]
 
 
 class Accepted(NamedTuple):
-    """A row of `raw_events` without those columns that are the same in a whole slice; UTC, naive."""
+    """A row of `raw_events` without the columns that are constant within a slice. Times are naive, in UTC."""
 
     user: str
     event: str
@@ -68,7 +68,7 @@ class Accepted(NamedTuple):
 
 
 class Lake:
-    """A warehouse and the input it is fed from."""
+    """A warehouse and its input."""
 
     def __init__(self, spark: SparkSession, folder: Path) -> None:
         self.spark = spark
@@ -76,7 +76,7 @@ class Lake:
         self.warehouse = Warehouse(str(folder / "warehouse"))
 
     def folder(self, day: date) -> Path:
-        """The folder of a batch, made if it is missing."""
+        """The folder of a batch, created if it is missing."""
         folder = Path(self.input.batch_folder(day))
         folder.mkdir(parents=True, exist_ok=True)
         return folder
@@ -89,16 +89,16 @@ class Lake:
         )
 
     def accepted(self, day: date) -> list[Accepted]:
-        """A slice of `raw_events`, in order."""
+        """The slice of a batch in `raw_events`, sorted."""
         rows = self.rows(self.warehouse.raw_events, day)
         return sorted(Accepted(row[USER], row[EVENT], row[PRODUCT], naive(row[TIMESTAMP])) for row in rows)
 
     def rejected(self, day: date) -> list[Row]:
-        """A slice of `rejected_events`."""
+        """The slice of a batch in `rejected_events`."""
         return self.rows(self.warehouse.rejected_events, day)
 
     def rows(self, table: str, day: date) -> list[Row]:
-        """A slice, read without Spark."""
+        """The slice of a batch in a table, read without Spark."""
         rows = DeltaTable(table).to_pyarrow_table(filters=[(BATCH_DATE, "=", day)])
         found: list[Row] = rows.to_pylist()
         return found
@@ -122,7 +122,7 @@ def at(text: str) -> datetime:
 
 
 def text_columns(rows: Sequence[Mapping[str, str | None]], *names: str) -> pa.Table:
-    """A table of text."""
+    """A table of text columns."""
     return pa.table({name: pa.array([row.get(name) for row in rows], pa.string()) for name in names})
 
 
@@ -184,13 +184,13 @@ def test_a_text_timestamp_is_parsed_or_rejected_as_expected(parsed: Mapping[str,
     assert parsed[text] == (None if expected is None else at(expected))
 
 
-# --- what is accepted, and why what is not is not --------------------------------------------------------------------
+# --- accepted and rejected rows --------------------------------------------------------------------------------------
 
 DAY: Final = date(2025, 9, 20)
 GOOD: Final = {EVENT: "a", PRODUCT: "idea", TIMESTAMP: "2025-09-20 10:00:00"}
 
 Overrides = Mapping[str, str | None]
-"""What a row has other than a good one, whose user is named like its case."""
+"""The values in which a row differs from a good one. The user of each row is named after its case."""
 
 VERDICTS: Final[Mapping[str, tuple[Overrides, RejectReason | None]]] = {
     "good": ({}, None),
@@ -233,7 +233,7 @@ def delivered(case: str) -> dict[str, str | None]:
 
 @dataclass(frozen=True)
 class Landed:
-    """A landing, and what it left behind."""
+    """The report of a landing, and the rows of both tables after it."""
 
     report: LandingReport
     accepted: Sequence[Accepted]
@@ -302,7 +302,7 @@ def test_the_tables_have_the_columns_of_the_contract(lake: Lake) -> None:
 
 NEW_YEAR: Final = date(1970, 1, 1)
 MOMENTS_NS: Final = (-500, -1_000, -1_001, 43_200_123_456_789)
-"""Around 1970, where a careless division goes up."""
+"""Moments around 1970, where a careless division rounds up."""
 IN_MICROSECONDS: Final = [EPOCH + timedelta(microseconds=ns // 1_000) for ns in MOMENTS_NS]
 IN_MILLISECONDS: Final = [EPOCH + timedelta(milliseconds=ns // 1_000_000) for ns in MOMENTS_NS]
 
@@ -318,7 +318,7 @@ def in_text(form: str, hours: int = 0) -> pa.Array:
 
 @dataclass(frozen=True)
 class Kind:
-    """A way to write the moments, and what they are read as."""
+    """A type in which the moments are written, and the times as which they are read."""
 
     timestamps: pa.Array
     read_as: Sequence[datetime]
@@ -355,7 +355,7 @@ EXTRAS: Final = (
 
 @pytest.fixture(scope="module")
 def kinds(lake: Lake) -> Landed:
-    """A file of each kind: its columns in an order of its own, others among them."""
+    """A batch with a file of each kind. Each has its own order of columns, with additional ones among them."""
     folder = lake.folder(NEW_YEAR)
     for number, (name, kind) in enumerate(KINDS.items()):
         columns = {
@@ -415,12 +415,12 @@ BYTES: Final[Mapping[str, Mapping[str, bytes]]] = {
     "all of it": {**dict.fromkeys(COLUMNS, NOT_UTF8), "own": NOT_UTF8, "raw": NOT_UTF8},
     "own text, and rejected": {**GOOD_BYTES, EVENT: b"", "own": NOT_UTF8},
 }
-"""Rows of bytes by what in them is not UTF-8."""
+"""Rows of bytes, by the part of them that is not UTF-8."""
 
 
 @pytest.fixture(scope="module")
 def bytes_for_text(lake: Lake) -> Landed:
-    """A batch of them twice: in columns of text, and in columns of raw bytes but for the timestamp."""
+    """A batch with these rows twice: in text columns, and in binary columns except for the timestamp."""
     folder = lake.folder(NOT_UTF8_DAY)
     for key_type in (pa.string(), pa.binary()):
         types = {**dict.fromkeys((USER, EVENT, PRODUCT), key_type), TIMESTAMP: pa.string(), "own": pa.string()}
@@ -503,7 +503,7 @@ CSV_FILES: Final[Mapping[str, bytes]] = {
         b"fr,2025-09-22 11:01:00,pyc,,bob,2\r\n"
     ),
     "same columns in another order.csv": (
-        b"product_code,timestamp,event_id,user_id\nidea,2025-09-22 12:00:00,a,carl\n"  # no line end at the end
+        b"product_code,timestamp,event_id,user_id\nidea,2025-09-22 12:00:00,a,carl\n"  # no line end after the last row
         b"idea,2025-09-22 12:01:00,b,carl"
     ),
     "small.csv.gz": gzip.compress(b"user_id,event_id,timestamp,product_code\nzoe,a,2025-09-22 13:00:00,idea\n"),
@@ -678,7 +678,7 @@ CODECS: Final = {".bz2": "bz2", ".gz": "gzip", ".zst": "zstd"}
 
 
 def as_text(input_format: InputFormat, user: str, day: date) -> bytes:
-    """A row in the text of a format, with its header if it has one."""
+    """A row as text in a format, with a header if the format has one."""
     row = {USER: user, EVENT: "a", PRODUCT: "idea", TIMESTAMP: f"{day} 10:00:00"}
     if input_format == "json":
         return json.dumps(row).encode() + b"\n"
@@ -710,7 +710,7 @@ def test_text_is_read_from_every_supported_compression(lake: Lake, input_format:
 AGAIN: Final = date(2025, 9, 25)
 FIRST_LANDING: Final = datetime(2025, 9, 27, 8, 0, 0, 123_999, UTC)
 LANDINGS: Final = [("a", "b", "-c"), ("b", "d", "-e", "-f"), (), ("-g",)]
-"""What the batch that lands again brings each time: users, with a minus where the row is to be rejected."""
+"""The users in each landing of the same batch. The row of a user with a minus is rejected."""
 
 
 @dataclass(frozen=True)
@@ -733,13 +733,13 @@ def write_users(lake: Lake, day: date, users: Sequence[str]) -> None:
 
 
 def landing_time(number: int) -> datetime:
-    """When the landing of this number was, as it is kept: in milliseconds."""
+    """The time of the landing with this number as it is stored: in milliseconds."""
     return (FIRST_LANDING + timedelta(hours=number)).replace(microsecond=123_000, tzinfo=None)
 
 
 @pytest.fixture(scope="module")
 def states(lake: Lake, verdicts: Landed) -> Sequence[State]:
-    """The tables after each of the landings."""
+    """The state after each of the landings."""
     tables = (lake.warehouse.raw_events, lake.warehouse.rejected_events)
     found = []
     for number, users in enumerate(LANDINGS):
@@ -776,8 +776,8 @@ def test_each_slice_is_replaced_in_one_commit_and_an_empty_one_stays_without_a_c
 
 
 def test_the_report_has_the_table_versions_of_the_landing(states: Sequence[State]) -> None:
-    told = [[state.report.raw_events_version, state.report.rejected_events_version] for state in states]
-    assert told == [state.versions for state in states]
+    reported = [[state.report.raw_events_version, state.report.rejected_events_version] for state in states]
+    assert reported == [state.versions for state in states]
 
 
 def test_the_time_of_a_landing_must_have_a_time_zone(lake: Lake) -> None:
@@ -807,16 +807,16 @@ def test_a_batch_without_rows_lands_and_does_not_change_the_tables(
     assert lake.versions() == versions
 
 
-# --- what stops a batch ----------------------------------------------------------------------------------------------
+# --- bad batches -----------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Stop:
-    """A batch that cannot be landed: what is done to its folder, which holds a good file, and what the error says."""
+    """A batch that cannot be landed: the change to its folder, which has a good file, and the expected error texts."""
 
     name: str
     done: Callable[[Path], object]
-    says: Sequence[str]
+    errors: Sequence[str]
     input_format: InputFormat = "parquet"
 
 
@@ -847,7 +847,7 @@ def no_file(folder: Path) -> None:
     folder.mkdir()
 
 
-def only_marks(folder: Path) -> None:
+def only_markers(folder: Path) -> None:
     no_file(folder)
     (folder / "_SUCCESS").touch()
     (folder / "_temporary").mkdir()
@@ -855,14 +855,14 @@ def only_marks(folder: Path) -> None:
 
 
 def cut_parquet(folder: Path) -> None:
-    """A file that was not delivered to its end, where Parquet says what is in it."""
+    """Write a file without its end, which in Parquet has the description of its content."""
     pq.write_table(MANY_ROWS, folder / "bad.parquet")
     whole = (folder / "bad.parquet").read_bytes()
     (folder / "bad.parquet").write_bytes(whole[: len(whole) // 2])
 
 
 def garbled_parquet(folder: Path) -> None:
-    """A file whose end is there but not what it tells of."""
+    """Write a file with an intact end, but without the data that its end describes."""
     pq.write_table(MANY_ROWS, folder / "bad.parquet", compression="NONE", use_dictionary=False)
     whole = (folder / "bad.parquet").read_bytes()
     (folder / "bad.parquet").write_bytes(b"PAR1" + b"\xff" * (len(whole) // 2) + whole[4 + len(whole) // 2 :])
@@ -885,8 +885,8 @@ COMPRESSED_OTHERWISE: Final[Mapping[str, Callable[[bytes], bytes]]] = {
 }
 
 
-def no_text_for_a_name(folder: Path) -> None:
-    """A file whose columns have names, one of them in bytes that are no UTF-8."""
+def column_name_not_utf8(folder: Path) -> None:
+    """Write a file in which the name of one column is not valid UTF-8."""
     rows = GOOD_ROWS.append_column("mueller", GOOD_ROWS[USER])
     pq.write_table(rows, folder / "bad.parquet", store_schema=False)
     (folder / "bad.parquet").write_bytes((folder / "bad.parquet").read_bytes().replace(b"mueller", b"m\xfc\xfcller"))
@@ -895,19 +895,19 @@ def no_text_for_a_name(folder: Path) -> None:
 STOPS: Final = [
     Stop("no folder", no_folder, ["There is no batch folder", "date={day}", "check the input root"]),
     Stop("an empty folder", no_file, ["date={day} has no data file"]),
-    Stop("nothing but marks", only_marks, ["date={day} has no data file"]),
+    Stop("only markers", only_markers, ["date={day} has no data file"]),
     Stop(
         "columns missing",
         bad_parquet(GOOD_ROWS.drop_columns([PRODUCT, TIMESTAMP])),
         ["bad.parquet lacks", "product_code, timestamp;", "it has user_id, event_id"],
     ),
     Stop(
-        "a column in other letters",
+        "a column name in another case",
         bad_parquet(GOOD_ROWS.rename_columns(["User_ID", EVENT, PRODUCT, TIMESTAMP])),
         ["bad.parquet lacks", "user_id;", "exactly as written"],
     ),
     Stop(
-        "a column twice, but for its letters",
+        "a column twice, in another case",
         bad_parquet(GOOD_ROWS.append_column("User_ID", GOOD_ROWS[USER])),
         ["bad.parquet has more than one column user_id"],
     ),
@@ -922,16 +922,16 @@ STOPS: Final = [
         ["bad.parquet has struct<name:string> in the column user_id"],
     ),
     *[
-        Stop(f"a column of {type_}", bad_parquet(GOOD_ROWS.append_column("extra", pa.nulls(1, type_))), [says])
-        for type_, says in [
+        Stop(f"a column of {type_}", bad_parquet(GOOD_ROWS.append_column("extra", pa.nulls(1, type_))), [error])
+        for type_, error in [
             (pa.float16(), "bad.parquet has columns that Spark cannot read"),
             (pa.decimal256(60), "bad.parquet has columns that Spark cannot read"),
         ]
     ],
     Stop("not Parquet", bad("bad.parquet", CSV_HEADER.encode()), ["bad.parquet is not a Parquet file"]),
-    Stop("no byte of Parquet", bad("bad.parquet", b""), ["bad.parquet is not a Parquet file"]),
+    Stop("an empty file as Parquet", bad("bad.parquet", b""), ["bad.parquet is not a Parquet file"]),
     Stop("Parquet that was cut", cut_parquet, ["bad.parquet is not a Parquet file"]),
-    Stop("Parquet with a name that is no text", no_text_for_a_name, ["bad.parquet is not a Parquet file"]),
+    Stop("Parquet with a column name that is not UTF-8", column_name_not_utf8, ["bad.parquet is not a Parquet file"]),
     Stop("Parquet that fails only when it is read", garbled_parquet, ["bad.parquet cannot be read to its end"]),
     Stop("CSV without a column", bad("bad.csv", b"user_id,event_id\n"), ["bad.csv lacks", "product_code"], "csv"),
     Stop("CSV without a header", bad("bad.csv", b""), ["bad.csv lacks", "it has none at all"], "csv"),
@@ -995,7 +995,7 @@ def write_stop(lake: Lake, stop: Stop) -> date:
 
 
 def check_message(stop: Stop, message: str) -> None:
-    for part in stop.says:
+    for part in stop.errors:
         assert part.format(day=STOP_DAYS[stop.name]) in message
     assert "good." not in message
 
@@ -1028,15 +1028,15 @@ def test_a_text_file_from_which_spark_reads_no_records_stops_a_batch(
     lake: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     day = date(2025, 9, 29)
-    # As if this one had been forgotten: by its name Spark takes the text for compressed, and its beginning for its end.
+    # As if the check had missed it. Spark treats the file as compressed because of its name, and finds no data in it.
     monkeypatch.setattr(files, "_OTHER_COMPRESSIONS", frozenset())
     bad("bad.json.lz4", b"\0\0\0\0\n" + as_text("json", "lost", day))(lake.folder(day))
     with pytest.raises(BatchError, match=r"bad\.json\.lz4 has records, but Spark reads none"):
         lake.land(day, "json")
 
 
-def spark_says(cause: str) -> PySparkException:
-    """What Spark raises where it fails to read a file."""
+def spark_error(cause: str) -> PySparkException:
+    """The exception that Spark raises if it fails to read a file."""
     return PySparkException(
         "Job aborted due to stage failure: org.apache.spark.SparkException: [FAILED_READ_FILE.NO_HINT] Encountered "
         "error while reading file s3a://in/date=2025-09-20/a.parquet. SQLSTATE: KD001\n"
@@ -1056,7 +1056,7 @@ def spark_says(cause: str) -> PySparkException:
 )
 def test_a_storage_failure_while_spark_reads_is_reported_as_a_storage_error(cause: str) -> None:
     with pytest.raises(StorageError, match=r"s3a://in/date=2025-09-20/a\.parquet"), broken_files_named():
-        raise spark_says(cause)
+        raise spark_error(cause)
 
 
 @pytest.mark.parametrize(
@@ -1069,7 +1069,7 @@ def test_a_storage_failure_while_spark_reads_is_reported_as_a_storage_error(caus
 )
 def test_a_file_that_spark_cannot_read_is_reported_as_bad_input(cause: str) -> None:
     with pytest.raises(BatchError, match=r"s3a://in/date=2025-09-20/a\.parquet"), broken_files_named():
-        raise spark_says(cause)
+        raise spark_error(cause)
 
 
 @pytest.mark.parametrize("done", [no_folder, garbled_parquet])

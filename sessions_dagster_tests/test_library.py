@@ -1,4 +1,4 @@
-"""The package as a library: what an import does, two products in one code location, and their names there."""
+"""The package as a library: imports without side effects, two products in one code location, and their names."""
 
 import os
 import re
@@ -53,14 +53,14 @@ VARIABLES: Final = (
 
 
 def run_python(code: str, **variables: str) -> str:
-    """What another Python process prints."""
+    """Run code in another Python process. Returns its output."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))} | variables
     command = [sys.executable, "-c", code]
     return subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout.strip()
 
 
 def deliver(root: Path) -> None:
-    """Write the batch of the day, with a column of the sender's own."""
+    """Write the batch of the day, with an additional column of the sender."""
     folder = root / f"date={DAY}"
     write_batch(EVENTS, folder)
     events = pq.ParquetFile(folder / "events.parquet").read()
@@ -69,7 +69,7 @@ def deliver(root: Path) -> None:
 
 
 def rows(table_uri: str, columns: str) -> list[tuple[Any, ...]]:
-    """The rows of a table, read by delta-rs, in an order."""
+    """The rows of a table, read by delta-rs, sorted."""
     found = QueryBuilder().register("t", DeltaTable(table_uri)).execute(f"SELECT {columns} FROM t").read_all()
     values = [tuple(map(_naive, row.values())) for row in pa.table(found).to_pylist()]
     return sorted(values, key=str)
@@ -125,14 +125,14 @@ def test_an_unknown_argument_is_an_error() -> None:
 
 
 class Greeting(dg.ConfigurableResource[Any]):
-    """A resource of the team's own."""
+    """A resource of the team."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class Deployment:
-    """Two products in the definitions of a team, and what has run there."""
+    """Two products in the definitions of a team, and the runs of their assets."""
 
     defs: dg.Definitions
     instance: dg.DagsterInstance
@@ -169,7 +169,7 @@ def deployment(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) ->
 
     @dg.asset(deps=[dg.AssetKey(["shop", "web", "sessions"])])
     def report(greeting: Greeting) -> None:
-        """An asset of the team's own."""
+        """An asset of the team."""
         assert greeting.text == "hello"
 
     teams_own = dg.Definitions(
@@ -188,7 +188,7 @@ def deployment(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) ->
 def materialize_all(
     defs: dg.Definitions, config: SessionsConfig, instance: dg.DagsterInstance
 ) -> dg.ExecuteInProcessResult:
-    """A run of all assets of a product, with their checks."""
+    """Run all assets of a product, with their checks."""
     names = ("raw_events", "sessionized_events", "sessions")
     return defs.resolve_implicit_global_asset_job_def().execute_in_process(
         instance=instance,
@@ -248,7 +248,7 @@ def test_maintenance_of_a_product_does_not_change_the_other_one(deployment: Depl
 
 @dataclass(frozen=True)
 class Names:
-    """All names that a product gives to Dagster."""
+    """All Dagster names of a product."""
 
     assets: set[str]
     checks: set[str]
@@ -316,7 +316,7 @@ def test_with_a_prefix_every_name_starts_with_it() -> None:
         found: set[str] = getattr(names, name)
         assert len(found) == len(published)
         prefix = "shop/web/" if name in {"assets", "checks"} else "shop_web_"
-        # An op of an asset is named by Dagster, after its key.
+        # Dagster names the op of an asset after the key of the asset.
         assert {each.replace("shop__web__", prefix) for each in found} == {f"{prefix}{each}" for each in published}
 
 

@@ -1,4 +1,4 @@
-"""Upkeep changes no row and forgets nothing: compaction of what was touched, vacuum of what no version needs."""
+"""Maintenance changes no rows: compaction of touched dates, vacuum of files that no retained version needs."""
 
 import json
 import os
@@ -34,15 +34,15 @@ def _of_day(day: date) -> list[Event]:
     return [_action(day, 0), _action(day, 30), _action(day, 0, "bob")]
 
 
-class Kept(World):
-    """A world whose tables are kept in order."""
+class MaintainedWorld(World):
+    """A world with maintenance of its tables."""
 
     def apply(self, day: date, events: Iterable[Event]) -> None:
         self.land(day, list(events))
         self.materialize(day)
 
     def rows(self, uri: str) -> list[str]:
-        """The rows of a table, all columns, in an order."""
+        """The rows of a table with all columns, sorted."""
         return sorted(map(str, self.spark.read.format("delta").load(uri).collect()))
 
     def config(self) -> SessionsConfig:
@@ -53,7 +53,7 @@ class Kept(World):
         return compact(self.spark, self.warehouse, self.warehouse.sessionized_events)
 
     def vacuum(self, *, dry_run: bool = False) -> list[str]:
-        """The names of what is removed."""
+        """Run vacuum. Returns the names of the removed files and folders."""
         report = vacuum(self.spark, self.warehouse, self.warehouse.sessionized_events, dry_run=dry_run)
         return [Path(path).name for path in report.removed]
 
@@ -62,7 +62,7 @@ class Kept(World):
         return DeltaTable(self.warehouse.sessionized_events)
 
     def deletion_vectors(self) -> int:
-        """Files that are read with one."""
+        """The number of files with a deletion vector."""
         newest: dict[str, bool] = {}
         for commit in sorted(Path(self.warehouse.sessionized_events, "_delta_log").glob("*.json")):
             for action in map(json.loads, commit.read_text().splitlines()):
@@ -74,12 +74,12 @@ class Kept(World):
         return sum(newest.values())
 
     def keep_for(self, retention: str) -> None:
-        """What somebody has said behind our back."""
+        """Set the retention of the table as another user would."""
         table = f"delta.`{self.warehouse.sessionized_events}`"
         self.spark.sql(f"ALTER TABLE {table} SET TBLPROPERTIES ('delta.deletedFileRetentionDuration'='{retention}')")
 
     def leave_orphan(self, name: str, age: timedelta, folder: str = "sessionized_events/event_date=2025-09-18") -> Path:
-        """What a killed run leaves."""
+        """Create a file that no version refers to, as a killed run leaves it."""
         orphan = Path(self.warehouse.root, folder, name)
         orphan.write_bytes(b"rows")
         then = (datetime.now(UTC) - age).timestamp()
@@ -88,9 +88,9 @@ class Kept(World):
 
 
 @pytest.fixture(scope="module")
-def three_batches(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Kept:
+def three_batches(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> MaintainedWorld:
     """Three batches; the last one corrects sessions of the first one's date."""
-    world = Kept(spark, tmp_path_factory.mktemp("three_batches"))
+    world = MaintainedWorld(spark, tmp_path_factory.mktemp("three_batches"))
     world.apply(D18, _of_day(D18))
     world.apply(D19, _of_day(D19))
     world.apply(D20, [*_of_day(D20), _action(D18, 4), _action(D18, 34)])
@@ -98,12 +98,12 @@ def three_batches(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory)
 
 
 @pytest.fixture
-def world(three_batches: Kept, tmp_path: Path) -> Kept:
+def world(three_batches: MaintainedWorld, tmp_path: Path) -> MaintainedWorld:
     return three_batches.copy_to(tmp_path)
 
 
 class Upkeep(NamedTuple):
-    """What compaction and vacuum made of a table."""
+    """A table before and after compaction and vacuum."""
 
     before: list[str]
     after: list[str]
@@ -111,7 +111,7 @@ class Upkeep(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def upkeep(three_batches: Kept, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Upkeep]:
+def upkeep(three_batches: MaintainedWorld, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Upkeep]:
     """All tables compacted and vacuumed, after further batches with late and with rejected rows."""
     world = three_batches.copy_to(tmp_path_factory.mktemp("upkeep"))
     too_late = _action(date(2025, 9, 1), 0)
@@ -142,11 +142,11 @@ def test_every_table_is_compacted(upkeep: dict[str, Upkeep], table: str) -> None
     assert upkeep[table].report.after.version > upkeep[table].report.before.version
 
 
-def test_the_warehouse_has_the_five_tables(world: Kept) -> None:
+def test_the_warehouse_has_the_five_tables(world: MaintainedWorld) -> None:
     assert {Path(uri).name for uri in world.warehouse.tables} == set(TABLES)
 
 
-def test_compaction_does_not_change_any_row(world: Kept) -> None:
+def test_compaction_does_not_change_any_row(world: MaintainedWorld) -> None:
     before = sorted(world.table(), key=str)
     assert world.deletion_vectors() > 0
     report = world.compact()
@@ -156,14 +156,14 @@ def test_compaction_does_not_change_any_row(world: Kept) -> None:
     assert world.deletion_vectors() == 0
 
 
-def test_the_applied_batches_are_known_after_compaction(world: Kept) -> None:
+def test_the_applied_batches_are_known_after_compaction(world: MaintainedWorld) -> None:
     before = applied_batches(world.log)
     world.compact()
     assert applied_batches(world.log) == before
     assert not world.materialize(D20).committed
 
 
-def test_corrections_are_right_after_compaction_of_all_tables(world: Kept) -> None:
+def test_corrections_are_right_after_compaction_of_all_tables(world: MaintainedWorld) -> None:
     for uri in (world.warehouse.raw_events, world.warehouse.rejected_events, world.warehouse.sessionized_events):
         if DeltaTable.is_deltatable(uri):
             compact(world.spark, world.warehouse, uri)
@@ -173,24 +173,24 @@ def test_corrections_are_right_after_compaction_of_all_tables(world: Kept) -> No
     assert set(world.table()) == sessionize(world.all_events())
 
 
-def test_the_first_compaction_covers_all_dates(world: Kept) -> None:
+def test_the_first_compaction_covers_all_dates(world: MaintainedWorld) -> None:
     assert world.compact().days == (D18, D19, D20)
 
 
-def test_a_compaction_covers_only_the_dates_touched_since_the_last_one(world: Kept) -> None:
+def test_a_compaction_covers_only_the_dates_touched_since_the_last_one(world: MaintainedWorld) -> None:
     world.compact()
     world.apply(D21, [*_of_day(D21), _action(D19, 4)])
     assert world.compact().days == (D19, D21)
 
 
-def test_a_compaction_without_changes_commits_nothing(world: Kept) -> None:
+def test_a_compaction_without_changes_commits_nothing(world: MaintainedWorld) -> None:
     world.compact()
     version = world.log.version()
     assert world.compact().days == ()
     assert world.log.version() == version
 
 
-def test_deletions_in_the_only_file_of_a_date_are_purged(world: Kept) -> None:
+def test_deletions_in_the_only_file_of_a_date_are_purged(world: MaintainedWorld) -> None:
     world.compact()
     world.apply(D19, _of_day(D19)[1:])
     assert world.deletion_vectors() == 1
@@ -199,7 +199,7 @@ def test_deletions_in_the_only_file_of_a_date_are_purged(world: Kept) -> None:
     assert set(world.table()) == sessionize(world.all_events())
 
 
-def test_a_compaction_covers_all_dates_if_the_log_does_not_reach_back(world: Kept) -> None:
+def test_a_compaction_covers_all_dates_if_the_log_does_not_reach_back(world: MaintainedWorld) -> None:
     world.compact()
     world.apply(D21, _of_day(D21))
     world.apply(D21, _of_day(D21)[1:])
@@ -209,7 +209,7 @@ def test_a_compaction_covers_all_dates_if_the_log_does_not_reach_back(world: Kep
     assert world.compact().days == (D18, D19, D20, D21)
 
 
-def test_a_killed_compaction_is_repeated(world: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_compaction_is_repeated(world: MaintainedWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patched:
 
         def die(*_: Any) -> None:
@@ -221,7 +221,7 @@ def test_a_killed_compaction_is_repeated(world: Kept, monkeypatch: pytest.Monkey
     assert world.compact().days == (D18, D19, D20)
 
 
-def test_vacuum_removes_only_old_orphans_of_killed_runs(world: Kept) -> None:
+def test_vacuum_removes_only_old_orphans_of_killed_runs(world: MaintainedWorld) -> None:
     before = sorted(world.table(), key=str)
     old, young = world.leave_orphan("old.parquet", timedelta(days=8)), world.leave_orphan("new.parquet", timedelta(1))
     assert world.vacuum() == ["old.parquet"]
@@ -230,7 +230,7 @@ def test_vacuum_removes_only_old_orphans_of_killed_runs(world: Kept) -> None:
     assert sorted(world.table(), key=str) == before
 
 
-def test_a_dry_run_removes_nothing(world: Kept) -> None:
+def test_a_dry_run_removes_nothing(world: MaintainedWorld) -> None:
     old = world.leave_orphan("old.parquet", timedelta(days=8))
     version = world.log.version()
     assert world.vacuum(dry_run=True) == ["old.parquet"]
@@ -238,7 +238,7 @@ def test_a_dry_run_removes_nothing(world: Kept) -> None:
     assert world.log.version() == version
 
 
-def test_a_retention_below_seven_days_is_refused(world: Kept) -> None:
+def test_a_retention_below_seven_days_is_refused(world: MaintainedWorld) -> None:
     uri = world.warehouse.sessionized_events
     world.keep_for("1 hours")
     old = world.leave_orphan("old.parquet", timedelta(days=8))
@@ -249,7 +249,7 @@ def test_a_retention_below_seven_days_is_refused(world: Kept) -> None:
     assert old.exists()
 
 
-def test_the_retention_is_stored_with_the_table(world: Kept) -> None:
+def test_the_retention_is_stored_with_the_table(world: MaintainedWorld) -> None:
     assert world.log.metadata().configuration["delta.deletedFileRetentionDuration"] == "interval 7 days"
     set_retention(world.spark, world.warehouse, world.warehouse.sessionized_events, timedelta(days=9))
     assert retention(world.log) == timedelta(days=9)
@@ -264,7 +264,7 @@ def _observed(instance: dg.DagsterInstance, table: str) -> dict[str, Any]:
     return {name: value.value for name, value in record.asset_observation.metadata.items()}
 
 
-def test_the_jobs_maintain_all_tables_and_report_on_their_assets(world: Kept) -> None:
+def test_the_jobs_maintain_all_tables_and_report_on_their_assets(world: MaintainedWorld) -> None:
     config = world.config()
     world.leave_orphan("old.parquet", timedelta(days=8))
     before = table_facts(world.log)
@@ -275,15 +275,15 @@ def test_the_jobs_maintain_all_tables_and_report_on_their_assets(world: Kept) ->
         assert defs.resolve_job_def(job).execute_in_process(run_config=run_config, instance=instance).success
         observed = {table: _observed(instance, table) for table in ("raw_events", "sessionized_events")}
         if job == "compaction":
-            told = observed["sessionized_events"]
-            assert (told["files_before"], told["files_after"]) == (before.files, 3)
+            metadata = observed["sessionized_events"]
+            assert (metadata["files_before"], metadata["files_after"]) == (before.files, 3)
         else:
             assert observed["sessionized_events"]["would_remove_files_and_folders"] == 1
             assert observed["raw_events"]["would_remove_files_and_folders"] == 0
             assert retention(world.log) == timedelta(days=7)
 
 
-def test_no_table_is_vacuumed_if_one_of_them_must_not_be(world: Kept) -> None:
+def test_no_table_is_vacuumed_if_one_of_them_must_not_be(world: MaintainedWorld) -> None:
     orphan = world.leave_orphan("old.parquet", timedelta(days=8), "raw_events/batch_date=2025-09-18")
     world.keep_for("1 hours")
     job = build_defs(world.config()).resolve_job_def("vacuum")

@@ -1,4 +1,4 @@
-"""Batches on an object store: the same code as for folders, where a folder is what keys begin with and has no time."""
+"""Batches on an object store: the code for folders also works there, where a folder is a key prefix without a time."""
 
 import gzip
 from collections.abc import Callable, Iterator
@@ -37,7 +37,7 @@ FIRST_DAY = date(2025, 9, 1)
 NOW = datetime(2025, 9, 25, tzinfo=UTC)
 FOLDER = f"input/date={DAY}"
 MORE_THAN_A_PAGE = 1001
-"""A listing comes in pages of a thousand keys."""
+"""More than the thousand keys of one page of a listing."""
 
 SETTLED = Completeness(timedelta(minutes=1), require_success_marker=False)
 MARKED = Completeness(timedelta(minutes=1), require_success_marker=True)
@@ -177,7 +177,7 @@ def test_a_compressed_file_is_decompressed_by_its_name(bucket: Bucket) -> None:
 
 
 def tick(bucket: Bucket, *, settle_seconds: int = 60, require_success_marker: bool = False) -> SensorExecutionData:
-    """The first tick of the sensor, as the daemon has it evaluated."""
+    """The first tick of the sensor, evaluated as by the daemon."""
     config = SessionsConfig(
         start_date="2025-01-01",
         input_root=root_in(bucket).root,

@@ -1,4 +1,4 @@
-"""The oracle itself, against results worked out by hand: a test is worth no more than what it compares with."""
+"""The oracle itself, compared with results worked out by hand: other tests are only as good as the oracle."""
 
 from datetime import datetime, timedelta
 

@@ -1,4 +1,4 @@
-"""Folders of any name: two days materialized, checked and kept up, where others spell the place in another way."""
+"""Folders with any name: two days materialized, checked and maintained where other tools encode the location."""
 
 import os
 from collections.abc import Sequence
@@ -22,10 +22,10 @@ from sessions_dagster_tests.builders import sessionized_events, write_batch
 from sessions_dagster_tests.oracle import Event, sessionize
 
 SPELLED_OTHERWISE: Final = "My Data/100%/a#b/c+d/Ünï"
-"""What URIs have percent signs for."""
+"""Characters that URIs encode with percent signs."""
 
 NOT_FOR_TABLES: Final = "[x]/a%20b/{c,d}"
-"""What there may be in an input root beside."""
+"""Further characters that an input root can have."""
 
 DAYS: Final = (date(2025, 9, 20), date(2025, 9, 21))
 
@@ -38,12 +38,12 @@ BATCHES: Final = {
     DAYS[0]: [event("ada", "a", "2025-09-20 10:00"), event("ada", "b", "2025-09-20 10:08")],
     DAYS[1]: [event("ada", "c", "2025-09-20 10:04"), event("bob", "a", "2025-09-21 11:00")],
 }
-"""The second one joins two sessions of the first one's."""
+"""The batches of two days. The second one merges two sessions of the first one."""
 
 
 @dataclass(frozen=True)
 class World:
-    """Where the batches and the tables are, and what the runs of the days came to."""
+    """The locations of batches and tables, and the results of the runs of the days."""
 
     spark: SparkSession
     warehouse: Warehouse

@@ -1,4 +1,4 @@
-"""Real runs of the code location through an instance with the shipped `dagster.yaml`: of two that write, one waits."""
+"""Real runs on an instance with the shipped `dagster.yaml`: a run that writes waits for another one that writes."""
 
 import shutil
 import time
@@ -20,7 +20,7 @@ PATIENCE_SECONDS: Final = 300
 
 
 class Queue:
-    """Runs are submitted here; Dagster's daemon starts them in processes of their own when it looks."""
+    """A queue of runs, which Dagster's daemon starts in their own processes when it looks at the queue."""
 
     def __init__(self, instance: dg.DagsterInstance, workspace: WorkspaceProcessContext) -> None:
         self.instance = instance
@@ -67,15 +67,15 @@ def queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Queue]:
 
 @pytest.mark.slow
 def test_a_writing_run_waits_for_another_writing_run(queue: Queue) -> None:
-    # It fails, as there is no such folder, and so leaves the next one little to do.
+    # It fails because there is no such folder, so that the test is quick.
     landing = queue.submit("__ASSET_JOB", ["raw_events"], {PARTITION_NAME_TAG: "2025-09-20"})
-    # Alone: Dagster gives a pool its default limit as it looks for the first time at a run that needs it, and only from
-    # then on minds it. That is why `make dev` sets the limit beforehand.
+    # Alone: Dagster sets the default limit of a pool when it first looks at a run that needs the pool, and applies the
+    # limit only to later runs. That is why `make dev` sets the limit beforehand.
     queue.look()
     compaction = queue.submit("compaction", None, {})
     while not queue.run(landing).is_finished:
         queue.look()
-        # It may have ended meanwhile: then the next look is the one that starts the second run.
+        # The first run may have ended by now; then the next look starts the second one.
         waits = queue.run(compaction).status == dg.DagsterRunStatus.QUEUED
         assert waits or queue.run(landing).is_finished
         time.sleep(0.2)

@@ -1,7 +1,7 @@
-"""The two real batches, in both formats, give the sessions that one finds by hand.
+"""The two real batches, in both formats, give the sessions that were worked out by hand.
 
-The files are not part of the repository. Where they lie beside it they are what lands; elsewhere the same rows are
-written anew.
+The files are not part of the repository. If they are in the folder beside it, they are landed; otherwise files with the
+same rows are written.
 """
 
 import csv
@@ -63,7 +63,7 @@ BATCHES: Final = {
         """,
 }
 
-# user, product, event, timestamp, and where its session starts and ends
+# user, product, event, timestamp, and the start and end of the session
 AFTER_FIRST: Final = """
     u1 pyc  a 2025-09-18T09:00:00 2025-09-18T09:00:00 2025-09-18T09:09:59
     u1 pyc  z 2025-09-18T09:03:00 2025-09-18T09:00:00 2025-09-18T09:09:59
@@ -130,7 +130,7 @@ def read(input_format: InputFormat, folder: Path) -> list[list[str]]:
 
 @dataclass(frozen=True)
 class Sessionized:
-    """The table after each of the batches, written as above, and its session ids at the end."""
+    """The table after each of the batches, in the format above, and the session ids after both."""
 
     after_first: list[str]
     after_second: list[str]

@@ -1,4 +1,4 @@
-"""Failures of a step: tried again if they may pass, never for bad input."""
+"""Failures of a step: retried if they can be temporary, never for bad input."""
 
 import dagster as dg
 import pytest
@@ -10,9 +10,9 @@ from sessions_dagster.defs.retries import FIRST_WAIT_SECONDS, MAX_RETRIES, retry
 from sessions_dagster.errors import BatchError, ConcurrentWriteError, RulesMismatchError, StorageError
 
 
-def _raised_by_lost_executors(what_spark_says: str) -> Exception:
+def _raised_by_lost_executors(spark_message: str) -> Exception:
     error = RuntimeError("the batch could not be written")
-    error.__cause__ = PySparkException(f"Job aborted due to stage failure: {what_spark_says}")
+    error.__cause__ = PySparkException(f"Job aborted due to stage failure: {spark_message}")
     return error
 
 
@@ -33,7 +33,7 @@ BAD_INPUT = [BatchError("date=2025-09-20 is empty"), RulesMismatchError("other r
 
 
 def _attempts(error: Exception, failing: int, monkeypatch: pytest.MonkeyPatch) -> tuple[bool, int]:
-    """Run a step that fails some times. Returns whether it succeeds in the end, and how often it was tried."""
+    """Run a step that fails the given number of times. Returns whether it succeeded, and the number of attempts."""
     monkeypatch.setattr(retries, "FIRST_WAIT_SECONDS", 0)
     attempts = []
 

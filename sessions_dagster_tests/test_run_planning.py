@@ -1,4 +1,4 @@
-"""The sensor's rules over days: what is joined to a run, what tells runs apart, whose turn it is, what is kept."""
+"""How the sensor plans runs: days per run, run keys, the folders to check in a tick, and the cursor."""
 
 from collections.abc import Collection
 from datetime import date, timedelta

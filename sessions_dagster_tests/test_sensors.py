@@ -1,4 +1,4 @@
-"""The sensor on batch folders: which runs it asks for, what it leaves alone and why, and what it never repeats."""
+"""The sensor on batch folders: the runs it requests, the folders it skips and why, and the runs it never repeats."""
 
 import logging
 import shutil
@@ -42,7 +42,7 @@ DAYS = [FIRST_DAY + timedelta(days=offset) for offset in range(10)]
 DAY = DAYS[5]
 RAW, EVENTS, SESSIONS = (dg.AssetKey(name) for name in ("raw_events", "sessionized_events", "sessions"))
 ASSETS = [RAW, EVENTS, SESSIONS]
-"""In the order in which a run materializes them."""
+"""The assets, in the order in which a run materializes them."""
 
 ANY_CONFIG = SessionsConfig(start_date=FIRST_DAY)
 CHECKS = {spec.key for spec in (*event_check_specs(ANY_CONFIG), sessions_check_spec(ANY_CONFIG))}
@@ -50,7 +50,7 @@ CHECKS = {spec.key for spec in (*event_check_specs(ANY_CONFIG), sessions_check_s
 
 @dataclass
 class World:
-    """An input root, the sensor, and a Dagster instance in which its runs can be let succeed or fail."""
+    """An input root, the sensor, and a Dagster instance in which a test decides whether its runs succeed or fail."""
 
     root: InputRoot
     settings: dict[str, Any] = field(default_factory=dict)
@@ -63,7 +63,7 @@ class World:
         return SessionsConfig(start_date=FIRST_DAY, input_root=self.root.root, **self.settings)
 
     def tick(self) -> SensorExecutionData:
-        """A tick as the daemon has it evaluated. It forgets nothing until `cursor` is set to None."""
+        """A tick, evaluated as by the daemon, with the cursor of the last tick unless `cursor` is set to None."""
         definitions = build_defs(self.config)
         with dg.build_sensor_context(self.instance, self.cursor, definitions=definitions) as context:
             data = build_sensor(self.config).evaluate_tick(context)
@@ -79,7 +79,7 @@ class World:
         return data.skip_message or ""
 
     def start(self, request: dg.RunRequest) -> dg.DagsterRun:
-        """What the daemon makes of a request."""
+        """Create the run of a request, as the daemon does."""
         run = dg.DagsterRun(
             job_name="__ASSET_JOB",
             run_id=make_new_run_id(),
@@ -90,7 +90,7 @@ class World:
         return self.instance.add_run(run)
 
     def start_backfill(self, days: Sequence[date]) -> PartitionBackfill:
-        """What the page of an asset makes of some days."""
+        """Create a backfill of the days, as the page of an asset does."""
         backfill = PartitionBackfill.from_asset_partitions(
             backfill_id=make_new_run_id(),
             asset_graph=build_defs(self.config).get_repository_def().asset_graph,
@@ -108,19 +108,19 @@ class World:
         return backfill
 
     def land(self, day: date, *, last: dg.AssetKey = SESSIONS) -> None:
-        """What a run leaves of a day that it landed: materializations of its assets up to the last one."""
+        """Record the materializations of a day as a run does, up to those of the asset `last`."""
         metadata = {INPUT_FINGERPRINT: batch_content(self.root, day).fingerprint}
         for asset in ASSETS[: ASSETS.index(last) + 1]:
             landed = dg.AssetMaterialization(asset, partition=str(day), metadata=metadata)
             self.instance.report_runless_asset_event(landed)
 
     def fail_to_land(self, day: date) -> None:
-        """What a run leaves of a day that it could not land."""
+        """Record that a run could not land a day, as the run does."""
         metadata = {INPUT_FINGERPRINT: batch_content(self.root, day).fingerprint}
         self.instance.report_runless_asset_event(dg.AssetObservation(RAW, partition=str(day), metadata=metadata))
 
     def succeed(self, requests: Sequence[dg.RunRequest]) -> None:
-        """The runs start, land all their days, and end well."""
+        """Let the runs start, land all their days, and succeed."""
         for request in requests:
             run = self.start(request)
             for day in days_of(request):
@@ -130,7 +130,7 @@ class World:
             )
 
     def fail(self, requests: Sequence[dg.RunRequest]) -> None:
-        """The runs start, and fail."""
+        """Let the runs start and fail."""
         for request in requests:
             self.instance.report_run_failed(self.start(request))
 
@@ -149,19 +149,19 @@ def days_of(request: dg.RunRequest) -> list[date]:
 
 
 def all_of(requests: Sequence[dg.RunRequest]) -> list[dict[str, Any]]:
-    """All that requests say; Dagster lists assets and checks in no order that it promises."""
+    """All fields of the requests, with assets and checks sorted, because Dagster guarantees no order of them."""
     return [
         {name: set(value) if isinstance(value, list) else value for name, value in request._asdict().items()}
         for request in requests
     ]
 
 
-def asked(requests: Sequence[dg.RunRequest]) -> list[list[date]]:
+def requested_days(requests: Sequence[dg.RunRequest]) -> list[list[date]]:
     return [days_of(request) for request in requests]
 
 
 def run_all(world: World) -> list[dg.RunRequest]:
-    """Ticks, each with its runs done before the next one, until nothing is asked for."""
+    """Tick until no run is requested; the runs of each tick succeed before the next one."""
     done: list[dg.RunRequest] = []
     while requests := world.requests():
         world.succeed(requests)
@@ -205,7 +205,7 @@ def test_a_missing_day_is_never_requested(world: World) -> None:
     for day in DAYS:
         if day != DAY:
             deliver(world.root, day)
-    assert asked(world.requests()) == [DAYS[:5], DAYS[6:]]
+    assert requested_days(world.requests()) == [DAYS[:5], DAYS[6:]]
 
 
 def test_a_first_start_with_300_folders_requests_few_runs(world: World) -> None:
@@ -258,7 +258,7 @@ def test_a_changed_folder_is_requested_again(world: World) -> None:
         deliver(world.root, day)
     run_all(world)
     deliver(world.root, DAY, ["events.parquet", "late.parquet"])
-    assert asked(run_all(world)) == [[DAY]]
+    assert requested_days(run_all(world)) == [[DAY]]
 
 
 def test_a_removed_file_counts_as_a_change(world: World) -> None:
@@ -266,7 +266,7 @@ def test_a_removed_file_counts_as_a_change(world: World) -> None:
     run_all(world)
     (folder / "b.parquet").unlink()
     deliver(world.root, DAY, [])
-    assert asked(run_all(world)) == [[DAY]]
+    assert requested_days(run_all(world)) == [[DAY]]
 
 
 def test_a_removed_folder_is_ignored(world: World) -> None:
@@ -286,7 +286,7 @@ def test_changes_that_wait_for_a_free_run_are_requested_next(world: World) -> No
     world.cursor = memory.to_cursor()
     first = world.requests()
     world.succeed(first)
-    assert asked(first + world.requests()) == [[day] for day in changed]
+    assert requested_days(first + world.requests()) == [[day] for day in changed]
 
 
 def test_an_old_folder_that_reappears_is_checked_immediately(world: World) -> None:
@@ -294,7 +294,7 @@ def test_an_old_folder_that_reappears_is_checked_immediately(world: World) -> No
     shutil.rmtree(world.root.batch_folder(days[60]))
     world.tick()
     deliver(world.root, days[60], ["another.parquet"])
-    assert asked(world.requests()) == [[days[60]]]
+    assert requested_days(world.requests()) == [[days[60]]]
 
 
 def test_a_restored_content_has_a_new_run_key(world: World) -> None:
@@ -314,7 +314,7 @@ def test_a_changed_folder_among_many_old_ones_is_found_in_time(world: World) -> 
     for _ in range(len(days) // OLDER_DAYS_PER_TICK + 1):
         requests = world.requests()
         world.succeed(requests)
-        found += asked(requests)
+        found += requested_days(requests)
     assert sorted(found) == [[day] for day in days[10:80:10]]
 
 
@@ -394,13 +394,13 @@ def test_a_folder_without_the_required_marker_is_not_requested(world: World) -> 
     deliver(world.root, DAY)
     assert f"without {SUCCESS_MARKER}: {DAY}" in world.skip_reason()
     deliver(world.root, DAY, [SUCCESS_MARKER])
-    assert asked(world.requests()) == [[DAY]]
+    assert requested_days(world.requests()) == [[DAY]]
 
 
 def test_the_settle_time_can_be_configured(world: World) -> None:
     world.settings["settle_seconds"] = 0
     deliver(world.root, DAY, at=datetime.now(UTC) - timedelta(seconds=1))
-    assert asked(world.requests()) == [[DAY]]
+    assert requested_days(world.requests()) == [[DAY]]
 
 
 def test_a_sensor_ignores_the_runs_of_other_products(world: World) -> None:
@@ -411,8 +411,8 @@ def test_a_sensor_ignores_the_runs_of_other_products(world: World) -> None:
     (other_request,) = world.requests()
     assert other_request.run_key == request.run_key
     world.fail([request])
-    # To this sensor there is no run of it yet: so it is requested again, and not given up.
-    assert asked(world.requests()) == [[DAY]]
+    # This sensor knows no run of it yet, so it requests the day again instead of giving it up.
+    assert requested_days(world.requests()) == [[DAY]]
     world.settings, world.cursor = {}, other_sensors_memory
     assert "as the run failed" in world.skip_reason()
 
@@ -422,7 +422,7 @@ def test_one_bad_folder_does_not_stop_the_others(world: World) -> None:
     Path(world.root.batch_folder(DAYS[2])).touch()
     deliver(world.root, DAYS[0])
     deliver(world.root, DAYS[3])
-    assert asked(run_all(world)) == [[DAYS[0]], [DAYS[3]]]
+    assert requested_days(run_all(world)) == [[DAYS[0]], [DAYS[3]]]
     reason = world.skip_reason()
     assert f"cannot be listed: {DAYS[1]}" in reason
     assert f"date={DAYS[2]}" in reason
@@ -442,7 +442,7 @@ def test_a_lost_cursor_does_not_hide_changes(world: World) -> None:
     run_all(world)
     deliver(world.root, DAY, ["corrected.parquet"])
     world.cursor = None
-    assert asked(world.requests()) == [[DAY]]
+    assert requested_days(world.requests()) == [[DAY]]
 
 
 def test_a_broken_cursor_counts_as_a_lost_one(world: World) -> None:
@@ -479,14 +479,14 @@ def test_a_batch_that_landed_without_its_sessions_is_requested(world: World) -> 
     deliver(world.root, DAY)
     world.land(DAY)
     world.land(DAY, last=RAW)
-    assert asked(world.requests()) == [[DAY]]
+    assert requested_days(world.requests()) == [[DAY]]
 
 
 def test_a_run_of_other_assets_does_not_delay_a_batch(world: World) -> None:
     other = dg.RunRequest(tags={PARTITION_NAME_TAG: str(DAY)}, asset_selection=[EVENTS])
     world.start(other)
     deliver(world.root, DAY)
-    assert asked(world.requests()) == [[DAY]]
+    assert requested_days(world.requests()) == [[DAY]]
 
 
 def test_the_days_of_a_running_backfill_are_not_requested(world: World) -> None:
@@ -503,7 +503,7 @@ def test_the_days_of_a_running_backfill_are_not_requested(world: World) -> None:
 def test_a_backfill_does_not_delay_other_days(world: World) -> None:
     world.start_backfill([DAY])
     deliver(world.root, DAYS[0])
-    assert asked(world.requests()) == [[DAYS[0]]]
+    assert requested_days(world.requests()) == [[DAYS[0]]]
 
 
 def test_a_change_during_a_run_is_requested_after_it(world: World) -> None:
@@ -516,7 +516,7 @@ def test_a_change_during_a_run_is_requested_after_it(world: World) -> None:
     world.instance.report_dagster_event(
         DagsterEvent(DagsterEventType.RUN_SUCCESS.value, job_name=run.job_name), run.run_id
     )
-    assert asked(world.requests()) == [[DAY]]
+    assert requested_days(world.requests()) == [[DAY]]
 
 
 def test_a_failed_run_is_not_requested_again(world: World) -> None:
@@ -537,7 +537,7 @@ def test_a_failed_range_is_requested_again_day_by_day(world: World) -> None:
     for day in DAYS[:3]:
         deliver(world.root, day)
     world.fail(world.requests())
-    assert asked(world.requests()) == [[day] for day in DAYS[:3]]
+    assert requested_days(world.requests()) == [[day] for day in DAYS[:3]]
 
 
 def test_a_day_of_a_failed_range_that_also_fails_alone_is_not_requested_again(world: World) -> None:
@@ -578,7 +578,7 @@ def test_a_failed_run_is_requested_again_when_its_folder_changes(world: World) -
     world.fail(world.requests())
     world.skip_reason()
     deliver(world.root, DAY, ["events.parquet", "repaired.parquet"])
-    assert asked(run_all(world)) == [[DAY]]
+    assert requested_days(run_all(world)) == [[DAY]]
 
 
 def test_a_failed_content_is_requested_again_once_another_one_has_landed(world: World) -> None:
@@ -589,7 +589,7 @@ def test_a_failed_content_is_requested_again_once_another_one_has_landed(world: 
     run_all(world)
     (folder / "more.parquet").unlink()
     deliver(world.root, DAY)
-    assert asked(world.requests()) == [[DAY]]
+    assert requested_days(world.requests()) == [[DAY]]
 
 
 def test_a_failed_run_that_was_repeated_by_hand_is_no_longer_reported(world: World) -> None:
@@ -605,7 +605,7 @@ def test_a_bad_batch_does_not_stop_the_days_around_it_from_landing(world: World)
         deliver(world.root, day)
     world.fail(world.requests())
     world.fail_to_land(DAY)
-    assert asked(run_all(world)) == [DAYS[:5], DAYS[6:]]
+    assert requested_days(run_all(world)) == [DAYS[:5], DAYS[6:]]
     assert f"as the run failed or was cancelled: {DAY} (run " in world.skip_reason()
 
 
@@ -618,7 +618,7 @@ def test_a_bad_batch_is_not_requested_again_after_a_lost_cursor(world: World) ->
 
 
 def landed_long_ago(world: World) -> list[date]:
-    """Very many days, all landed."""
+    """A large number of days that have all landed."""
     days = days_between(FIRST_DAY, FIRST_DAY + timedelta(days=99))
     for day in days:
         deliver(world.root, day)
@@ -627,7 +627,7 @@ def landed_long_ago(world: World) -> list[date]:
 
 
 def turn_of(world: World, day: date, now: datetime) -> str:
-    """The cursor after the tick that left a day alone."""
+    """The cursor after the tick that skipped a day."""
     ticks = [at(world, now, world.cursor)]
     while str(day) not in ticks[-1].summary:
         assert len(ticks) < 10, "the day never had its turn"
@@ -636,13 +636,13 @@ def turn_of(world: World, day: date, now: datetime) -> str:
 
 
 def at(world: World, now: datetime, cursor: str | None) -> Tick:
-    """A tick at some time."""
+    """A tick at a given time."""
     return evaluate(world.instance, cursor, world.config, now, logging.getLogger(__name__))
 
 
 @pytest.fixture(scope="module")
 def of_daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, dg.DagsterRun]]:
-    """The runs that Dagster's own daemon creates for a range and a day, by their run keys; none of them is executed."""
+    """The runs that Dagster's daemon creates for a range and a day, by run key. None of them is executed."""
     folder = tmp_path_factory.mktemp("daemon")
     root = InputRoot(str(folder / "input"))
     for day in (*DAYS[:3], DAY):

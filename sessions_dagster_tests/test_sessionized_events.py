@@ -1,4 +1,4 @@
-"""What a table was built with: statistics, and the rules. A run with others is refused, and changes nothing."""
+"""Statistics and session rules of the table. A run with other rules is refused and changes nothing."""
 
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -27,7 +27,7 @@ OTHER_RULES = [
 
 @pytest.fixture(scope="module")
 def world(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> World:
-    """A table built with the default rules, and a batch that it does not reflect yet."""
+    """A table that was built with the default rules, and a batch that is not applied yet."""
     world = World(spark, tmp_path_factory.mktemp("rules"))
     world.land(DAY, [Event("ada", "a", "idea", NOON)])
     world.materialize(DAY)
@@ -40,7 +40,7 @@ def test_only_timestamp_columns_have_statistics_in_the_log(world: World) -> None
 
 
 @pytest.mark.parametrize(
-    ("rules", "said"),
+    ("rules", "message"),
     [
         (OTHER_RULES[0], "this run has a timeout of 0:10:00, user actions a, b, c and 5 days of lateness"),
         (OTHER_RULES[2], "this run has a timeout of 0:05:00, user actions a, b, c and 7 days of lateness"),
@@ -48,12 +48,12 @@ def test_only_timestamp_columns_have_statistics_in_the_log(world: World) -> None
     ],
 )
 def test_the_error_about_other_rules_names_both_rules_and_a_remedy(
-    world: World, rules: SessionRules, said: str
+    world: World, rules: SessionRules, message: str
 ) -> None:
     with pytest.raises(RulesMismatchError) as error:
         apply_batches(world.spark, world.warehouse, [DAY], rules)
     assert "was built with a timeout of 0:05:00, user actions a, b, c and 5 days of lateness" in str(error.value)
-    assert said in str(error.value)
+    assert message in str(error.value)
     assert "run with the rules that it was built with, or use another warehouse root" in str(error.value)
 
 

@@ -1,4 +1,4 @@
-"""The sizes: what follows from cores and rows, that each can be given, and that the table of them is complete."""
+"""The sizes: how they follow from cores and rows, how they are configured, and their complete documentation."""
 
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
@@ -40,11 +40,11 @@ def test_each_size_can_be_configured(spark: SparkSession, attribute: str) -> Non
         assert Sizes.of(spark) == Sizes(**{attribute: 1_234_567})
 
 
-@pytest.mark.parametrize("said", ["0", "-1", "1e6", "1.5", "many", ""])
-def test_an_invalid_size_is_named(spark: SparkSession, said: str) -> None:
+@pytest.mark.parametrize("text", ["0", "-1", "1e6", "1.5", "many", ""])
+def test_an_invalid_size_is_named(spark: SparkSession, text: str) -> None:
     with (
-        spark_property(spark, "spark.sessions.broadcastRows", said),
-        pytest.raises(SizeError, match=rf"spark\.sessions\.broadcastRows is \'{said}\'.* whole number greater than 0"),
+        spark_property(spark, "spark.sessions.broadcastRows", text),
+        pytest.raises(SizeError, match=rf"spark\.sessions\.broadcastRows is \'{text}\'.* whole number greater than 0"),
     ):
         Sizes.of(spark)
 
@@ -67,9 +67,9 @@ def test_a_landing_writes_files_of_the_configured_size(
     for name in ("one.parquet", "other.parquet"):
         too_early = [noon_of(f"user {number}", DAY + timedelta(days=1)) for number in range(4)]
         write_batch([noon_of("ada"), *too_early], tmp_path)
-        place = Path(world.input.batch_folder(DAY), name)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "events.parquet").rename(place)
+        file = Path(world.input.batch_folder(DAY), name)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "events.parquet").rename(file)
     with spark_property(spark, size, "1"):
         land_batch(spark, world.input, world.warehouse, DAY, "parquet", landed_at=datetime.now(UTC), rules=world.rules)
     assert files_of(world.warehouse.raw_events) == accepted
@@ -93,7 +93,7 @@ def test_the_documentation_has_every_property_with_its_default() -> None:
 
 
 def documented() -> dict[str, list[str]]:
-    """The numbers that the section of sizes has beside each property: those that are all that a cell has."""
+    """The numbers beside each property in the section of sizes: the cells that contain nothing but a number."""
     section = OPERATIONS.read_text().split("\n## Sizes\n")[1].split("\n## ")[0]
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in section.splitlines() if line.startswith("| `")]
     numbers = {name.strip("`"): [cell.replace(",", "") for cell in cells] for name, *cells in rows}

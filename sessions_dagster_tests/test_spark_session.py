@@ -1,4 +1,4 @@
-"""The runtime: which Java is used, what Spark is told, and what is said where it cannot start."""
+"""The Spark session: the choice of Java, the Spark properties, and the errors if it cannot start."""
 
 import os
 import signal
@@ -48,7 +48,7 @@ def script(path: Path, body: str) -> Path:
 
 
 def java(home: Path, release: str, *modules: str) -> Path:
-    """A Java, as far as its description of itself goes; returns its home."""
+    """Create a fake Java that only describes itself. Returns its home."""
     lines = [
         f"    java.home = {home}",
         f"    java.specification.version = {release}",
@@ -60,7 +60,7 @@ def java(home: Path, release: str, *modules: str) -> Path:
 
 
 def path_without_java(folder: Path) -> str:
-    """The PATH of this process with every command but `java`."""
+    """The PATH of this process with every command except `java`."""
     folder.mkdir()
     for directory in map(Path, os.environ["PATH"].split(os.pathsep)):
         for command in directory.iterdir() if directory.is_dir() else ():
@@ -70,12 +70,12 @@ def path_without_java(folder: Path) -> str:
 
 
 def jvm(spark: SparkSession) -> Any:
-    """The Java side of Spark."""
+    """The JVM of Spark."""
     return spark._jvm
 
 
 def run_python(code: str, env: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
-    """Another Python process with this one's modules: the JVM of this one cannot be started again."""
+    """Run code in another Python process with the same modules, because the JVM of this process cannot be restarted."""
     environment = {**env, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     command = [sys.executable, "-c", code]
     with subprocess.Popen(
@@ -84,7 +84,7 @@ def run_python(code: str, env: Mapping[str, str]) -> subprocess.CompletedProcess
         try:
             stdout, stderr = process.communicate(timeout=PATIENCE_SECONDS)
         except subprocess.TimeoutExpired:
-            # A JVM then says where each of its threads is.
+            # Makes a JVM print the stack of each of its threads.
             os.killpg(process.pid, signal.SIGQUIT)
             time.sleep(2)
             os.killpg(process.pid, signal.SIGKILL)
@@ -94,7 +94,7 @@ def run_python(code: str, env: Mapping[str, str]) -> subprocess.CompletedProcess
 
 
 def linked_spark(home: Path) -> Path:
-    """The installed Spark in a home of its own: the workers of a cluster leave files where Spark is."""
+    """The installed Spark in a home of its own, because the workers of a cluster write files into the home of Spark."""
     home.mkdir()
     for part in Path(pyspark.__file__).parent.iterdir():
         (home / part.name).symlink_to(part)
@@ -102,7 +102,7 @@ def linked_spark(home: Path) -> Path:
 
 
 def ivy_home(*paths: Path) -> Path:
-    """Empty JARs in an Ivy home; returns that."""
+    """Create empty JARs in an Ivy home. Returns the home."""
     for path in paths:
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(b"PK\x05\x06" + bytes(18))
@@ -201,7 +201,7 @@ def test_the_cores_of_a_cluster_are_unknown_before_it_runs() -> None:
 
 @pytest.mark.slow
 def test_on_a_cluster_all_properties_follow_its_cores_unless_configured(tmp_path: Path) -> None:
-    # That many cores, as far as Spark tells.
+    # Makes Spark report this number of cores.
     conf = {**C1_ONLY, "spark.default.parallelism": "400", "spark.sessions.broadcastRows": "9"}
     (tmp_path / "conf").mkdir()
     (tmp_path / "conf" / "spark-defaults.conf").write_text(f"{SNAPSHOT_PARTITIONS} 7\nspark.sessions.rowsPerTask 8\n")
@@ -277,7 +277,7 @@ def test_time_is_utc_in_the_session_and_in_the_jvm(spark: SparkSession) -> None:
 
 def test_the_jvm_has_the_configured_driver_memory(spark: SparkSession) -> None:
     heap = jvm(spark).Runtime.getRuntime().maxMemory()
-    # Java counts one of two survivor spaces only.
+    # Java counts only one of two survivor spaces.
     assert heap == pytest.approx(2 * 2**30, rel=0.15)
 
 

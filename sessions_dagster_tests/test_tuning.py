@@ -1,4 +1,4 @@
-"""The properties of a Spark session that hold for one step of a run, and for that only."""
+"""The properties of a Spark session that are set for one step of a run only."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -78,7 +78,7 @@ def test_rows_are_shuffled_into_partitions_of_the_fitting_number_in_a_session_wi
 
 
 def value_during(work: AbstractContextManager[None], spark: SparkSession, name: str, before: str) -> str | None:
-    """The value of a property during work; it must have the one of before again afterwards."""
+    """The value of a property within a context. Checks that the property has its old value afterwards."""
     with spark_property(spark, name, before):
         with work:
             during = spark.conf.get(name)
