@@ -22,7 +22,7 @@ from sessions_dagster.model.rejects import DEFAULT_BOT_LIMIT, RejectReason
 from sessions_dagster.model.rules import SessionRules
 from sessions_dagster.model.schemas import NO_CARRIED_COLUMNS, REJECTED_EVENTS_SCHEMA, raw_events_schema
 from sessions_dagster.pipeline.classify import accepted_events, classify, find_bots, reject_users, rejected_events
-from sessions_dagster.spark.tuning import Sizes, tuned
+from sessions_dagster.spark.tuning import Sizes, interpreted_if_few
 from sessions_dagster.storage.delta_tables import STATISTICS_PROPERTY, ensure_table, files_for, replace_slice
 from sessions_dagster.storage.warehouse import Warehouse
 
@@ -112,7 +112,7 @@ def land_batch(
     files = batch_files(input_root, day)
     size = sum(file.size for file in files)
     sizes = Sizes.of(spark)
-    with broken_files_named(), tuned(spark, size // _BYTES_A_ROW):
+    with broken_files_named(), interpreted_if_few(spark, size // _BYTES_A_ROW):
         rows = classify(read_batch(spark, files, input_format, carried_columns), day, rules)
         if bot_limit is not None:
             rows = reject_users(rows, find_bots(rows, bot_limit))
