@@ -5,7 +5,7 @@
     python -m sessions_dagster sessions
     python -m sessions_dagster check --date 2025-09-20
 
-The settings are those of the environment (`SESSIONS_INPUT_ROOT` and so on, see docs/library.md). The steps are the
+The settings are those of the environment (`SESSIONS_INPUT_ROOT` and so on, see docs/operations.md). The steps are the
 functions that the Dagster assets call, so both can be used on the same tables, but not at the same time. The exit code
 is 0 if all went well, 1 if something failed or a check did not pass, and 2 if the command is not understood.
 
