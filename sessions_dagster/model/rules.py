@@ -73,6 +73,10 @@ class SessionRules:
         """Whether a batch may deliver events of an event date."""
         return self.first_event_date(batch_date) <= event_date <= batch_date
 
+    def delivering_batches(self, event_dates: Iterable[date]) -> list[date]:
+        """The dates of all batches that may deliver events of some dates, in order."""
+        return sorted({day + timedelta(days=lateness) for day in event_dates for lateness in self.latenesses})
+
     def batch_window(self, first: date, last: date | None = None) -> list[date]:
         """The batches that may deliver events of the dates `first` .. `last`, or earlier ones together with them.
 

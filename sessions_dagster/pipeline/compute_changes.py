@@ -11,7 +11,7 @@ The steps, each of which looks at fewer rows than the one before:
 6. What became of the sessions of before is described.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import reduce
@@ -107,6 +107,10 @@ class IncomingBatches:
         """The dates of the batches."""
         return [batch.day for batch in self.batches]
 
+    def deliveries_of(self, event_dates: Iterable[date], rules: SessionRules) -> DataFrame:
+        """The rows of `raw_events` of all batches, pending or not, that can deliver events of some dates."""
+        return self.raw_events.where(among(BATCH_DATE, rules.delivering_batches(event_dates)))
+
     def rows_of(self, batches: Sequence[PendingBatch]) -> DataFrame:
         """The rows of `raw_events` that these landings of some batches delivered."""
         rows = self.raw_events.where(among(BATCH_DATE, [batch.day for batch in batches]))
@@ -138,6 +142,7 @@ class _Reconciled:
     Attributes:
         rows: All of them.
         touched: Those that are not inserted, by themselves, because they are few and used several times.
+        event_dates: The dates of the events in `rows`.
         begun: How many sessions begin in `rows`.
         corrected: How many of `rows` are updated or removed.
         moved: How many session spans have other bounds now.
@@ -146,6 +151,7 @@ class _Reconciled:
 
     rows: DataFrame
     touched: DataFrame
+    event_dates: Sequence[date]
     begun: int
     corrected: int
     moved: int
@@ -206,10 +212,10 @@ def _input_delta(
     events = new_deliveries(changed, carried_columns)
     if new:
         events = events.unionByName(incoming.rows_of(new).select(*DELIVERY, *carried_columns))
-    recarried = recarried_deliveries(changed, incoming.raw_events, carried_columns, rules)
+    deliveries = incoming.deliveries_of(dates, rules)
     return _InputDelta(
         events=events,
-        recarried=recarried if found["recarried"] else None,
+        recarried=recarried_deliveries(changed, deliveries, carried_columns, rules) if found["recarried"] else None,
         retracted=retracted_facts(changed.where(is_retracted()), rules) if found["retracted"] else None,
     )
 
@@ -257,13 +263,22 @@ def _reconciled(
     rows, metrics = checkpoint(
         reconcile(reduce(DataFrame.unionByName, [input_facts, *found])),
         *[measure.alias(name) for name, measure in zip(("moved", "dates"), extent_of_moved_sessions(), strict=True)],
+        F.collect_set(EVENT_DATE).alias("event_dates"),
         F.count_if(BEGINS_SESSION).alias("begun"),
         F.count_if(F.col(CHANGE).isin(Change.UPDATE.value, Change.REMOVE.value)).alias("corrected"),
     )
     touched = rows.where(F.col(CHANGE) != Change.INSERT.value)
     if existing.dates:
         touched, _ = checkpoint(touched)
-    return _Reconciled(rows, touched, metrics["begun"], metrics["corrected"], metrics["moved"], metrics["dates"])
+    return _Reconciled(
+        rows=rows,
+        touched=touched,
+        event_dates=metrics["event_dates"],
+        begun=metrics["begun"],
+        corrected=metrics["corrected"],
+        moved=metrics["moved"],
+        dates_of_moved=metrics["dates"],
+    )
 
 
 def _existing_facts(
@@ -299,7 +314,8 @@ def _table_rows(
     """Complete rows of the table with the column `change`: the reconciled events, and step 5."""
     events = reconciled.rows.where(~is_session_span())
     if carried_columns:
-        events, _ = checkpoint(_with_carried(events, incoming, rules, carried_columns))
+        deliveries = incoming.deliveries_of(reconciled.event_dates, rules)
+        events, _ = checkpoint(with_carried_columns(events, deliveries, list(carried_columns), rules))
     rows = _in_schema(events.withColumn(SESSION_ID, session_id()), rules, carried_columns, CHANGE)
     if not reconciled.moved:
         return rows
@@ -312,13 +328,6 @@ def _table_rows(
     )
     updated = dependent.withColumns({SESSION_ID: session_id(), CHANGE: F.lit(Change.UPDATE.value)})
     return rows.unionByName(_in_schema(updated, rules, carried_columns, CHANGE))
-
-
-def _with_carried(
-    events: DataFrame, incoming: IncomingBatches, rules: SessionRules, carried_columns: Mapping[str, str]
-) -> DataFrame:
-    # The values of removed rows and of rows that are kept are not written, and looking them up is wasted on few rows.
-    return with_carried_columns(events, incoming.raw_events, list(carried_columns), rules)
 
 
 def _in_schema(rows: DataFrame, rules: SessionRules, carried_columns: Mapping[str, str], *further: str) -> DataFrame:
