@@ -10,7 +10,7 @@ from pyspark.sql import SparkSession
 
 from sessions_dagster.errors import SizeError
 from sessions_dagster.pipeline.land import land_batch
-from sessions_dagster.spark.tuning import SHUFFLE_PARTITIONS, Sizes, properties_for, spark_property
+from sessions_dagster.spark.tuning import Sizes, properties_for, spark_property
 from sessions_dagster_tests.builders import World, write_batch
 from sessions_dagster_tests.oracle import Event
 
@@ -74,15 +74,6 @@ def test_a_landing_writes_files_of_the_configured_size(
         land_batch(spark, world.input, world.warehouse, DAY, "parquet", landed_at=datetime.now(UTC), rules=world.rules)
     assert files_of(world.warehouse.raw_events) == accepted
     assert files_of(world.warehouse.rejected_events) == rejected
-
-
-def test_a_run_shuffles_into_as_many_tasks_as_its_rows_need(spark: SparkSession, tmp_path: Path) -> None:
-    assert spark.conf.get(SHUFFLE_PARTITIONS) == "1"
-    world = World(spark, tmp_path)
-    world.land(DAY, [noon_of(f"user {number}") for number in range(40)])
-    with spark_property(spark, "spark.sessions.rowsPerTask", "10"):
-        world.materialize(DAY)
-    assert files_of(world.warehouse.sessionized_events) == 4
 
 
 def test_the_documentation_has_every_property_with_its_default() -> None:

@@ -204,13 +204,13 @@ def test_on_a_cluster_all_properties_follow_its_cores_unless_configured(tmp_path
     # Makes Spark report this number of cores.
     conf = {**C1_ONLY, "spark.default.parallelism": "400", "spark.sessions.broadcastRows": "9"}
     (tmp_path / "conf").mkdir()
-    (tmp_path / "conf" / "spark-defaults.conf").write_text(f"{SNAPSHOT_PARTITIONS} 7\nspark.sessions.rowsPerTask 8\n")
+    (tmp_path / "conf" / "spark-defaults.conf").write_text(f"{SNAPSHOT_PARTITIONS} 7\nspark.sessions.rowsPerFile 8\n")
     result = run_python(
         "from sessions_dagster.spark.tuning import Sizes, properties_for\n"
         "from sessions_dagster.spark.session import SparkSettings, spark_session\n"
         f"with spark_session(SparkSettings(master='local-cluster[1,1,1024]', extra_conf={conf})) as spark:\n"
         "    print(*[f'{name}={spark.conf.get(name)}' for name in properties_for(1, is_local=False)], sep='\\n')\n"
-        "    print(Sizes.of(spark).broadcast_rows, Sizes.of(spark).rows_per_task)\n",
+        "    print(Sizes.of(spark).broadcast_rows, Sizes.of(spark).rows_per_file)\n",
         os.environ | {"SPARK_CONF_DIR": str(tmp_path / "conf"), "SPARK_HOME": str(linked_spark(tmp_path / "spark"))},
     )
     *properties, sizes = result.stdout.splitlines()

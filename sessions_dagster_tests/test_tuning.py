@@ -1,7 +1,6 @@
 """The properties of a Spark session that are set for one step of a run only."""
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from deltalake import DeltaTable, write_deltalake
 from pyspark.sql import SparkSession
 
 from sessions_dagster.model.rules import SessionRules
-from sessions_dagster.spark.tuning import SHUFFLE_PARTITIONS, Sizes, spark_property, tuned
+from sessions_dagster.spark.tuning import ADAPTIVE, Sizes, spark_property, tuned
 from sessions_dagster.storage.delta_log import rows_around
 
 ROWS_WORTH_COMPILING = Sizes().rows_worth_compiling
@@ -59,31 +58,11 @@ def test_rows_around_days_count_the_rows_that_late_events_can_touch(tmp_path: Pa
     assert rows_around([day], SessionRules()) == 0
 
 
-@pytest.mark.parametrize(
-    ("rows", "partitions"),
-    [
-        (0, "1"),
-        (100_000, "1"),
-        (100_001, "2"),
-        (300_001, "4"),
-        (10_000_000, "4"),
-        (10_000_001, "5"),
-        (10**9, "400"),
-    ],
-)
-def test_rows_are_shuffled_into_partitions_of_the_fitting_number_in_a_session_with_four(
-    spark: SparkSession, rows: int, partitions: str
-) -> None:
-    assert value_during(tuned(spark, rows), spark, SHUFFLE_PARTITIONS, before="4") == partitions
-
-
-def value_during(work: AbstractContextManager[None], spark: SparkSession, name: str, before: str) -> str | None:
-    """The value of a property within a context. Checks that the property has its old value afterwards."""
-    with spark_property(spark, name, before):
-        with work:
-            during = spark.conf.get(name)
-        assert spark.conf.get(name) == before
-    return during
+def test_adaptive_execution_is_off_within_a_step(spark: SparkSession) -> None:
+    with spark_property(spark, ADAPTIVE, "true"):
+        with tuned(spark, 0):
+            assert spark.conf.get(ADAPTIVE) == "false"
+        assert spark.conf.get(ADAPTIVE) == "true"
 
 
 def test_a_property_is_reset_after_its_block_even_if_that_fails(compiling: SparkSession) -> None:

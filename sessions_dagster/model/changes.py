@@ -46,6 +46,7 @@ class AppendOnlyRows:
         event_date: The event date of all of them.
         events: The events they are computed from, which may contain an event twice.
         rows: Complete rows of `sessionized_events`.
+        max_count: There are no more rows than this.
         metrics: What is observed while `rows` are written: `rows`, their number, and `sessions`, how many sessions
             begin among them.
     """
@@ -53,6 +54,7 @@ class AppendOnlyRows:
     event_date: date
     events: DataFrame
     rows: DataFrame
+    max_count: int
     metrics: Observation
 
     def is_empty(self) -> bool:

@@ -239,7 +239,7 @@ def _split_append_only(
         metrics, F.count("*").alias("rows"), F.count_if(BEGINS_SESSION).alias("sessions")
     )
     complete = _in_schema(on_date(rows, day), rules, carried_columns)
-    return AppendOnlyRows(day, appended, complete, metrics), other_events(events, day, at_midnight)
+    return AppendOnlyRows(day, appended, complete, incoming.row_count, metrics), other_events(events, day, at_midnight)
 
 
 def _incoming_facts(events: DataFrame, delta: _InputDelta, rules: SessionRules) -> DataFrame:

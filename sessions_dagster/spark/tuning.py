@@ -92,15 +92,12 @@ class Sizes:
         bytes_per_file: The same for a landing, in bytes of the files that arrived.
         rows_worth_compiling: For fewer rows than this, Spark takes longer to compile its plans than to interpret them:
             on the data of the demo a cold process took 10 s of 55 s longer.
-        rows_per_task: No partition of a shuffle has more rows than this, on average. Larger ones need more memory: with
-            2.5 million rows each, 10 million events on 2 cores fit into a heap of 2 GB.
     """
 
     broadcast_rows: int = 1_000_000
     rows_per_file: int = 250_000
     bytes_per_file: int = 1024 * 1024
     rows_worth_compiling: int = 100_000
-    rows_per_task: int = 2_500_000
 
     @classmethod
     def of(cls, spark: SparkSession) -> Self:
@@ -116,17 +113,6 @@ class Sizes:
     def properties(cls) -> dict[str, str]:
         """The property of each size, by the name of its attribute."""
         return {field.name: f"spark.sessions.{_camel_case(field.name)}" for field in fields(cls)}
-
-    def partitions(self, rows: int, usual: int) -> int:
-        """How many partitions some rows should be in.
-
-        Args:
-            rows: How many rows there are.
-            usual: How many partitions rows are usually in. There are fewer if a partition would have fewer rows than
-                are worth a file, and more if one would have too many for a task.
-        """
-        worth_a_file, at_least = -(-rows // self.rows_per_file), -(-rows // self.rows_per_task)
-        return max(1, at_least, min(usual, worth_a_file))
 
 
 @contextmanager
@@ -172,16 +158,9 @@ def tuned(spark: SparkSession, rows: int) -> Iterator[None]:
     Raises:
         SizeError: If a property of `Sizes` is not a size.
     """
-    usual_partitions = int(spark.conf.get(SHUFFLE_PARTITIONS) or 1)
-    partitions = Sizes.of(spark).partitions(rows, usual_partitions)
-    with (
-        interpreted_if_few(spark, rows),
-        spark_property(spark, SHUFFLE_PARTITIONS, str(partitions)),
-        # Adaptive execution plans a query again after each stage, and Delta then lists all files of a table with
-        # deletion vectors each time: without it a daily run is 8% faster. If partitions fit their rows, there is
-        # nothing to adapt.
-        spark_property(spark, ADAPTIVE, "false"),
-    ):
+    # Adaptive execution plans a query again after each stage, and Delta then lists all files of a table with deletion
+    # vectors each time: without it a daily run is 8% faster.
+    with interpreted_if_few(spark, rows), spark_property(spark, ADAPTIVE, "false"):
         yield
 
 

@@ -9,13 +9,14 @@ from datetime import date
 from typing import Final
 
 from delta.tables import DeltaTable
-from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from sessions_dagster.model.changes import CHANGE, Change, ChangeSet
 from sessions_dagster.model.columns import EVENT_DATE, EVENT_IDENTITY, TIMESTAMP
 from sessions_dagster.model.dates import date_literals
 from sessions_dagster.spark.tuning import Sizes, broadcast_if_small, spark_property
+from sessions_dagster.storage.delta_tables import files_for
 
 _COMMIT_METADATA: Final = "spark.databricks.delta.commitInfo.userMetadata"
 _COPY_SOURCE: Final = "spark.databricks.delta.insertReplaceOnOrUsing.materializeSource"
@@ -41,9 +42,11 @@ def write_changes(table_uri: str, changes: ChangeSet, metadata: str) -> bool:
     if not (written or removed) and (changes.append_only is None or changes.append_only.is_empty()):
         return False
     rows = _with_change(changes, Change.INSERT, Change.UPDATE)
-    rows = rows.coalesce(_files_for(rows.sparkSession, written))
+    rows_per_file = Sizes.of(rows.sparkSession).rows_per_file
+    rows = rows.coalesce(files_for(written, rows_per_file, rows.sparkSession))
     if changes.append_only is not None:
-        rows = rows.unionByName(changes.append_only.rows)
+        files = max(1, changes.append_only.max_count // rows_per_file)
+        rows = rows.unionByName(changes.append_only.rows.coalesce(files))
     replaced_dates = changes.dates(Change.UPDATE, Change.REMOVE)
     if removed:
         _merge(table_uri, rows, _with_change(changes, Change.REMOVE), replaced_dates, changes, metadata)
@@ -117,11 +120,6 @@ def _on_dates(changes: ChangeSet, dates: Sequence[date]) -> int:
     """The number of rows to write on some dates."""
     by_change = [changes.counts.get(change, {}) for change in (Change.INSERT, Change.UPDATE)]
     return sum(counts.get(day, 0) for counts in by_change for day in dates)
-
-
-def _files_for(spark: SparkSession, rows: int) -> int:
-    """The number of tasks, each of which writes a file on each of its dates."""
-    return Sizes.of(spark).partitions(rows, usual=spark.sparkContext.defaultParallelism)
 
 
 def _is_same_event(existing: str, new: str, dates: Sequence[date]) -> str:
