@@ -14,7 +14,7 @@ from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 from shutil import rmtree
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, assert_never
 from urllib.parse import unquote
 
 import duckdb
@@ -990,6 +990,8 @@ def write_stop(lake: Lake, stop: Stop) -> date:
             (folder / "good.csv").write_text(f"{CSV_HEADER}good,a,{day} 10:00,idea\n")
         case "json":
             (folder / "good.json").write_text(json.dumps({USER: "good", **GOOD}) + "\n")
+        case _:
+            assert_never(stop.input_format)
     stop.done(folder)
     return day
 

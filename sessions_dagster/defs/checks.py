@@ -23,7 +23,7 @@ from sessions_dagster.defs.resources import resource_keys, resources_of
 from sessions_dagster.defs.retries import retry_or_fail
 from sessions_dagster.model.dates import date_list
 from sessions_dagster.pipeline.check_tables import check_events, check_sessions, table_to_check
-from sessions_dagster.quality.events import Finding, Offender, Rule
+from sessions_dagster.quality.events import SESSION_RULES, Finding, Offender, Rule
 from sessions_dagster.quality.sessions import SessionsFinding, WrongSession
 
 WINDOW_IS_COMPLETE: Final = "window_is_complete"
@@ -158,7 +158,7 @@ def _days(context: dg.AssetCheckExecutionContext) -> list[date]:
 def _rule_evaluation(
     config: SessionsConfig, finding: Finding, version: int, target: CheckedMaterialization | None
 ) -> dg.AssetCheckEvaluation:
-    what = "sessions" if finding.rule is Rule.SESSION_END else "rows"
+    what = "sessions" if finding.rule in SESSION_RULES else "rows"
     return dg.AssetCheckEvaluation(
         asset_key=asset_key(config, SESSIONIZED_EVENTS),
         check_name=finding.rule.value,

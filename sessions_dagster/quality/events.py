@@ -59,6 +59,10 @@ class Rule(StrEnum):
     SESSION_BOUNDS = "sessions_do_not_overlap_or_miss_events"
 
 
+SESSION_RULES: Final = frozenset({Rule.SESSION_END})
+"""The rules of sessions; all others are rules of rows. A session that breaks one is reported on each of its dates."""
+
+
 @dataclass(frozen=True)
 class Offender:
     """A row that breaks a rule, or the first row on the event date of a session that does. Times are text, UTC."""
@@ -79,7 +83,7 @@ class Finding:
     Attributes:
         day: The event date.
         rule: The rule.
-        checked: The number of rows of that date; for `SESSION_END`, of sessions with a row on it.
+        checked: The number of rows of that date; for a rule of `SESSION_RULES`, of sessions with a row on it.
         offenders: How many of them break the rule.
         examples: The first of them in time, at most `MAX_EXAMPLES`.
     """
@@ -126,7 +130,7 @@ def judge(rows: DataFrame, rules: SessionRules) -> DataFrame:
         `user_id`, `event_id`, `product_code` (string), `timestamp` (timestamp), `event_date` (date),
         `session_start_ts`, `session_end_ts` (timestamp), `begins_on_date` (boolean: the first row of its session on its
         event date) and for each rule a string column `problem: <rule>`, NULL if the row keeps the rule. A session that
-        breaks `SESSION_END` is reported once on each of its event dates, in its first row there.
+        breaks a rule of `SESSION_RULES` is reported once on each of its event dates, in its first row there.
     """
     action = F.col(EVENT).isin(*sorted(rules.user_action_ids))
     # The label is long, and it is compared only with values of its own row, so it need not be shuffled.
@@ -303,7 +307,7 @@ def _examples(rule: Rule) -> Column:
 def _finding(day: date, rule: Rule, found: Row | None) -> Finding:
     if found is None:
         return Finding(day, rule, 0, 0, ())
-    checked = found[_SESSIONS if rule is Rule.SESSION_END else _ROWS]
+    checked = found[_SESSIONS if rule in SESSION_RULES else _ROWS]
     examples = tuple(Offender(*example) for example in found[_name(rule)] or ())
     return Finding(day, rule, checked, found[rule.value], examples)
 
