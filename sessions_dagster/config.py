@@ -13,13 +13,11 @@ from typing import Any, Final, NamedTuple, Self, cast, get_args
 
 from sessions_dagster.errors import SettingsError
 from sessions_dagster.input.formats import InputFormat
+from sessions_dagster.model import columns
 from sessions_dagster.model.rejects import DEFAULT_BOT_LIMIT
 from sessions_dagster.model.rules import SessionRules
 from sessions_dagster.model.schemas import (
     CARRIED_TYPES,
-    REJECTED_EVENTS_SCHEMA,
-    raw_events_schema,
-    sessionized_events_schema,
 )
 from sessions_dagster.spark.session import SparkSettings
 
@@ -51,7 +49,7 @@ _YES: Final = {"true", "yes", "1"}
 _NO: Final = {"false", "no", "0"}
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_]+")
-_COLUMN: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_COLUMN: Final = re.compile(r"(?!__)[A-Za-z_][A-Za-z0-9_]*")
 
 
 class _Setting(NamedTuple):
@@ -91,7 +89,8 @@ _SETTINGS: Final = {
     ),
     "carried_columns": _Setting(
         "the sender's own columns that are carried through, and their types",
-        "name:type, with commas between several, with names that the tables do not use themselves and types among "
+        "name:type, with commas between several; the names are not used by the tables themselves and do not begin with "
+        "two underscores, and the types are among "
         f"{', '.join(CARRIED_TYPES)}",
         CARRIED_COLUMNS_VARIABLE,
     ),
@@ -295,20 +294,19 @@ def _mapping(name: str, value: Mapping[str, str]) -> dict[str, str]:
 
 
 def _carried_columns(value: Mapping[str, str]) -> dict[str, str]:
-    columns = _mapping("carried_columns", value)
+    carried = _mapping("carried_columns", value)
     used = {name.lower() for name in _own_columns()}
     if any(
         not _COLUMN.fullmatch(name) or name.lower() in used or type_ not in CARRIED_TYPES
-        for name, type_ in columns.items()
-    ) or len({name.lower() for name in columns}) < len(columns):
+        for name, type_ in carried.items()
+    ) or len({name.lower() for name in carried}) < len(carried):
         raise _WrongSettingError("carried_columns", value)
-    return columns
+    return carried
 
 
 def _own_columns() -> set[str]:
-    rules = SessionRules()
-    schemas = (raw_events_schema({}), REJECTED_EVENTS_SCHEMA, sessionized_events_schema(rules, {}))
-    return {name for schema in schemas for name in schema.names}
+    """The names of all columns of all tables, which is what `model.columns` has constants for."""
+    return {name for name in vars(columns).values() if isinstance(name, str) and _COLUMN.fullmatch(name)}
 
 
 def _instance(name: str, value: object, type_: type) -> object:

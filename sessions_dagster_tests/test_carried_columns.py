@@ -4,6 +4,7 @@ They are not part of an event's identity. If an event is delivered several times
 count, and the greatest values within one landing.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -18,7 +19,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from pyspark.sql import SparkSession
 
-from sessions_dagster.errors import SchemaMismatchError
+from sessions_dagster.config import SessionsConfig
+from sessions_dagster.errors import SchemaMismatchError, SettingsError
 from sessions_dagster.input.folders import InputRoot
 from sessions_dagster.input.formats import InputFormat
 from sessions_dagster.model.columns import EVENT, PRODUCT, SESSION_START, TIMESTAMP, USER
@@ -274,6 +276,38 @@ def test_invalid_utf8_in_a_text_value_is_replaced(spark: SparkSession, tmp_path:
     assert carried(world) == [["user 0", "m\ufffdller"]]
 
 
+def test_a_time_in_nanoseconds_is_a_time_and_no_number(spark: SparkSession, tmp_path: Path) -> None:
+    world = Carrying(spark, tmp_path, {"seen": "timestamp", "installed": "date", "build": "bigint"})
+    at = pa.array([1_756_720_800_123_456_789], pa.timestamp("ns"))
+    world.land_table(FIRST, pa.table(events(1) | {"seen": at, "installed": at, "build": at}))
+    world.apply(FIRST)
+    seen = datetime(2025, 9, 1, 10, 0, 0, 123456)
+    assert carried(world) == [["user 0", seen, seen.date(), None]]
+
+
+def test_any_name_that_is_no_column_of_ours_can_be_carried(spark: SparkSession, tmp_path: Path) -> None:
+    names = ["change", "is_removed", "begins_session", "value", "count", "interval_start", "unreadable", "reaches_out"]
+    world = Carrying(spark, tmp_path, dict.fromkeys(names, "string"))
+    folder = Path(world.input.batch_folder(FIRST))
+    folder.mkdir(parents=True)
+    for clocks in (["09:00", "09:03"], ["09:00"]):
+        lines = [
+            {USER: "ada", EVENT: "a", PRODUCT: "idea", TIMESTAMP: f"2025-09-20 {clock}:00"}
+            | {name: name for name in names}
+            for clock in clocks
+        ]
+        (folder / "events.json").write_text("\n".join(map(json.dumps, lines)))
+        world.land_folder(FIRST, "json")
+        world.apply(FIRST)
+        assert carried(world) == [["ada", *names]] * len(clocks)
+
+
+@pytest.mark.parametrize("name", ["user_id", "old_start_ts", "kind", "__change", "a b", "1st"])
+def test_a_name_of_ours_cannot_be_carried(name: str) -> None:
+    with pytest.raises(SettingsError, match="carried_columns"):
+        SessionsConfig(start_date=FIRST, carried_columns={name: "string"})
+
+
 @pytest.mark.parametrize(
     ("input_format", "content"),
     [
@@ -313,6 +347,14 @@ def test_an_older_table_gets_the_column_and_its_values_when_batches_land_again(
     world.land(FIRST, world.landed[FIRST])
     world.apply(FIRST)
     check(world)
+
+
+def test_a_batch_that_landed_before_is_applied_after_a_column_is_carried(spark: SparkSession, tmp_path: Path) -> None:
+    world = Carrying(spark, tmp_path, {})
+    world.land(FIRST, [u("09:00", "NL")])
+    world.carried_columns = COUNTRY
+    world.apply(FIRST)
+    assert [row[-1] for row in world.found()] == [None]
 
 
 @pytest.mark.parametrize(

@@ -379,6 +379,13 @@ def corrected_day_by_day(spark: SparkSession, tmp_path_factory: pytest.TempPathF
     return world
 
 
+def test_a_run_writes_one_file_on_each_date_that_it_corrects(corrected_day_by_day: World) -> None:
+    files = files_of_version(corrected_day_by_day.warehouse.sessionized_events, len(THREE_DAYS))
+    *before, newest = [day.isoformat() for day in THREE_DAYS]
+    dates = sorted(re.findall("event_date=([0-9-]+)", " ".join(files)))
+    assert [day for day in dates if day != newest] == before
+
+
 def test_a_batch_that_lands_again_during_a_run_is_applied_by_the_next_run(
     spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,7 +8,7 @@ from typing import Final
 
 from pyspark.sql import DataFrame, Observation
 
-CHANGE: Final = "change"
+CHANGE: Final = "__change"
 """The column that says what is to be done with a row: see `Change`."""
 
 
@@ -19,8 +19,8 @@ class Change(StrEnum):
     UPDATE = "update"
     REMOVE = "remove"
     KEEP = "keep"
-    MOVE = "move"
-    """Only of a session span: its bounds changed, so all rows of the session depend on it."""
+    NEW_BOUNDS = "new_bounds"
+    """Only of a session span: its bounds changed, and the rows of the session depend on them."""
 
 
 class SessionChange(StrEnum):
@@ -67,8 +67,8 @@ class ChangeSet:
     """Everything that has to change in `sessionized_events`, computed but not written.
 
     Attributes:
-        rows: Complete rows of `sessionized_events` with the column `change`: all rows to insert, update and remove, and
-            possibly rows to keep, which are not written.
+        rows: Complete rows of `sessionized_events` with the column `__change`: all rows to insert, update and remove,
+            and possibly rows to keep, which are not written.
         counts: How many of `rows` are inserted, updated and removed, by event date.
         append_only: Further rows to insert, which no correction has to look at; None if there can be none.
         session_changes: What became of the sessions that the table had before and whose bounds changed, as

@@ -1,6 +1,6 @@
 """Calendar dates in plain Python: ranges of dates, and the runs of consecutive dates in a set of dates."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import date, timedelta
 from itertools import pairwise
 from typing import Final
@@ -22,6 +22,19 @@ def spans(days: Iterable[date]) -> list[tuple[date, date]]:
     firsts = [ordered[0], *(after for _, after in gaps)]
     lasts = [*(before for before, _ in gaps), ordered[-1]]
     return list(zip(firsts, lasts, strict=True))
+
+
+def groups_of_similar_size(sizes: Mapping[date, int], count: int) -> list[list[date]]:
+    """Dates in groups that have about the same size.
+
+    Args:
+        sizes: The size of each date.
+        count: The number of groups, at least 1; there are fewer if there are fewer dates.
+    """
+    groups: list[list[date]] = [[] for _ in range(min(count, len(sizes)))]
+    for day in sorted(sizes, key=lambda each: (-sizes[each], each)):
+        min(groups, key=lambda group: sum(sizes[each] for each in group)).append(day)
+    return groups
 
 
 def date_list(days: Iterable[date]) -> str:

@@ -48,7 +48,7 @@ def first_lateness(bits: Column) -> Column:
     return F.bit_count(whole.bitwiseAND(-whole) - 1)
 
 
-def on_time_bit(batch_date: date, event_date: date) -> int:
+def bit_of(batch_date: date, event_date: date) -> int:
     """The bit of one batch and one event date, as a number."""
     return 1 << (batch_date - event_date).days
 

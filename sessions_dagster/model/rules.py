@@ -25,7 +25,7 @@ class SessionRules:
         lateness_days: The batch of day D may bring events with event dates D - `lateness_days` .. D; 0 to 30.
 
     Raises:
-        TypeError: If the user action ids are a single text.
+        TypeError: If the user action ids are a single text, or the lateness is not a whole number.
         ValueError: If the timeout is not positive, if there is no user action id or an empty one, or if the lateness
             is not between 0 and 30 days.
     """
@@ -38,6 +38,8 @@ class SessionRules:
         if isinstance(self.user_action_ids, str):
             raise TypeError(f"user_action_ids must be a set of event ids, not the text {self.user_action_ids!r}")
         object.__setattr__(self, "user_action_ids", frozenset(self.user_action_ids))
+        if not isinstance(self.lateness_days, int) or isinstance(self.lateness_days, bool):
+            raise TypeError(f"lateness_days must be a whole number, not {self.lateness_days!r}")
         if self.timeout <= timedelta(0):
             raise ValueError(f"the session timeout must be positive, not {self.timeout}")
         if not self.user_action_ids or "" in self.user_action_ids:
@@ -78,7 +80,7 @@ class SessionRules:
         return sorted({day + timedelta(days=lateness) for day in event_dates for lateness in self.latenesses})
 
     def batch_window(self, first: date, last: date | None = None) -> list[date]:
-        """The batches that may deliver events of the dates `first` .. `last`, or earlier ones together with them.
+        """The upstream window of some dates: all batches that are looked at to bring these dates up to date.
 
         Args:
             first: The first date.

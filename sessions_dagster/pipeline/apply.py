@@ -13,15 +13,15 @@ from sessions_dagster.errors import BatchError, ConcurrentWriteError
 from sessions_dagster.model.changes import Change, ChangeSet, SessionChange
 from sessions_dagster.model.dates import date_list
 from sessions_dagster.model.rules import SessionRules
-from sessions_dagster.model.schemas import NO_CARRIED_COLUMNS, raw_events_schema
+from sessions_dagster.model.schemas import NO_CARRIED_COLUMNS
 from sessions_dagster.pipeline.compute_changes import ExistingEvents, IncomingBatches, compute_changes
 from sessions_dagster.pipeline.pending import PendingBatch, pending_batches
 from sessions_dagster.spark.tuning import tuned
 from sessions_dagster.storage.commit_metadata import AppliedBatches, applied_batches
 from sessions_dagster.storage.correction_log import drop_uncommitted, write_ahead
 from sessions_dagster.storage.delta_log import landed_rows, landings, partition_dates, rows_around
-from sessions_dagster.storage.delta_tables import ensure_table
 from sessions_dagster.storage.filesystem import location_of
+from sessions_dagster.storage.raw_events import ensure_raw_events
 from sessions_dagster.storage.sessionized_events import ensure_sessionized_events
 from sessions_dagster.storage.warehouse import Warehouse
 from sessions_dagster.storage.write_changes import write_changes
@@ -87,7 +87,7 @@ def apply_batches(
 
     Raises:
         BatchError: If `raw_events` is gone although batches of it were applied.
-        RulesMismatchError: If the table was built with other rules.
+        RulesMismatchError: If the table was built with other rules, or the batches landed with another lateness.
         SchemaMismatchError: If the table has other columns, and they cannot be added to it.
         ConcurrentWriteError: If somebody else committed to the table in the meantime; running again is safe.
         SizeError: If a Spark property of `spark.tuning.Sizes` is not a size.
@@ -108,8 +108,8 @@ def apply_batches(
                 f"There is no table {warehouse.raw_events}, but {warehouse.sessionized_events} reflects batches from "
                 "it. Put the table back, or land the batches again."
             )
-        # It may have landed before a column was carried.
-        ensure_table(spark, warehouse, warehouse.raw_events, raw_events_schema(carried_columns))
+        # The batches may have landed before a column was carried.
+        ensure_raw_events(spark, warehouse, rules, carried_columns)
         days = [batch.day for batch in pending]
         logger.info("applying %d of %d landed batches: %s", len(pending), len(present), date_list(days))
         version, row_count = events.version(), landed_rows(raw_events, days)

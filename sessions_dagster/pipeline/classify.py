@@ -27,7 +27,7 @@ from sessions_dagster.model.rejects import RejectReason
 from sessions_dagster.model.rules import SessionRules
 from sessions_dagster.model.schemas import REJECTED_EVENTS_SCHEMA, raw_events_schema
 
-_GROUP: Final = "group_of_users"
+_GROUP: Final = "__group_of_users"
 _GROUPS_OF_USERS: Final = 65_536
 """An ordinary batch of a billion events has 15,000 events in each group, which is far below a sensible limit."""
 

@@ -47,22 +47,22 @@ from sessions_dagster.transforms.checkpoint import checkpoint
 from sessions_dagster.transforms.deliveries import (
     DELIVERY,
     changed_deliveries,
+    deliveries_with_new_values,
     is_new,
     is_retracted,
     new_deliveries,
-    recarried_deliveries,
 )
 from sessions_dagster.transforms.existing import (
     dependent_rows,
+    extent_of_changed_bounds,
     extent_of_lookup_ranges,
-    extent_of_moved_sessions,
     extent_of_sessions,
     facts_in_ranges,
     facts_near_dates,
     facts_of_sessions,
     lookup_ranges,
-    moved_sessions,
     rebuilt_sessions,
+    sessions_with_new_bounds,
     without_spans,
 )
 from sessions_dagster.transforms.facts import incoming_facts, is_session_span, retracted_facts
@@ -126,12 +126,12 @@ class _InputDelta:
 
     Attributes:
         events: Rows of `raw_events` that the table does not know.
-        recarried: Deliveries that only bring other carried values; None if there are none.
-        retracted: Facts of deliveries that are retracted; None if there are none.
+        new_values: Deliveries that only bring other carried values; None if there are none.
+        retracted: Facts of what the batches deliver no longer; None if there are none.
     """
 
     events: DataFrame
-    recarried: DataFrame | None = None
+    new_values: DataFrame | None = None
     retracted: DataFrame | None = None
 
 
@@ -142,20 +142,22 @@ class _Reconciled:
     Attributes:
         rows: All of them.
         touched: Those that are not inserted, by themselves, because they are few and used several times.
-        event_dates: The dates of the events in `rows`.
+        written: How many of `rows` are inserted or updated.
+        written_dates: The event dates of these.
         begun: How many sessions begin in `rows`.
         corrected: How many of `rows` are updated or removed.
-        moved: How many session spans have other bounds now.
-        dates_of_moved: The dates that these sessions lay on.
+        changed_bounds: How many session spans have other bounds now.
+        dates_of_changed_bounds: The dates that these sessions lay on.
     """
 
     rows: DataFrame
     touched: DataFrame
-    event_dates: Sequence[date]
+    written: int
+    written_dates: Sequence[date]
     begun: int
     corrected: int
-    moved: int
-    dates_of_moved: Sequence[date]
+    changed_bounds: int
+    dates_of_changed_bounds: Sequence[date]
 
 
 def compute_changes(
@@ -173,7 +175,7 @@ def compute_changes(
         carried_columns: The type of each carried column, by its name.
 
     Returns:
-        The changes. Computing them has looked at all rows but the append-only ones.
+        The changes. All their rows are computed, except for the append-only ones.
 
     Raises:
         SizeError: If a Spark property of `spark.tuning.Sizes` is not a size.
@@ -206,16 +208,19 @@ def _input_delta(
             existing.on(dates), incoming.rows_of(again), [batch.day for batch in again], rules, carried_columns
         ),
         F.count_if(is_retracted()).alias("retracted"),
-        F.count_if(~is_retracted() & ~is_new()).alias("recarried"),
+        F.count_if(~is_retracted() & ~is_new()).alias("new_values"),
     )
     new = [batch for batch in incoming.batches if not batch.may_exist]
     events = new_deliveries(changed, carried_columns)
     if new:
         events = events.unionByName(incoming.rows_of(new).select(*DELIVERY, *carried_columns))
-    deliveries = incoming.deliveries_of(dates, rules)
+    new_values = None
+    if found["new_values"]:
+        deliveries = incoming.deliveries_of(dates, rules)
+        new_values, _ = checkpoint(deliveries_with_new_values(changed, deliveries, carried_columns, rules))
     return _InputDelta(
         events=events,
-        recarried=recarried_deliveries(changed, deliveries, carried_columns, rules) if found["recarried"] else None,
+        new_values=new_values,
         retracted=retracted_facts(changed.where(is_retracted()), rules) if found["retracted"] else None,
     )
 
@@ -244,9 +249,9 @@ def _split_append_only(
 
 def _incoming_facts(events: DataFrame, delta: _InputDelta, rules: SessionRules) -> DataFrame:
     facts = incoming_facts(events, rules)
-    if delta.recarried is None:
+    if delta.new_values is None:
         return facts
-    return facts.unionByName(incoming_facts(delta.recarried, rules, are_recarried=True))
+    return facts.unionByName(incoming_facts(delta.new_values, rules, have_new_values=True))
 
 
 def _reconciled(
@@ -260,10 +265,12 @@ def _reconciled(
     input_facts = facts if retracted is None else facts.unionByName(retracted)
     touchable = [day for day in existing.dates if rules.can_touch(incoming.dates, day)]
     found = _existing_facts(existing, input_facts, retracted, touchable, rules) if touchable else []
+    is_written = F.col(CHANGE).isin(Change.INSERT.value, Change.UPDATE.value)
     rows, metrics = checkpoint(
         reconcile(reduce(DataFrame.unionByName, [input_facts, *found])),
-        *[measure.alias(name) for name, measure in zip(("moved", "dates"), extent_of_moved_sessions(), strict=True)],
-        F.collect_set(EVENT_DATE).alias("event_dates"),
+        *extent_of_changed_bounds(),
+        F.count_if(is_written).alias("written"),
+        F.collect_set(F.when(is_written, F.col(EVENT_DATE))).alias("written_dates"),
         F.count_if(BEGINS_SESSION).alias("begun"),
         F.count_if(F.col(CHANGE).isin(Change.UPDATE.value, Change.REMOVE.value)).alias("corrected"),
     )
@@ -273,11 +280,12 @@ def _reconciled(
     return _Reconciled(
         rows=rows,
         touched=touched,
-        event_dates=metrics["event_dates"],
+        written=metrics["written"],
+        written_dates=metrics["written_dates"],
         begun=metrics["begun"],
         corrected=metrics["corrected"],
-        moved=metrics["moved"],
-        dates_of_moved=metrics["dates"],
+        changed_bounds=metrics["count"],
+        dates_of_changed_bounds=metrics["dates"],
     )
 
 
@@ -311,19 +319,26 @@ def _table_rows(
     rules: SessionRules,
     carried_columns: Mapping[str, str],
 ) -> DataFrame:
-    """Complete rows of the table with the column `change`: the reconciled events, and step 5."""
+    """Complete rows of the table with the column `__change`: the reconciled events, and step 5."""
     events = reconciled.rows.where(~is_session_span())
     if carried_columns:
-        deliveries = incoming.deliveries_of(reconciled.event_dates, rules)
-        events, _ = checkpoint(with_carried_columns(events, deliveries, list(carried_columns), rules))
+        deliveries = incoming.deliveries_of(reconciled.written_dates, rules)
+        written = with_change(events, Change.INSERT, Change.UPDATE)
+        found = with_carried_columns(
+            broadcast_if_small(written, reconciled.written), deliveries, list(carried_columns), rules
+        )
+        others = with_change(events, Change.REMOVE, Change.KEEP)
+        events, _ = checkpoint(found.unionByName(others, allowMissingColumns=True))
     rows = _in_schema(events.withColumn(SESSION_ID, session_id()), rules, carried_columns, CHANGE)
-    if not reconciled.moved:
+    if not reconciled.changed_bounds:
         return rows
-    moved = broadcast_if_small(moved_sessions(reconciled.touched), reconciled.moved)
+    sessions = sessions_with_new_bounds(reconciled.touched)
     corrected = with_change(reconciled.touched, Change.UPDATE, Change.REMOVE)
     dependent, _ = checkpoint(
         dependent_rows(
-            existing.on(reconciled.dates_of_moved), moved, broadcast_if_small(corrected, reconciled.corrected)
+            existing.on(reconciled.dates_of_changed_bounds),
+            broadcast_if_small(sessions, reconciled.changed_bounds),
+            broadcast_if_small(corrected, reconciled.corrected),
         )
     )
     updated = dependent.withColumns({SESSION_ID: session_id(), CHANGE: F.lit(Change.UPDATE.value)})

@@ -20,19 +20,17 @@ from sessions_dagster.input.readers.rows import broken_files_named
 from sessions_dagster.model.columns import BATCH_DATE, EVENT_DATE, LANDED_AT, REASON
 from sessions_dagster.model.rejects import DEFAULT_BOT_LIMIT, RejectReason
 from sessions_dagster.model.rules import SessionRules
-from sessions_dagster.model.schemas import NO_CARRIED_COLUMNS, REJECTED_EVENTS_SCHEMA, raw_events_schema
+from sessions_dagster.model.schemas import NO_CARRIED_COLUMNS, REJECTED_EVENTS_SCHEMA
 from sessions_dagster.pipeline.classify import accepted_events, classify, find_bots, reject_users, rejected_events
 from sessions_dagster.spark.tuning import Sizes, interpreted_if_few
-from sessions_dagster.storage.delta_tables import STATISTICS_PROPERTY, ensure_table, files_for, replace_slice
+from sessions_dagster.storage.delta_tables import ensure_table, files_for, replace_slice
+from sessions_dagster.storage.raw_events import STATISTICS, ensure_raw_events
 from sessions_dagster.storage.warehouse import Warehouse
 
 _BYTES_A_ROW: Final = 10
 """About what a row takes in Parquet; text takes more. A wrong guess costs time and changes nothing else."""
 
 _REJECTED: Final = "rejected"
-
-_PROPERTIES: Final = {STATISTICS_PROPERTY: LANDED_AT}
-"""`storage.delta_log.landings` needs these statistics."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +100,7 @@ def land_batch(
     Raises:
         BatchError: If the batch cannot be landed as a whole. Both tables are as before.
         StorageError: If the storage of the batch fails. Until the batch lands again, one table may be as before.
+        RulesMismatchError: If other batches landed with another lateness.
         SchemaMismatchError: If a table has other columns, and they cannot be added to it.
         SizeError: If a Spark property of `spark.tuning.Sizes` is not a size.
         ValueError: If `landed_at` has no time zone.
@@ -118,7 +117,15 @@ def land_batch(
             rows = reject_users(rows, find_bots(rows, bot_limit))
         metrics, reasons = Observation(), Observation()
         with warehouse.writing():
-            _ensure_tables(spark, warehouse, carried_columns)
+            ensure_table(
+                spark,
+                warehouse,
+                warehouse.rejected_events,
+                REJECTED_EVENTS_SCHEMA,
+                partition_by=BATCH_DATE,
+                properties=STATISTICS,
+            )
+            ensure_raw_events(spark, warehouse, rules, carried_columns)
             accepted = accepted_events(rows.observe(metrics, *_metrics(day, rules)), carried_columns)
             raw_version = replace_slice(
                 warehouse,
@@ -146,15 +153,6 @@ def land_batch(
         rejected_events_version=rejected_version,
         seconds=time.monotonic() - began,
     )
-
-
-def _ensure_tables(spark: SparkSession, warehouse: Warehouse, carried_columns: Mapping[str, str]) -> None:
-    schemas = {
-        warehouse.rejected_events: REJECTED_EVENTS_SCHEMA,
-        warehouse.raw_events: raw_events_schema(carried_columns),
-    }
-    for table_uri, schema in schemas.items():
-        ensure_table(spark, warehouse, table_uri, schema, partition_by=BATCH_DATE, properties=_PROPERTIES)
 
 
 def _slice(rows: DataFrame, day: date, landed_at: datetime) -> DataFrame:

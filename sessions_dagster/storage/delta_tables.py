@@ -16,6 +16,7 @@ from sessions_dagster.errors import SchemaMismatchError
 from sessions_dagster.model.columns import BATCH_DATE
 from sessions_dagster.model.dates import date_literals
 from sessions_dagster.storage.delta_log import partitions
+from sessions_dagster.storage.filesystem import location_of
 from sessions_dagster.storage.warehouse import Warehouse
 
 RETENTION_PROPERTY: Final = "delta.deletedFileRetentionDuration"
@@ -68,6 +69,24 @@ def ensure_table(
         _add_columns(spark, table_uri, missing)
         table.update_incremental()
     return table
+
+
+def check_no_other_columns(table: deltalake.DeltaTable, schema: StructType) -> None:
+    """Check that a table has no column besides some, whose values a correction would lose.
+
+    Args:
+        table: The table.
+        schema: The columns that are written.
+
+    Raises:
+        SchemaMismatchError: If it has one.
+    """
+    for name in sorted({field.name for field in table.schema().fields} - set(schema.names)):
+        raise SchemaMismatchError(
+            f"{location_of(table.table_uri)} has the column {name}, which this run does not write: every correction "
+            "would lose its values. If it is a carried column, name it in the setting of the carried columns again; "
+            "otherwise use another warehouse."
+        )
 
 
 def replace_slice(
@@ -149,20 +168,14 @@ def _create(
 
 
 def _missing_columns(table: deltalake.DeltaTable, table_uri: str, schema: StructType) -> list[StructField]:
-    existing: dict[str, Any] = {each["name"]: each["type"] for each in json.loads(table.schema().to_json())["fields"]}
-    for name in existing.keys() - set(schema.names):
-        raise SchemaMismatchError(
-            f"{table_uri} has the column {name}, which this run does not write: every correction would lose its "
-            "values. If it is a carried column, name it in the setting of the carried columns again; otherwise use "
-            "another warehouse and backfill."
-        )
-    for field in schema:
-        found = existing.get(field.name)
-        if found is not None and found != _type_in_log(field):
+    existing = _types_by_name(json.loads(table.schema().to_json()))
+    wanted = _types_by_name(schema.jsonValue())
+    for name in schema.names:
+        if name in existing and existing[name] != wanted[name]:
             raise SchemaMismatchError(
-                f"{table_uri} has the column {field.name} with the type {found}, but this run writes "
-                f"{_type_in_log(field)}. A column does not change its type: give the carried column another name, or "
-                "use another warehouse and backfill."
+                f"{table_uri} has the column {name} with the type {existing[name]}, but this run writes "
+                f"{wanted[name]}. A column does not change its type: give the carried column another name, or use "
+                "another warehouse and backfill."
             )
     missing = [field for field in schema if field.name not in existing]
     for field in missing:
@@ -174,9 +187,13 @@ def _missing_columns(table: deltalake.DeltaTable, table_uri: str, schema: Struct
     return missing
 
 
-def _type_in_log(field: StructField) -> Any:
-    # As the log has it: a name, or a dictionary if the type is nested.
-    return json.loads(json.dumps(field.dataType.jsonValue()))
+def _types_by_name(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """The types of columns as the log has them. Whether an array can contain NULL depends on who has written it."""
+
+    def plain(type_: Any) -> Any:
+        return f"array of {type_['elementType']}" if isinstance(type_, dict) and type_["type"] == "array" else type_
+
+    return {field["name"]: plain(field["type"]) for field in schema["fields"]}
 
 
 def _add_columns(spark: SparkSession, table_uri: str, fields: Sequence[StructField]) -> None:

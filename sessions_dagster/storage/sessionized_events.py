@@ -12,7 +12,7 @@ from sessions_dagster.errors import RulesMismatchError
 from sessions_dagster.model.columns import EVENT_DATE, TIMESTAMP
 from sessions_dagster.model.rules import SessionRules
 from sessions_dagster.model.schemas import sessionized_events_schema
-from sessions_dagster.storage.delta_tables import STATISTICS_PROPERTY, ensure_table
+from sessions_dagster.storage.delta_tables import STATISTICS_PROPERTY, check_no_other_columns, ensure_table
 from sessions_dagster.storage.filesystem import location_of
 from sessions_dagster.storage.warehouse import Warehouse
 
@@ -20,8 +20,8 @@ TIMEOUT_PROPERTY: Final = "sessions.timeout_us"
 USER_ACTIONS_PROPERTY: Final = "sessions.user_action_ids"
 LATENESS_PROPERTY: Final = "sessions.lateness_days"
 
-_LATENESS_BEFORE_THE_PROPERTY: Final = 5
-"""Tables of releases that knew no other lateness do not say which one they were built with."""
+LATENESS_OF_FIRST_RELEASE: Final = 5
+"""Tables of the first release do not say which lateness they were built with: it knew no other one."""
 
 
 def ensure_sessionized_events(
@@ -43,8 +43,10 @@ def ensure_sessionized_events(
         SchemaMismatchError: If there is a table with other columns, and they cannot be added to it.
     """
     existing = warehouse.open(warehouse.sessionized_events)
+    schema = sessionized_events_schema(rules, carried_columns)
     if existing is not None:
         _check_rules(existing, rules)
+        check_no_other_columns(existing, schema)
     properties = {
         "delta.enableDeletionVectors": "true",
         STATISTICS_PROPERTY: TIMESTAMP,
@@ -56,7 +58,7 @@ def ensure_sessionized_events(
         spark,
         warehouse,
         warehouse.sessionized_events,
-        sessionized_events_schema(rules, carried_columns),
+        schema,
         partition_by=EVENT_DATE,
         properties=properties,
     )
@@ -76,7 +78,7 @@ def rules_of_table(sessionized_events: DeltaTable) -> SessionRules:
         return SessionRules(
             timeout=timedelta(microseconds=int(properties[TIMEOUT_PROPERTY])),
             user_action_ids=frozenset(json.loads(properties[USER_ACTIONS_PROPERTY])),
-            lateness_days=int(properties.get(LATENESS_PROPERTY, _LATENESS_BEFORE_THE_PROPERTY)),
+            lateness_days=int(properties.get(LATENESS_PROPERTY, LATENESS_OF_FIRST_RELEASE)),
         )
     except KeyError as missing:
         raise RulesMismatchError(

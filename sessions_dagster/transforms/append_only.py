@@ -24,7 +24,7 @@ from sessions_dagster.model.columns import (
 )
 from sessions_dagster.model.date_columns import among
 from sessions_dagster.model.dates import ONE_DAY
-from sessions_dagster.model.delivery_bits import on_time_bit
+from sessions_dagster.model.delivery_bits import bit_of
 from sessions_dagster.model.rules import SessionRules
 from sessions_dagster.transforms.carried_columns import greatest_first
 from sessions_dagster.transforms.sessionize import (
@@ -36,8 +36,8 @@ from sessions_dagster.transforms.sessionize import (
     session_id,
 )
 
-_IS_AT_MIDNIGHT: Final = "is_at_midnight"
-_IS_REPEATED: Final = "is_repeated"
+_IS_AT_MIDNIGHT: Final = "__is_at_midnight"
+_IS_REPEATED: Final = "__is_repeated"
 _US_A_DAY: Final = ONE_DAY // timedelta(microseconds=1)
 
 
@@ -101,7 +101,7 @@ def append_only_rows(
 
     Returns:
         `user_id, event_id, product_code` (string), `timestamp` (timestamp), `delivered_by` (int), `session_start_ts,
-        session_end_ts` (timestamp), `session_id` (string), the carried columns, and `begins_session` (boolean). The
+        session_end_ts` (timestamp), `session_id` (string), the carried columns, and `__begins_session` (boolean). The
         `event_date` is left to the caller: see `on_date`.
     """
     rows = events.select(*EVENT_IDENTITY, *carried_columns).withColumns(
@@ -109,7 +109,7 @@ def append_only_rows(
     )
     placed = assign_sessions(_once(rows, carried_columns)).drop(INTERVAL_START, INTERVAL_END)
     # No batch of another day can have delivered an event of this date yet.
-    return placed.withColumns({DELIVERED_BY: F.lit(on_time_bit(day, day)), SESSION_ID: session_id()})
+    return placed.withColumns({DELIVERED_BY: F.lit(bit_of(day, day)), SESSION_ID: session_id()})
 
 
 def on_date(rows: DataFrame, day: date) -> DataFrame:

@@ -19,8 +19,8 @@ from sessions_dagster.model.columns import (
 from sessions_dagster.model.delivery_bits import has_delivered
 from sessions_dagster.model.rules import SessionRules
 
-_VALUES = "carried_values"
-_PRECEDENCE = "precedence"
+_VALUES = "__carried_values"
+_PRECEDENCE = "__precedence"
 
 
 def greatest_first(columns: Iterable[str]) -> list[Column]:

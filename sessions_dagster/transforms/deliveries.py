@@ -23,9 +23,9 @@ from sessions_dagster.transforms.carried_columns import with_carried_columns
 DELIVERY: Final = (*EVENT_IDENTITY, EVENT_DATE, BATCH_DATE)
 """The columns of `raw_events` that say which batch delivers which event."""
 
-_IS_LANDED: Final = "is_landed"
-_LANDED_VALUES: Final = "landed_values"
-_EXISTING_VALUES: Final = "existing_values"
+_IS_LANDED: Final = "__is_landed"
+_LANDED_VALUES: Final = "__landed_values"
+_EXISTING_VALUES: Final = "__existing_values"
 
 
 def changed_deliveries(
@@ -48,16 +48,15 @@ def changed_deliveries(
 
     Returns:
         The columns of `DELIVERY` with `delivered_by` (a whole number), `session_start_ts, session_end_ts` (timestamp)
-        of the existing row, all NULL if there is none; for `is_retracted`, `is_new` and `recarried_deliveries`.
+        of the existing row, all NULL if there is none; for `is_retracted`, `is_new` and `deliveries_with_new_values`.
     """
     of_batches = F.filter(array_of(batches), lambda batch: has_delivered(batch, rules))
     known = existing.withColumn(BATCH_DATE, F.explode(of_batches)).select(
         *DELIVERY, DELIVERED_BY, SESSION_START, SESSION_END, _values(carried_columns).alias(_EXISTING_VALUES)
     )
     landed = _landed(raw_events, carried_columns)
-    is_same = F.col(_IS_LANDED) & F.col(DELIVERED_BY).isNotNull()
-    has_same_values = F.col(_LANDED_VALUES).eqNullSafe(F.col(_EXISTING_VALUES))
-    changed = ~F.coalesce(is_same, F.lit(False)) | ~has_same_values if carried_columns else is_new() | is_retracted()
+    has_other_values = ~F.col(_LANDED_VALUES).eqNullSafe(F.col(_EXISTING_VALUES))
+    changed = is_new() | is_retracted() | has_other_values
     return known.join(landed, [*DELIVERY], "full_outer").where(changed)
 
 
@@ -85,7 +84,7 @@ def new_deliveries(changed: DataFrame, carried_columns: Sequence[str]) -> DataFr
     return changed.where(~is_retracted() & is_new()).select(*DELIVERY, *values)
 
 
-def recarried_deliveries(
+def deliveries_with_new_values(
     changed: DataFrame, raw_events: DataFrame, carried_columns: Sequence[str], rules: SessionRules
 ) -> DataFrame:
     """The deliveries that only bring other carried values, provided that these values count.
@@ -106,7 +105,7 @@ def recarried_deliveries(
 
 def _landed(raw_events: DataFrame, carried_columns: Sequence[str]) -> DataFrame:
     if not carried_columns:
-        return raw_events.select(*DELIVERY, F.lit(True).alias(_IS_LANDED))
+        return raw_events.select(*DELIVERY, F.lit(True).alias(_IS_LANDED), _values(()).alias(_LANDED_VALUES))
     return raw_events.groupBy(*DELIVERY).agg(
         F.lit(True).alias(_IS_LANDED), F.max(_values(carried_columns)).alias(_LANDED_VALUES)
     )

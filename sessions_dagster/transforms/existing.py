@@ -37,13 +37,13 @@ MAX_SEARCHED_INSTANTS: Final = 256
 Extent = tuple[Column, Column]
 """Two aggregates over stretches of time: `count` (long), and `dates` (array of date), the dates they lie on."""
 
-_FROM: Final = "range_from"
-_UNTIL: Final = "range_until"
-_TIME_BUCKET: Final = "time_bucket"
-_INSTANTS: Final = "instants"
-_IS_EVENT_FACT: Final = "is_event_fact"
-_IS_SPAN_FACT: Final = "is_span_fact"
-_START_US: Final = "old_start_us"
+_FROM: Final = "__range_from"
+_UNTIL: Final = "__range_until"
+_TIME_BUCKET: Final = "__time_bucket"
+_INSTANTS: Final = "__instants"
+_IS_EVENT_FACT: Final = "__is_event_fact"
+_IS_SPAN_FACT: Final = "__is_span_fact"
+_START_US: Final = "__old_start_us"
 
 
 def facts_near_dates(facts: DataFrame, dates: Sequence[date], rules: SessionRules) -> DataFrame:
@@ -65,8 +65,9 @@ def lookup_ranges(facts: DataFrame, rules: SessionRules) -> DataFrame:
         rules: The session rules.
 
     Returns:
-        `user_id, product_code` (string), `time_bucket` (long), `range_from`, `range_until` (timestamp, both inclusive),
-        `instants` (array of timestamp: those of the facts in the bucket itself); one row per key and bucket.
+        `user_id, product_code` (string), `__time_bucket` (long), `__range_from`, `__range_until` (timestamp, both
+        inclusive), `__instants` (array of timestamp: those of the facts in the bucket itself); one row per key and
+        bucket.
     """
     at, timeout = F.col(INTERVAL_START), F.lit(rules.timeout)
     reached = F.sequence(_time_bucket(at - timeout, rules), _time_bucket(at + timeout, rules))
@@ -161,7 +162,7 @@ def without_spans(facts: DataFrame, sessions: DataFrame) -> DataFrame:
     return facts.join(_renamed(sessions), is_session_span() & _has_same_session(OLD_START), "left_anti")
 
 
-def moved_sessions(reconciled: DataFrame) -> DataFrame:
+def sessions_with_new_bounds(reconciled: DataFrame) -> DataFrame:
     """The sessions whose bounds changed and that were reconciled as a span.
 
     Args:
@@ -172,13 +173,13 @@ def moved_sessions(reconciled: DataFrame) -> DataFrame:
         session.
     """
     new_bounds = F.col(SESSION_START).alias(NEW_START), F.col(SESSION_END).alias(NEW_END)
-    moved = reconciled.where(F.col(CHANGE) == Change.MOVE.value)
+    moved = reconciled.where(F.col(CHANGE) == Change.NEW_BOUNDS.value)
     return moved.select(*SESSION_KEY, OLD_START, OLD_END, *new_bounds)
 
 
-def extent_of_moved_sessions() -> Extent:
-    """The extent of `moved_sessions`, over all reconciled rows."""
-    is_moved = F.col(CHANGE) == Change.MOVE.value
+def extent_of_changed_bounds() -> Extent:
+    """The extent of `sessions_with_new_bounds`, over all reconciled rows."""
+    is_moved = F.col(CHANGE) == Change.NEW_BOUNDS.value
     return _extent(F.when(is_moved, F.col(OLD_START)), F.when(is_moved, F.col(OLD_END)))
 
 
@@ -187,7 +188,7 @@ def dependent_rows(existing: DataFrame, moved: DataFrame, corrected: DataFrame) 
 
     Args:
         existing: Rows of `sessionized_events` on all dates of these sessions.
-        moved: The sessions, as `moved_sessions` gives them.
+        moved: The sessions, as `sessions_with_new_bounds` gives them.
         corrected: The identity (`model.columns.EVENT_IDENTITY`) of the reconciled rows to update or remove.
 
     Returns:
@@ -212,12 +213,12 @@ def _extent(first: Column, last: Column) -> Extent:
 
 def _renamed(rows: DataFrame) -> DataFrame:
     """The other side of a join, with names that a condition can tell from those of the first side."""
-    return rows.withColumnsRenamed({name: f"other_{name}" for name in (*SESSION_KEY, OLD_START, OLD_END)})
+    return rows.withColumnsRenamed({name: f"__other_{name}" for name in (*SESSION_KEY, OLD_START, OLD_END)})
 
 
 def _has_same_key() -> Column:
-    return reduce(Column.__and__, [F.col(name) == F.col(f"other_{name}") for name in SESSION_KEY])
+    return reduce(Column.__and__, [F.col(name) == F.col(f"__other_{name}") for name in SESSION_KEY])
 
 
 def _has_same_session(start: str) -> Column:
-    return _has_same_key() & (F.col(start) == F.col(f"other_{OLD_START}"))
+    return _has_same_key() & (F.col(start) == F.col(f"__other_{OLD_START}"))

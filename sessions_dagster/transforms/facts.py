@@ -1,22 +1,22 @@
 """Facts: everything that a correction follows from, in one form, so that one pass can put it together.
 
-A fact is of one of two kinds (`fact_kind`). An *event* is an event that a batch delivers or retracts, or that the table
-has. A *session span* is a session of the table as a whole: a session that loses no user action can only grow, so its
-bounds say everything about it, and its events need not be read.
+A fact is of one of two kinds (`__fact_kind`). An *event* is an event that a batch delivers or retracts, or that the
+table has. A *session span* is a session of the table as a whole: a session that loses no user action can only grow, so
+its bounds say everything about it, and its events need not be read.
 
 The columns of a fact:
 
 - `user_id`, `product_code` (string): the session key.
-- `fact_kind` (string): see `FactKind`.
+- `__fact_kind` (string): see `FactKind`.
 - `event_id` (string): of an event; NULL for a session span.
-- `interval_start` (timestamp): the time of an event, or the start of a session.
-- `interval_end` (timestamp): the time of a user action plus the timeout, or the end of a session; NULL for an IDE
+- `__interval_start` (timestamp): the time of an event, or the start of a session.
+- `__interval_end` (timestamp): the time of a user action plus the timeout, or the end of a session; NULL for an IDE
   event.
-- `added_bits`, `removed_bits` (int): the bits of `delivered_by` that the batches add to an event or remove from it.
-- `existing_bits` (int): the `delivered_by` of an event in the table; NULL for an event that is new to it.
+- `__added_bits`, `__removed_bits` (int): the bits of `delivered_by` that the batches add to an event or remove from it.
+- `__existing_bits` (int): the `delivered_by` of an event in the table; NULL for an event that is new to it.
 - `old_start_ts`, `old_end_ts` (timestamp): the session in the table that an event is in or that a span is of; NULL if
   there is none.
-- `is_recarried` (boolean): whether the batches only bring other carried values of the event.
+- `__has_new_values` (boolean): whether the batches only bring other carried values of the event.
 """
 
 from collections.abc import Mapping
@@ -41,11 +41,11 @@ from sessions_dagster.model.delivery_bits import delivery_bit
 from sessions_dagster.model.rules import SessionRules
 from sessions_dagster.transforms.sessionize import INTERVAL_END, INTERVAL_START, interval_end_of_event
 
-FACT_KIND: Final = "fact_kind"
-ADDED_BITS: Final = "added_bits"
-REMOVED_BITS: Final = "removed_bits"
-EXISTING_BITS: Final = "existing_bits"
-IS_RECARRIED: Final = "is_recarried"
+FACT_KIND: Final = "__fact_kind"
+ADDED_BITS: Final = "__added_bits"
+REMOVED_BITS: Final = "__removed_bits"
+EXISTING_BITS: Final = "__existing_bits"
+HAS_NEW_VALUES: Final = "__has_new_values"
 
 
 class FactKind(StrEnum):
@@ -60,18 +60,18 @@ def is_session_span() -> Column:
     return F.col(FACT_KIND) == FactKind.SESSION_SPAN.value
 
 
-def incoming_facts(deliveries: DataFrame, rules: SessionRules, *, are_recarried: bool = False) -> DataFrame:
+def incoming_facts(deliveries: DataFrame, rules: SessionRules, *, have_new_values: bool = False) -> DataFrame:
     """Facts of what batches deliver.
 
     Args:
         deliveries: The columns of `deliveries.DELIVERY`; an event that is delivered twice is there twice.
         rules: The session rules.
-        are_recarried: Whether these deliveries are known to the table and only bring other carried values.
+        have_new_values: Whether these deliveries are known to the table and only bring other carried values.
 
     Returns:
         One fact for each delivery.
     """
-    values = {ADDED_BITS: delivery_bit(), IS_RECARRIED: F.lit(are_recarried)}
+    values = {ADDED_BITS: delivery_bit(), HAS_NEW_VALUES: F.lit(have_new_values)}
     return _event_facts(deliveries, rules, values)
 
 
@@ -98,8 +98,8 @@ def existing_facts(rows: DataFrame, rules: SessionRules) -> DataFrame:
     """Facts of what the table has.
 
     Args:
-        rows: Rows of `sessionized_events` with `fact_kind` (string): whether a row gives a fact of its event, or of the
-            session that it is in.
+        rows: Rows of `sessionized_events` with `__fact_kind` (string): whether a row gives a fact of its event, or of
+            the session that it is in.
         rules: The session rules.
 
     Returns:
@@ -127,7 +127,7 @@ def _event_facts(rows: DataFrame, rules: SessionRules, bits: dict[str, Column]) 
 
 
 def _facts(rows: DataFrame, kind: Column, given: Mapping[str, Column]) -> DataFrame:
-    values = {IS_RECARRIED: F.lit(False), **given}
+    values = {HAS_NEW_VALUES: F.lit(False), **given}
     columns = [values.get(name, F.lit(None)).cast(type_).alias(name) for name, type_ in _COLUMN_TYPES.items()]
     return rows.select(USER, PRODUCT, kind.alias(FACT_KIND), *columns)
 
@@ -141,5 +141,5 @@ _COLUMN_TYPES: Final = {
     EXISTING_BITS: "int",
     OLD_START: "timestamp",
     OLD_END: "timestamp",
-    IS_RECARRIED: "boolean",
+    HAS_NEW_VALUES: "boolean",
 }

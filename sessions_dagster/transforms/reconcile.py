@@ -22,7 +22,7 @@ from sessions_dagster.transforms.facts import (
     ADDED_BITS,
     EXISTING_BITS,
     FACT_KIND,
-    IS_RECARRIED,
+    HAS_NEW_VALUES,
     REMOVED_BITS,
     is_session_span,
 )
@@ -56,10 +56,10 @@ def reconcile(facts: DataFrame) -> DataFrame:
         facts: All facts of every session that may change, as `facts` describes them.
 
     Returns:
-        One row per event or session span: `fact_kind` (string), `user_id, event_id, product_code` (string), `timestamp`
-        (timestamp), `event_date` (date), `delivered_by`, `existing_bits` (int), `session_start_ts, session_end_ts,
-        old_start_ts, old_end_ts` (timestamp), `begins_session` (boolean), `change` (string, see `Change`). A session
-        span has no event, so its `event_id`, `timestamp`, `event_date` and bits are NULL.
+        One row per event or session span: `__fact_kind` (string), `user_id, event_id, product_code` (string),
+        `timestamp` (timestamp), `event_date` (date), `delivered_by`, `__existing_bits` (int), `session_start_ts,
+        session_end_ts, old_start_ts, old_end_ts` (timestamp), `__begins_session` (boolean), `__change` (string, see
+        `Change`). A session span has no event, so its `event_id`, `timestamp`, `event_date` and bits are NULL.
     """
     at = F.when(~is_session_span(), F.col(INTERVAL_START))
     placed = assign_sessions(_combined(facts)).withColumns({TIMESTAMP: at, EVENT_DATE: F.to_date(at)})
@@ -67,7 +67,7 @@ def reconcile(facts: DataFrame) -> DataFrame:
 
 
 def with_change(rows: DataFrame, *changes: Change) -> DataFrame:
-    """The rows (with the column `change`) that have one of some changes."""
+    """The rows (with the column `__change`) that have one of some changes."""
     return rows.where(F.col(CHANGE).isin(*[change.value for change in changes]))
 
 
@@ -82,7 +82,7 @@ def _combined(facts: DataFrame) -> DataFrame:
         F.max(EXISTING_BITS).alias(EXISTING_BITS),
         F.max(OLD_START).alias(OLD_START),
         F.max(OLD_END).alias(OLD_END),
-        F.bool_or(IS_RECARRIED).alias(IS_RECARRIED),
+        F.bool_or(HAS_NEW_VALUES).alias(HAS_NEW_VALUES),
     )
     existing, added, removed = (F.coalesce(name, F.lit(0)) for name in (EXISTING_BITS, ADDED_BITS, REMOVED_BITS))
     bits = existing.bitwiseAND(F.bitwise_not(removed)).bitwiseOR(added)
@@ -98,9 +98,9 @@ def _change() -> Column:
     is_moved = ~(F.col(SESSION_START).eqNullSafe(F.col(OLD_START)) & F.col(SESSION_END).eqNullSafe(F.col(OLD_END)))
     has_other_bits = F.col(DELIVERED_BY) != F.col(EXISTING_BITS)
     return (
-        F.when(is_session_span(), F.when(is_moved, Change.MOVE.value).otherwise(Change.KEEP.value))
+        F.when(is_session_span(), F.when(is_moved, Change.NEW_BOUNDS.value).otherwise(Change.KEEP.value))
         .when(F.col(EXISTING_BITS).isNull(), Change.INSERT.value)
         .when(F.col(DELIVERED_BY) == 0, Change.REMOVE.value)
-        .when(is_moved | has_other_bits | F.col(IS_RECARRIED), Change.UPDATE.value)
+        .when(is_moved | has_other_bits | F.col(HAS_NEW_VALUES), Change.UPDATE.value)
         .otherwise(Change.KEEP.value)
     )

@@ -29,12 +29,12 @@ from sessions_dagster.transforms.sessionize import is_user_action
 CONTINUED: Final = "continued"
 """The name of a count: how many sessions of now continue one of before."""
 
-_IS_FIRST_OF_OLD: Final = "is_first_of_old"
-_IS_FIRST_OF_NEW: Final = "is_first_of_new"
-_PARTS: Final = "parts"
-_SOURCES: Final = "sources"
-_ADDED_BY: Final = "added_by"
-_REMOVED_BY: Final = "removed_by"
+_IS_FIRST_OF_OLD: Final = "__is_first_of_old"
+_IS_FIRST_OF_NEW: Final = "__is_first_of_new"
+_PARTS: Final = "__parts"
+_SOURCES: Final = "__sources"
+_ADDED_BY: Final = "__added_by"
+_REMOVED_BY: Final = "__removed_by"
 
 
 def session_changes(reconciled: DataFrame, rules: SessionRules) -> DataFrame:

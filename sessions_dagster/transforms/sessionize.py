@@ -19,18 +19,18 @@ from sessions_dagster.model.columns import (
 )
 from sessions_dagster.model.rules import SessionRules
 
-INTERVAL_START = "interval_start"
+INTERVAL_START = "__interval_start"
 """Where a row lies in time (timestamp): the time of an event, or the start of a known session."""
 
-INTERVAL_END = "interval_end"
+INTERVAL_END = "__interval_end"
 """Where the interval of a row ends (timestamp, exclusive); NULL for an IDE event, which has no interval."""
 
-BEGINS_SESSION = "begins_session"
+BEGINS_SESSION = "__begins_session"
 """True on exactly one row of every session: its first interval."""
 
-_EARLIER_END = "earlier_end"
-_LATEST_START = "latest_start"
-_LATEST_END = "latest_end"
+_EARLIER_END = "__earlier_end"
+_LATEST_START = "__latest_start"
+_LATEST_END = "__latest_end"
 
 
 def is_user_action(rules: SessionRules) -> Column:
@@ -39,7 +39,7 @@ def is_user_action(rules: SessionRules) -> Column:
 
 
 def interval_end_of_event(rules: SessionRules) -> Column:
-    """The `interval_end` (timestamp) of an event with `event_id` (string) and `timestamp` (timestamp)."""
+    """The `__interval_end` (timestamp) of an event with `event_id` (string) and `timestamp` (timestamp)."""
     return F.when(is_user_action(rules), F.col(TIMESTAMP) + F.lit(rules.timeout))
 
 
@@ -57,12 +57,12 @@ def assign_sessions(rows: DataFrame) -> DataFrame:
     which the next one starts, that instant belongs to the later one.
 
     Args:
-        rows: `user_id`, `product_code` (string), `interval_start`, `interval_end` (timestamp, see `INTERVAL_START` and
-            `INTERVAL_END`), and any other columns.
+        rows: `user_id`, `product_code` (string), `__interval_start`, `__interval_end` (timestamp, see `INTERVAL_START`
+            and `INTERVAL_END`), and any other columns.
 
     Returns:
-        The rows with `session_start_ts`, `session_end_ts` (timestamp, both NULL outside sessions) and `begins_session`
-        (boolean, see `BEGINS_SESSION`) added.
+        The rows with `session_start_ts`, `session_end_ts` (timestamp, both NULL outside sessions) and
+        `__begins_session` (boolean, see `BEGINS_SESSION`) added.
     """
     in_time = Window.partitionBy(*SESSION_KEY).orderBy(*in_time_order())
     so_far = in_time.rowsBetween(Window.unboundedPreceding, Window.currentRow)

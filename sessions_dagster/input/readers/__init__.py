@@ -34,8 +34,8 @@ def read_batch(
 
     Returns:
         One row per record, duplicates included: `user_id`, `event_id`, `product_code` (string, nullable);
-        `timestamp` (timestamp, UTC; NULL if there is none that can be read); `timestamp_text` (string: the timestamp
-        as delivered); `record` (string: the whole row as JSON, or its text if it cannot be read); `unreadable`
+        `timestamp` (timestamp, UTC; NULL if there is none that can be read); `__timestamp_text` (string: the timestamp
+        as delivered); `record` (string: the whole row as JSON, or its text if it cannot be read); `__unreadable`
         (boolean: the record is broken, or the text of one of its four columns is not UTF-8, and then it need not be
         UTF-8 here either); `source_file` (string: a URI); and the carried columns, NULL if they are not delivered.
 

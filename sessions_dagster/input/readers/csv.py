@@ -28,7 +28,7 @@ from sessions_dagster.input.readers.rows import (
 from sessions_dagster.input.readers.timestamps import DATE_AND_MINUTES, parse_timestamp
 from sessions_dagster.model.columns import TIMESTAMP
 
-_RAW_TEXT: Final = "_unreadable_csv_record"
+_RAW_TEXT: Final = "__unreadable_csv_record"
 
 
 def read_csv(spark: SparkSession, files: Sequence[BatchFile], carried_columns: Mapping[str, str]) -> list[DataFrame]:

@@ -23,6 +23,9 @@ from sessions_dagster.input.readers.timestamps import parse_timestamp
 from sessions_dagster.model.columns import EVENT_IDENTITY, TIMESTAMP
 
 _HEAD_BYTES: Final = 64 * 1024
+_LINE: Final = "__line"
+_OBJECTS: Final = "__objects"
+_OBJECT: Final = "__object"
 
 
 def read_json(spark: SparkSession, files: Sequence[BatchFile], carried_columns: Mapping[str, str]) -> list[DataFrame]:
@@ -37,22 +40,21 @@ def read_json(spark: SparkSession, files: Sequence[BatchFile], carried_columns: 
 
 def _json_rows(spark: SparkSession, files: Sequence[BatchFile], carried_columns: Mapping[str, str]) -> DataFrame:
     lines = spark.read.options(**WHOLE_FILES).text([file.spark_path for file in files])
-    lines = lines.where(F.col("value").rlike(r"\S"))
+    # A carried column may have any name, so those of the text reader and of this function get names of their own.
+    lines = lines.where(F.col("value").rlike(r"\S")).select(F.col("value").alias(_LINE), "_metadata")
     check_that_some_are_read(lines, files, _has_json_lines)
     # As an array of one object: after an object Spark ignores the rest of a line, even if that is another object.
     schema = ArrayType(StructType([StructField(name, StringType()) for name in (*EVENT_IDENTITY, *carried_columns)]))
-    objects = F.from_json(F.concat(F.lit("["), F.col("value"), F.lit("]")), schema)
-    rows = lines.select("value", "_metadata", objects.alias("objects")).select(
-        "value", "_metadata", F.size("objects").alias("count"), F.get("objects", F.lit(0)).alias("object")
-    )
-    rows = rows.select("*", "object.*")
-    broken = F.coalesce(F.col("count") != 1, F.lit(True)) | F.col("object").isNull() | has_marks_of_bytes()
+    objects = lines.withColumn(_OBJECTS, F.from_json(F.concat(F.lit("["), F.col(_LINE), F.lit("]")), schema))
+    rows = objects.withColumn(_OBJECT, F.get(_OBJECTS, F.lit(0))).select("*", f"{_OBJECT}.*")
+    is_one_object = (F.size(_OBJECTS) == 1) & F.col(_OBJECT).isNotNull()
+    broken = ~F.coalesce(is_one_object, F.lit(False)) | has_marks_of_bytes()
     return delivered(
         rows,
         carried_columns,
         timestamp=parse_timestamp(F.col(TIMESTAMP)),
         timestamp_text=F.col(TIMESTAMP),
-        record=F.make_valid_utf8("value"),
+        record=F.make_valid_utf8(_LINE),
         unreadable=broken,
     )
 

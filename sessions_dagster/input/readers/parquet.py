@@ -1,6 +1,6 @@
 """Parquet files of a batch."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -65,13 +65,17 @@ def _parquet_rows(spark: SparkSession, files: Sequence[BatchFile], carried_colum
     for name in KEY_COLUMNS:
         if isinstance(rows.schema[name].dataType, NESTED_TYPES):
             raise unusable(files[0], name, rows.schema[name].dataType, "text or another simple type")
-    timestamp, text = _timestamp_and_text(files[0], rows)
+    times = {
+        name: _from_nanoseconds(name) for name in _nanosecond_columns(files[0], rows, [TIMESTAMP, *carried_columns])
+    }
+    timestamp, text = _timestamp_and_text(files[0], rows, times)
     # The text of Parquet is bytes, and nobody checks them on the way. Other readers could not read a table with bytes
     # that are not UTF-8.
     texts = [name for name in EVENT_IDENTITY if isinstance(rows.schema[name].dataType, StringType | BinaryType)]
     return delivered(
         rows,
         carried_columns,
+        converted=times,
         timestamp=timestamp,
         timestamp_text=text,
         record=F.make_valid_utf8(F.to_json(F.struct("*"), AS_JSON)),
@@ -79,29 +83,41 @@ def _parquet_rows(spark: SparkSession, files: Sequence[BatchFile], carried_colum
     )
 
 
-def _timestamp_and_text(file: BatchFile, rows: DataFrame) -> tuple[Column, Column]:
+def _timestamp_and_text(file: BatchFile, rows: DataFrame, times: Mapping[str, Column]) -> tuple[Column, Column]:
     column, type_ = F.col(TIMESTAMP), rows.schema[TIMESTAMP].dataType
     match type_:
+        case _ if TIMESTAMP in times:
+            timestamp = times[TIMESTAMP]
         case TimestampType() | TimestampNTZType():
             timestamp = column.cast(TimestampType())
         case StringType():
             return parse_timestamp(column), column
         case NullType():
             timestamp = F.lit(None).cast(TimestampType())
-        case IntegerType() if pa.types.is_null(_arrow_type(file, TIMESTAMP)):
+        case IntegerType() if pa.types.is_null(_arrow_types(file)[TIMESTAMP]):
             timestamp = F.lit(None).cast(TimestampType())
-        case LongType() if pa.types.is_timestamp(_arrow_type(file, TIMESTAMP)):
-            # Division rounds towards zero, which before 1970 would be upwards.
-            timestamp = F.timestamp_micros(F.expr(f"{TIMESTAMP} div 1000 - int({TIMESTAMP} % 1000 < 0)"))
         case _:
             raise unusable(file, TIMESTAMP, type_, "a timestamp, or text that holds one")
     return timestamp, timestamp.cast(StringType())
 
 
-def _arrow_type(file: BatchFile, column: str) -> pa.DataType:
-    """What the footer says of a column that Spark reads as plain numbers.
+def _nanosecond_columns(file: BatchFile, rows: DataFrame, names: Iterable[str]) -> list[str]:
+    """Those of some columns that are timestamps in nanoseconds, which Spark reads as plain numbers."""
+    numbers = [name for name in names if name in rows.columns and isinstance(rows.schema[name].dataType, LongType)]
+    return [name for name in numbers if pa.types.is_timestamp(_arrow_types(file)[name])]
 
-    These can be a timestamp in nanoseconds, or what other writers than Spark write if there is no value at all.
+
+def _from_nanoseconds(name: str) -> Column:
+    # Division rounds towards zero, which before 1970 would be upwards.
+    return F.timestamp_micros(F.expr(f"`{name}` div 1000 - int(`{name}` % 1000 < 0)"))
+
+
+def _arrow_types(file: BatchFile) -> dict[str, pa.DataType]:
+    """What the footer says of the columns.
+
+    Of those that Spark reads as plain numbers it tells apart timestamps in nanoseconds, and columns without any value
+    as other writers than Spark write them.
     """
     with file.open() as opened:
-        return pq.ParquetFile(opened).schema.to_arrow_schema().field(column).type
+        schema = pq.ParquetFile(opened).schema.to_arrow_schema()
+    return dict(zip(schema.names, schema.types, strict=True))

@@ -17,10 +17,11 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.types import (
     ArrayType,
-    BinaryType,
+    BooleanType,
     DataType,
     DateType,
     MapType,
+    NumericType,
     StringType,
     StructType,
     TimestampNTZType,
@@ -35,10 +36,10 @@ from sessions_dagster.model.columns import EVENT_IDENTITY, KEY_COLUMNS, RECORD, 
 from sessions_dagster.model.schemas import CARRIED_TYPES
 from sessions_dagster.storage.filesystem import location_of
 
-TIMESTAMP_TEXT: Final = "timestamp_text"
+TIMESTAMP_TEXT: Final = "__timestamp_text"
 """The timestamp as it was delivered, as text."""
 
-UNREADABLE: Final = "unreadable"
+UNREADABLE: Final = "__unreadable"
 """Whether a record is broken."""
 
 WHOLE_FILES: Final = {"ignoreCorruptFiles": "false", "ignoreMissingFiles": "false"}
@@ -56,6 +57,9 @@ NOT_UTF8: Final = "\ufffd"
 
 NESTED_TYPES: Final = (ArrayType, MapType, StructType, VariantType)
 
+_TIMES: Final = (TimestampType, TimestampNTZType, DateType)
+_NOTHING_CONVERTED: Final[Mapping[str, Column]] = {}
+
 # Spark has no class for these: its message says that a file cannot be read, and names the classes of Java that say why.
 _STORAGE_FAILURES: Final = re.compile(
     r"java\.net\.\w*(Socket|Connect|Host)\w*Exception|ConnectTimeoutException|s3a\.AWS\w+Exception|Input/output error"
@@ -72,6 +76,7 @@ def delivered(
     timestamp_text: Column,
     record: Column,
     unreadable: Column,
+    converted: Mapping[str, Column] = _NOTHING_CONVERTED,
 ) -> DataFrame:
     """The columns that every reader gives.
 
@@ -83,10 +88,11 @@ def delivered(
         timestamp_text: The same as it was delivered (string).
         record: The whole row (string).
         unreadable: Whether the record is broken (boolean).
+        converted: The timestamps among the columns that Spark reads as something else, by the name of the column.
 
     Returns:
-        `user_id, event_id, product_code` (string), `timestamp` (timestamp), `timestamp_text`, `record` (string),
-        `unreadable` (boolean), `source_file` (string: a URI), and the carried columns.
+        `user_id, event_id, product_code` (string), `timestamp` (timestamp), `__timestamp_text`, `record` (string),
+        `__unreadable` (boolean), `source_file` (string: a URI), and the carried columns.
     """
     return rows.select(
         *[F.col(name).cast(StringType()).alias(name) for name in KEY_COLUMNS],
@@ -95,26 +101,24 @@ def delivered(
         record.alias(RECORD),
         unreadable.alias(UNREADABLE),
         F.col("_metadata.file_path").alias(SOURCE_FILE),
-        *[_carried(rows, name, CARRIED_TYPES[type_]).alias(name) for name, type_ in carried_columns.items()],
+        *[_carried(rows, name, CARRIED_TYPES[type_], converted).alias(name) for name, type_ in carried_columns.items()],
     )
 
 
-def _carried(rows: DataFrame, name: str, wanted: DataType) -> Column:
+def _carried(rows: DataFrame, name: str, wanted: DataType, converted: Mapping[str, Column]) -> Column:
     """The value of a carried column: of the wanted type, or NULL."""
     if name not in rows.columns:
         return F.lit(None).cast(wanted)
-    value, found = F.col(name), rows.schema[name].dataType
+    value = converted.get(name, F.col(name))
+    found = TimestampType() if name in converted else rows.schema[name].dataType
     if isinstance(wanted, StringType):
         text = F.to_json(value, AS_JSON) if isinstance(found, NESTED_TYPES) else value.cast(wanted)
         return F.make_valid_utf8(text)
     if isinstance(wanted, TimestampType) and isinstance(found, StringType):
         return parse_timestamp(value)
-    has_time = isinstance(found, TimestampType | TimestampNTZType | DateType)
-    needs_time = isinstance(wanted, TimestampType | DateType)
-    if isinstance(found, (*NESTED_TYPES, BinaryType)) or (has_time != needs_time and not isinstance(found, StringType)):
-        # A number is not taken for a time by a guess at its unit, nor a time for a number.
-        return F.lit(None).cast(wanted)
-    return value.try_cast(wanted)
+    # A number is not taken for a time by a guess at its unit, nor a time for a number.
+    castable = _TIMES if isinstance(wanted, TimestampType | DateType) else (BooleanType, NumericType)
+    return value.try_cast(wanted) if isinstance(found, (StringType, *castable)) else F.lit(None).cast(wanted)
 
 
 @contextmanager
