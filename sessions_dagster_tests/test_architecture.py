@@ -1,6 +1,7 @@
 """The architecture as it is documented: who may import whom, and what a public function says about itself."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -38,6 +39,12 @@ KNOWS_DAGSTER: Final = {"defs", "component", "definitions", "demo"}
 MAX_STATEMENTS_OF_SHORT: Final = 3
 
 MODULES: Final = sorted(path.relative_to(ROOT).with_suffix("") for path in ROOT.rglob("*.py"))
+
+
+COMPUTING: Final = [
+    module for module in MODULES if module.parts[0] == "transforms" or module == Path("pipeline", "compute_changes")
+]
+"""The modules that other engines are to be put behind."""
 
 
 def unit_of(module: Path) -> str:
@@ -87,6 +94,21 @@ def test_only_the_dagster_layer_knows_dagster(module: Path) -> None:
     if unit_of(module) not in KNOWS_DAGSTER:
         known = [name for name in imported(module) if name.split(".")[0].startswith("dagster")]
         assert not known
+
+
+@pytest.mark.parametrize("module", COMPUTING, ids=str)
+def test_changes_are_computed_without_a_handle_on_the_jvm_and_without_delta(module: Path) -> None:
+    packages = {name.split(".")[0] for name in imported(module)}
+    attributes = {node.attr for node in ast.walk(tree_of(module)) if isinstance(node, ast.Attribute)}
+    assert not packages & {"py4j", "delta", "deltalake"}
+    assert not attributes & {"_jvm", "_jdf", "_jsparkSession", "sparkContext", "rdd"}
+
+
+@pytest.mark.parametrize("module", MODULES, ids=str)
+def test_only_the_settings_know_the_names_of_variables(module: Path) -> None:
+    if unit_of(module) != "config":
+        texts = [node.value for node in ast.walk(tree_of(module)) if isinstance(node, ast.Constant)]
+        assert not [text for text in texts if isinstance(text, str) and re.fullmatch("SESSIONS_[A-Z_]+", text)]
 
 
 @pytest.mark.parametrize("module", MODULES, ids=str)
