@@ -84,8 +84,9 @@ class Warehouse:
     def open(self, table_uri: str) -> DeltaTable | None:
         """The newest version of a table as delta-rs sees it, without a JVM; None if there is no such table.
 
-        Between two calls of `writing` a table is opened once, and then only the commits that are new are read. All
-        callers share the handle, so nobody may load another version into it.
+        A table is opened once, and then only the commits that are new are read. All callers share the handle, so nobody
+        may load another version into it. A handle cannot tell that its table was deleted and created again: after that
+        use a new `Warehouse`, as every Dagster run does.
 
         Args:
             table_uri: One of `tables`.
@@ -118,8 +119,6 @@ class Warehouse:
         condition. There is no lock for object stores here, so there the scheduler has to let only one run write at a
         time: Dagster's pool `warehouse` with its limit of one does that for all runs of one instance.
         """
-        # A handle cannot tell that its table was deleted and created again, so no step relies on those of another one.
-        self._handles.clear()
         if not is_local(self.root):
             yield
             return
