@@ -115,7 +115,7 @@ def one_process(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "in_own_process", _in_this_process)
     monkeypatch.setattr(skew, "peak_of_correction", _no_peak)
     # The summaries and the clearing of memory are tested by the run of all contenders.
-    monkeypatch.setattr(contenders, "summarize_dates", lambda *_: None)
+    monkeypatch.setattr(contenders, "summarize_events", lambda *_: None)
     for module in (history, rounds):
         monkeypatch.setattr(module, "timed_alone", lambda _, work: timed(work))
 
