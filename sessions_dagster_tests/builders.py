@@ -127,7 +127,7 @@ class World:
         """The rows of `session_corrections`; none if there is no such table."""
         columns = (EVENTS_VERSION, USER, PRODUCT, KIND, OLD_START, OLD_END, NEW_START, NEW_END, BATCHES)
         rows = _read_without_spark(self.warehouse.session_corrections, columns)
-        return [CorrectionRow(*bounds, batches=frozenset(batches)) for *bounds, batches in rows]
+        return [CorrectionRow._make([*row[:-1], frozenset(row[-1])]) for row in rows]
 
 
 def sessions_of(rows: Iterable[SessionizedEvent], user_actions: Collection[str] = ("a", "b", "c")) -> set[SessionRow]:
