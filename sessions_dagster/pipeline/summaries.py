@@ -19,7 +19,8 @@ def apply_summary(report: ApplyReport) -> str:
         f"{sum(changes.values()):,} rows {what}"
         for what, changes in (("inserted", report.inserted), ("updated", report.updated), ("deleted", report.deleted))
     )
-    return f"applied {len(report.applied)} batches ({date_list(report.applied)}): {rows}, {report.seconds:.1f} s"
+    batches = "1 batch" if len(report.applied) == 1 else f"{len(report.applied)} batches"
+    return f"applied {batches} ({date_list(report.applied)}): {rows}, {report.seconds:.1f} s"
 
 
 def refresh_summary(report: SessionsReport) -> str:
