@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Final
 
 from pyspark.sql import DataFrame, Observation
+from pyspark.sql import functions as F
 
 CHANGE: Final = "__change"
 """The column that says what is to be done with a row: see `Change`."""
@@ -32,6 +33,16 @@ class SessionChange(StrEnum):
     SPLIT = "split"
     SHRUNK = "shrunk"
     REMOVED = "removed"
+
+
+def with_change(rows: DataFrame, *changes: Change) -> DataFrame:
+    """The rows (with the column `__change`) that have one of some changes."""
+    return rows.where(F.col(CHANGE).isin(*[change.value for change in changes]))
+
+
+def count_of_corrected(session_counts: Mapping[SessionChange, int]) -> int:
+    """How many sessions have other bounds than before or are gone, of sessions by what became of them."""
+    return sum(count for change, count in session_counts.items() if change is not SessionChange.KEPT)
 
 
 RowCounts = Mapping[Change, Mapping[date, int]]
@@ -95,4 +106,4 @@ class ChangeSet:
     @property
     def sessions_corrected(self) -> int:
         """How many sessions that the table had before have other bounds now, or are gone."""
-        return sum(self.session_counts.values()) - self.session_counts.get(SessionChange.KEPT, 0)
+        return count_of_corrected(self.session_counts)

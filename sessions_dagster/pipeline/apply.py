@@ -10,7 +10,7 @@ from deltalake import DeltaTable
 from pyspark.sql import DataFrame, SparkSession
 
 from sessions_dagster.errors import BatchError, ConcurrentWriteError
-from sessions_dagster.model.changes import Change, ChangeSet, SessionChange
+from sessions_dagster.model.changes import Change, ChangeSet, SessionChange, count_of_corrected
 from sessions_dagster.model.dates import date_list
 from sessions_dagster.model.rules import SessionRules
 from sessions_dagster.model.schemas import NO_CARRIED_COLUMNS
@@ -58,7 +58,7 @@ class ApplyReport:
     @property
     def sessions_corrected(self) -> int:
         """The number of sessions written before whose bounds changed, or that are gone."""
-        return sum(self.session_changes.values()) - self.session_changes.get(SessionChange.KEPT, 0)
+        return count_of_corrected(self.session_changes)
 
     @property
     def dates_touched(self) -> tuple[date, ...]:

@@ -19,7 +19,15 @@ from functools import reduce
 from pyspark.sql import DataFrame, Observation
 from pyspark.sql import functions as F
 
-from sessions_dagster.model.changes import CHANGE, AppendOnlyRows, Change, ChangeSet, RowCounts, SessionChange
+from sessions_dagster.model.changes import (
+    CHANGE,
+    AppendOnlyRows,
+    Change,
+    ChangeSet,
+    RowCounts,
+    SessionChange,
+    with_change,
+)
 from sessions_dagster.model.columns import (
     BATCH_DATE,
     DELIVERED_BY,
@@ -66,7 +74,7 @@ from sessions_dagster.transforms.existing import (
     without_spans,
 )
 from sessions_dagster.transforms.facts import incoming_facts, is_session_span, retracted_facts
-from sessions_dagster.transforms.reconcile import reconcile, with_change
+from sessions_dagster.transforms.reconcile import reconcile
 from sessions_dagster.transforms.session_changes import CONTINUED, counts_of_changes, session_changes, with_batches
 from sessions_dagster.transforms.sessionize import BEGINS_SESSION, session_id
 

@@ -14,7 +14,7 @@ from delta.tables import DeltaTable
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from sessions_dagster.model.changes import CHANGE, Change, ChangeSet
+from sessions_dagster.model.changes import CHANGE, Change, ChangeSet, with_change
 from sessions_dagster.model.columns import EVENT_DATE, EVENT_IDENTITY, TIMESTAMP
 from sessions_dagster.model.date_columns import among
 from sessions_dagster.model.dates import date_literals, groups_of_similar_size
@@ -47,7 +47,7 @@ def write_changes(table_uri: str, changes: ChangeSet, metadata: str) -> bool:
     removed = changes.count(Change.REMOVE)
     if not (written or removed) and (changes.append_only is None or changes.append_only.is_empty()):
         return False
-    rows = _with_change(changes, Change.INSERT, Change.UPDATE)
+    rows = with_change(changes.rows, Change.INSERT, Change.UPDATE).drop(CHANGE)
     rows_per_file = Sizes.of(rows.sparkSession).rows_per_file
     rows = _of_few_dates_a_task(rows, changes, files_for(written, rows_per_file, rows.sparkSession))
     if changes.append_only is not None:
@@ -55,7 +55,8 @@ def write_changes(table_uri: str, changes: ChangeSet, metadata: str) -> bool:
         rows = rows.unionByName(changes.append_only.rows.coalesce(files))
     replaced_dates = changes.dates(Change.UPDATE, Change.REMOVE)
     if removed:
-        _merge(table_uri, rows, _with_change(changes, Change.REMOVE), replaced_dates, changes, metadata)
+        removed_rows = with_change(changes.rows, Change.REMOVE).drop(CHANGE)
+        _merge(table_uri, rows, removed_rows, replaced_dates, changes, metadata)
     elif replaced_dates:
         _replace(
             table_uri,
@@ -121,10 +122,6 @@ def _merge(
     # MERGE takes no options. The property must not stay set, or further commits would carry the metadata as well.
     with spark_property(spark, _COMMIT_METADATA, metadata):
         merge.execute()
-
-
-def _with_change(changes: ChangeSet, *wanted: Change) -> DataFrame:
-    return changes.rows.where(F.col(CHANGE).isin(*[change.value for change in wanted])).drop(CHANGE)
 
 
 def _of_few_dates_a_task(rows: DataFrame, changes: ChangeSet, tasks: int) -> DataFrame:

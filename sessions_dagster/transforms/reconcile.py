@@ -66,11 +66,6 @@ def reconcile(facts: DataFrame) -> DataFrame:
     return placed.withColumn(CHANGE, _change()).select(*RECONCILED)
 
 
-def with_change(rows: DataFrame, *changes: Change) -> DataFrame:
-    """The rows (with the column `__change`) that have one of some changes."""
-    return rows.where(F.col(CHANGE).isin(*[change.value for change in changes]))
-
-
 def _combined(facts: DataFrame) -> DataFrame:
     """The facts about each event or session in one row, with the `delivered_by` that the event ends up with."""
     # After this shuffle Spark needs no further one, neither to aggregate nor for the windows over the same columns.

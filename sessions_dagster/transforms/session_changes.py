@@ -7,7 +7,7 @@ from typing import Final
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from sessions_dagster.model.changes import CHANGE, Change, SessionChange
+from sessions_dagster.model.changes import CHANGE, Change, SessionChange, with_change
 from sessions_dagster.model.columns import (
     BATCHES,
     DELIVERED_BY,
@@ -23,7 +23,6 @@ from sessions_dagster.model.date_columns import array_of
 from sessions_dagster.model.delivery_bits import delivering_batches
 from sessions_dagster.model.rules import SessionRules
 from sessions_dagster.transforms.facts import EXISTING_BITS, is_session_span
-from sessions_dagster.transforms.reconcile import with_change
 from sessions_dagster.transforms.sessionize import is_user_action
 
 CONTINUED: Final = "continued"
