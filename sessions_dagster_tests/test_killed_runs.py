@@ -50,6 +50,7 @@ def kill_when_there(run: subprocess.Popen[bytes], file: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("java_without_optimizer")
 def test_a_killed_range_gives_the_right_tables_when_it_is_run_again(tmp_path: Path) -> None:
     for day, events in BATCHES.items():
         write_batch(events, tmp_path / "input" / f"date={date.fromisoformat(day)}")

@@ -66,6 +66,7 @@ def queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Queue]:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("java_without_optimizer")
 def test_a_writing_run_waits_for_another_writing_run(queue: Queue) -> None:
     # It fails because there is no such folder, so that the test is quick.
     landing = queue.submit("__ASSET_JOB", ["raw_events"], {PARTITION_NAME_TAG: "2025-09-20"})
@@ -94,6 +95,7 @@ def test_a_writing_run_waits_for_another_writing_run(queue: Queue) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("java_without_optimizer")
 def test_a_run_that_only_reads_does_not_wait(queue: Queue) -> None:
     landing = queue.submit("__ASSET_JOB", ["raw_events"], {PARTITION_NAME_TAG: "2025-09-20"})
     checks = queue.submit(

@@ -308,6 +308,7 @@ def test_an_error_names_the_missing_local_jar(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("java_without_optimizer")
 def test_an_error_names_the_unresolvable_jars_and_a_remedy(tmp_path: Path) -> None:
     (tmp_path / "ivy.xml").write_text(
         '<ivysettings><settings defaultResolver="empty"/><resolvers><filesystem name="empty">'
