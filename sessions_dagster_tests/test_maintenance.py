@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 import dagster as dg
 import pytest
+import yaml
+from dagster._core.snap.snap_to_yaml import default_values_yaml_from_type_snap
 from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 
@@ -290,6 +292,26 @@ def test_no_table_is_vacuumed_if_one_of_them_must_not_be(world: MaintainedWorld)
     result = job.execute_in_process(instance=dg.DagsterInstance.ephemeral(), raise_on_error=False)
     assert "Nothing was removed." in str(result.failure_data_for_node("vacuum_tables"))
     assert orphan.exists()
+
+
+def test_the_launchpad_opens_on_a_dry_run_with_the_retention_shown() -> None:
+    job = build_defs(SessionsConfig(start_date=D18, key_prefix="web")).resolve_job_def("web_vacuum")
+    schema = job.get_job_snapshot().config_schema_snapshot
+    root = job.get_job_snapshot().mode_def_snaps[0].root_config_key
+    assert root is not None
+    shown = default_values_yaml_from_type_snap(schema, schema.get_config_snap(root))
+    assert yaml.safe_load(shown)["ops"] == {"web_vacuum_tables": {"config": {"dry_run": True, "retention_days": 0}}}
+
+
+def test_a_vacuum_by_hand_reports_and_the_one_of_the_schedule_removes(world: MaintainedWorld) -> None:
+    orphan = world.leave_orphan("old.parquet", timedelta(days=8))
+    defs = build_defs(world.config())
+    job, schedule = defs.resolve_job_def("vacuum"), defs.resolve_schedule_def("weekly_vacuum")
+    assert job.execute_in_process(instance=dg.DagsterInstance.ephemeral()).success
+    assert orphan.exists()
+    (request,) = schedule.evaluate_tick(dg.build_schedule_context()).run_requests or []
+    assert job.execute_in_process(instance=dg.DagsterInstance.ephemeral(), run_config=request.run_config).success
+    assert not orphan.exists()
 
 
 def test_the_schedules_are_off_by_default() -> None:

@@ -4,10 +4,10 @@ They are jobs and not assets, because "materialize all" must never mean a vacuum
 assets of the tables.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 
 import dagster as dg
 from pydantic import Field
@@ -29,16 +29,18 @@ from sessions_dagster.storage.warehouse import Warehouse
 
 _TAGS: Final = {"sessions/work": "maintenance"}
 _EXAMPLES: Final = 10
+_VACUUM_OP: Final = "vacuum_tables"
 
 
 class VacuumConfig(dg.Config):
-    """How a run of the job `vacuum` proceeds."""
+    """How a run of the job `vacuum` proceeds. Dagster's Launchpad opens with these fields and their defaults."""
 
-    dry_run: bool = Field(default=False, description="Only report what would be removed.")
-    retention_days: int | None = Field(
-        default=None,
-        description="Keep the files of the tables for this long from now on, 7 days or more. By default, and in a dry "
-        "run, the tables' own property counts.",
+    dry_run: bool = Field(default=True, description="Only report what would be removed. Set it to false to remove it.")
+    retention_days: int = Field(
+        # Not None: the Launchpad leaves out a field whose default is null.
+        default=0,
+        description="Keep the files of the tables for this long from now on, 7 days or more. With 0, and in a dry run, "
+        "the tables' own property counts.",
     )
 
 
@@ -62,7 +64,14 @@ def build_maintenance(config: SessionsConfig) -> Maintenance:
         jobs=(compaction, vacuum_job),
         schedules=(
             _schedule(config, "nightly_compaction", compaction, "0 3 * * *", "Every night at 03:00 UTC."),
-            _schedule(config, "weekly_vacuum", vacuum_job, "0 4 * * 0", "Every Sunday at 04:00 UTC."),
+            _schedule(
+                config,
+                "weekly_vacuum",
+                vacuum_job,
+                "0 4 * * 0",
+                "Every Sunday at 04:00 UTC. It removes files, where a run by hand only reports them by default.",
+                {"ops": {config.prefixed(_VACUUM_OP): {"config": {"dry_run": False}}}},
+            ),
         ),
     )
 
@@ -95,7 +104,7 @@ def _compaction(config: SessionsConfig) -> dg.JobDefinition:
 
 def _vacuum(product: SessionsConfig) -> dg.JobDefinition:
     @dg.op(
-        name=product.prefixed("vacuum_tables"),
+        name=product.prefixed(_VACUUM_OP),
         pool=product.prefixed(WAREHOUSE_POOL),
         required_resource_keys=resource_keys(product),
     )
@@ -106,7 +115,7 @@ def _vacuum(product: SessionsConfig) -> dg.JobDefinition:
 
     @dg.job(name=product.prefixed("vacuum"), tags=_TAGS)
     def vacuum_job() -> None:
-        """Removes files older than the tables' retention. With `dry_run: true` it only reports which."""
+        """Removes files older than the tables' retention if `dry_run` is false. By default it only reports which."""
         vacuum_tables()
 
     return vacuum_job
@@ -117,7 +126,7 @@ def _vacuum_all(context: dg.OpExecutionContext, product: SessionsConfig, config:
     spark, warehouse = resources.spark, resources.warehouse
     tables = list(_tables(warehouse))
     for uri in tables:
-        if config.retention_days is not None and not config.dry_run:
+        if config.retention_days and not config.dry_run:
             set_retention(spark, warehouse, uri, timedelta(days=config.retention_days))
         # All tables are checked before the first one is vacuumed: if one is refused, nothing is removed.
         checked_retention(warehouse, uri)
@@ -131,11 +140,17 @@ def _vacuum_all(context: dg.OpExecutionContext, product: SessionsConfig, config:
 
 
 def _schedule(
-    config: SessionsConfig, name: str, job: dg.JobDefinition, cron_schedule: str, description: str
+    config: SessionsConfig,
+    name: str,
+    job: dg.JobDefinition,
+    cron_schedule: str,
+    description: str,
+    run_config: Mapping[str, Any] | None = None,
 ) -> dg.ScheduleDefinition:
     return dg.ScheduleDefinition(
         name=config.prefixed(name),
         job=job,
+        run_config=run_config,
         cron_schedule=cron_schedule,
         execution_timezone="UTC",
         description=f"{description} As with the sensor, it is for the user to turn it on.",
