@@ -128,7 +128,7 @@ def _applied(day: date) -> ApplyReport:
 
 
 def _landed(on_time: int, late: int, rejected: Mapping[RejectReason, int]) -> LandingReport:
-    return LandingReport(DAY, 1, 100, (on_time, late, 0, 0, 0, 0), rejected, 1, 1, 0.5)
+    return LandingReport(DAY, "0123456789abcdef", 1, 100, (on_time, late, 0, 0, 0, 0), rejected, 1, 1, 0.5)
 
 
 def test_the_metadata_of_a_day_has_the_late_and_the_corrected_share() -> None:
@@ -139,7 +139,7 @@ def test_the_metadata_of_a_day_has_the_late_and_the_corrected_share() -> None:
 
 
 def test_the_metadata_of_a_landing_has_the_late_and_the_rejected_share() -> None:
-    shown = landing_metadata(_landed(60, 15, {RejectReason.TOO_LATE: 20, RejectReason.BOT: 5}), None)
+    shown = landing_metadata(_landed(60, 15, {RejectReason.TOO_LATE: 20, RejectReason.BOT: 5}))
     assert (shown["late_share"], shown["rejected_share"], shown["rejected_bot"]) == (0.2, 0.25, 5)
 
 
@@ -151,8 +151,8 @@ def test_numbers_of_a_whole_run_of_sessions_have_the_prefix_run() -> None:
 def test_every_day_shows_the_same_numbers_of_the_same_types() -> None:
     days = [day_metadata(SUMMARY, _applied(DAY)), day_metadata(DaySummary(DAY, NO_ROWS), _applied(NEXT_DAY))]
     landings = [
-        landing_metadata(_landed(60, 15, {RejectReason.BOT: 5}), "x"),
-        landing_metadata(_landed(0, 0, {}), "x"),
+        landing_metadata(_landed(60, 15, {RejectReason.BOT: 5})),
+        landing_metadata(_landed(0, 0, {})),
     ]
     for full, empty in (days, landings):
         assert {name: type(value) for name, value in full.items()} == {

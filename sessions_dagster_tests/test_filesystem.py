@@ -64,7 +64,7 @@ def put(folder: Path, name: str, content: bytes = b"rows") -> Path:
 
 
 def files_of(batch: Path) -> list[BatchFile]:
-    return InputRoot(str(batch.parent)).batch_files(DAY)
+    return list(InputRoot(str(batch.parent)).delivery(DAY).files)
 
 
 def names_of(batch: Path) -> list[str]:
@@ -276,20 +276,20 @@ def test_the_pattern_for_spark_matches_only_the_file(batch: Path, name: str, pat
 
 def test_a_missing_folder_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="date=2025-09-20"):
-        InputRoot(str(tmp_path)).batch_files(DAY)
+        InputRoot(str(tmp_path)).delivery(DAY)
 
 
 def test_a_file_instead_of_the_folder_is_an_error(tmp_path: Path) -> None:
     put(tmp_path, f"date={DAY}")
     with pytest.raises(OSError, match="date=2025-09-20"):
-        InputRoot(str(tmp_path)).batch_files(DAY)
+        InputRoot(str(tmp_path)).delivery(DAY)
 
 
 def test_a_wrong_folder_is_not_reported_as_a_storage_error(tmp_path: Path) -> None:
     root = InputRoot(str(tmp_path))
     nest_too_deep(deliver(root, DAY))
     with pytest.raises(OSError, match="too long"):
-        root.batch_files(DAY)
+        root.delivery(DAY)
 
 
 @NEEDS_A_FILE_THAT_FAILS

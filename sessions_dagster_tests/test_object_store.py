@@ -23,13 +23,14 @@ from sessions_dagster.input.folders import (
     NotReady,
     batch_content,
     batch_contents,
-    batch_files,
     batch_folders,
+    delivery,
     why_not_ready,
 )
 from sessions_dagster.input.formats import InputFormat
 from sessions_dagster.input.readers import read_batch
 from sessions_dagster.model.columns import EVENT_IDENTITY
+from sessions_dagster.storage.filesystem import read_text, write_text
 from sessions_dagster_tests.object_store import Bucket, key_without_rights, s3_server
 
 DAY = date(2025, 9, 20)
@@ -153,7 +154,7 @@ def test_files_with_any_name_can_be_opened(bucket: Bucket) -> None:
     names = ["a b.parquet", "a#b.parquet", "a%20b.parquet", "a?b.parquet", "[1-3].parquet", "Ünïcödé-数.parquet"]
     for name in names:
         bucket.put(f"{FOLDER}/{name}", name.encode())
-    files = root_in(bucket).batch_files(DAY)
+    files = root_in(bucket).delivery(DAY).files
     assert [file.uri.removeprefix(f"s3a://{bucket.name}/{FOLDER}/") for file in files] == sorted(names)
     for file in files:
         with file.open() as opened:
@@ -163,7 +164,7 @@ def test_files_with_any_name_can_be_opened(bucket: Bucket) -> None:
 def test_an_input_root_can_have_any_name(bucket: Bucket) -> None:
     name = "My Data/100%/a%20b/a#b/c+d/[x]/Ünï"
     bucket.put(f"{name}/date={DAY}/a.csv", b"12345")
-    (file,) = InputRoot(f"{bucket.uri}/{name}").batch_files(DAY)
+    (file,) = InputRoot(f"{bucket.uri}/{name}").delivery(DAY).files
     assert file.uri == f"s3a://{bucket.name}/{name}/date={DAY}/a.csv"
     with file.open() as opened:
         assert opened.read() == b"12345"
@@ -171,9 +172,16 @@ def test_an_input_root_can_have_any_name(bucket: Bucket) -> None:
 
 def test_a_compressed_file_is_decompressed_by_its_name(bucket: Bucket) -> None:
     bucket.put(f"{FOLDER}/a.csv.gz", gzip.compress(b"12345"))
-    (file,) = root_in(bucket).batch_files(DAY)
+    (file,) = root_in(bucket).delivery(DAY).files
     with file.open_stream() as opened:
         assert opened.read() == b"12345"
+
+
+def test_a_text_is_written_and_replaced(bucket: Bucket) -> None:
+    location = f"{bucket.uri}/My Data/a#b/note.json"
+    for text in ("first", "second, Ünï"):
+        write_text(location, text)
+        assert read_text(location) == text
 
 
 def tick(bucket: Bucket, *, settle_seconds: int = 60, require_success_marker: bool = False) -> SensorExecutionData:
@@ -225,7 +233,7 @@ def test_the_sensor_reports_a_missing_input_root(bucket: Bucket) -> None:
 def test_a_batch_without_a_file_is_refused(bucket: Bucket, key: str) -> None:
     bucket.put(key)
     with pytest.raises(BatchError, match=f"date={DAY}"):
-        batch_files(root_in(bucket), DAY)
+        delivery(root_in(bucket), DAY)
 
 
 def test_a_batch_without_read_permission_is_refused(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,7 +242,7 @@ def test_a_batch_without_read_permission_is_refused(bucket: Bucket, monkeypatch:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", name)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", secret)
     with pytest.raises(BatchError, match="ACCESS_DENIED"):
-        set_initial_no_auth_action_count(0)(batch_files)(root_in(bucket), DAY)
+        set_initial_no_auth_action_count(0)(delivery)(root_in(bucket), DAY)
 
 
 @pytest.mark.slow
@@ -244,7 +252,7 @@ def test_an_unreachable_store_is_a_retryable_error() -> None:
         bucket.put(f"{FOLDER}/events.parquet")
         server.stop()
         with pytest.raises(StorageError) as error:
-            batch_files(root_in(bucket), DAY)
+            delivery(root_in(bucket), DAY)
     assert is_retryable(error.value)
 
 
@@ -255,7 +263,7 @@ def test_a_store_that_disappears_before_a_file_is_read_is_a_retryable_error(
     with s3_server() as server:
         bucket = Bucket()
         bucket.put(f"{FOLDER}/events", _parquet())
-        files = batch_files(root_in(bucket), DAY)
+        files = delivery(root_in(bucket), DAY).files
         server.stop()
         with pytest.raises(StorageError) as error:
             read_batch(spark, files, input_format, {})

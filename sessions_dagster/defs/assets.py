@@ -277,7 +277,7 @@ def _land_all(
     landed: dict[date, Metadata] = {}
     errors: list[BatchError] = []
     for number, day in enumerate(days, start=1):
-        # Taken before the batch is read: what changes meanwhile has another fingerprint, and lands again.
+        # Taken before the batch is read: what changes meanwhile has another fingerprint, and is tried again.
         fingerprint = batch_fingerprint(resources.lake.input, day)
         try:
             report = _land(config, resources, day)
@@ -288,7 +288,7 @@ def _land_all(
             context.log_event(dg.AssetObservation(context.asset_key, partition=day.isoformat(), metadata=metadata))
             continue
         context.log.info("landed batch %s (%d of %d): %s", day, number, len(days), landing_summary(report))
-        landed[day] = landing_metadata(report, fingerprint)
+        landed[day] = landing_metadata(report)
         _log_materialization(context, asset_key(config, REJECTED_EVENTS), day, rejected_metadata(report))
     return landed, errors
 

@@ -65,12 +65,12 @@ def session_settings(config: SessionsConfig) -> Metadata:
     }
 
 
-def landing_metadata(report: LandingReport, input_fingerprint: str | None) -> Metadata:
+def landing_metadata(report: LandingReport) -> Metadata:
     """What a partition of `raw_events` shows: the landing of one batch."""
     rejected = sum(report.rejected.values())
     return {
         "preview": dg.MetadataValue.md(batch_preview(report)),
-        INPUT_FINGERPRINT: input_fingerprint,
+        INPUT_FINGERPRINT: report.fingerprint,
         "dagster/row_count": report.accepted,
         "late_rows": report.late,
         "late_share": _share(report.late, report.accepted),

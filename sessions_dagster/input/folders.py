@@ -5,7 +5,7 @@ Here belongs what can be said by listing files. Nothing is opened, and nothing i
 
 import hashlib
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -71,6 +71,20 @@ class BatchContent:
 
 
 @dataclass(frozen=True)
+class Delivery:
+    """What a batch delivers, as one listing of its folder shows it.
+
+    Attributes:
+        files: The data files, in the order of their paths. Files in sub-folders count, and so do empty files; hidden
+            ones do not (see `Entry.is_hidden`).
+        fingerprint: That of `BatchContent`.
+    """
+
+    files: Sequence[BatchFile]
+    fingerprint: str
+
+
+@dataclass(frozen=True)
 class Completeness:
     """When a folder is considered complete.
 
@@ -122,10 +136,8 @@ class InputRoot:
         """
         return list_entries(self.batch_folder(day), unreadable_name=_refuse_name, recursive=True)
 
-    def batch_files(self, day: date) -> list[BatchFile]:
-        """The data files of a batch, in the order of their paths.
-
-        Files in sub-folders count, and so do empty files; hidden ones do not (see `Entry.is_hidden`).
+    def delivery(self, day: date) -> Delivery:
+        """What a batch delivers.
 
         Raises:
             FileNotFoundError: If there is no such folder.
@@ -134,15 +146,17 @@ class InputRoot:
         """
         folder = self.batch_folder(day)
         filesystem, path = filesystem_of(folder)
-        return [
-            BatchFile(f"{folder}/{entry.path}", entry.size, filesystem, f"{path}/{entry.path}")
-            for entry in self.batch_entries(day)
-            if entry.is_data_file
-        ]
+        data = [entry for entry in self.batch_entries(day) if entry.is_data_file]
+        return Delivery(
+            files=[
+                BatchFile(f"{folder}/{entry.path}", entry.size, filesystem, f"{path}/{entry.path}") for entry in data
+            ],
+            fingerprint=_fingerprint(data),
+        )
 
 
-def batch_files(input_root: InputRoot, day: date) -> list[BatchFile]:
-    """The data files of a batch.
+def delivery(input_root: InputRoot, day: date) -> Delivery:
+    """What a batch delivers, to be landed.
 
     Raises:
         BatchError: If the folder is missing, cannot be listed as it is, or has no data file.
@@ -150,18 +164,18 @@ def batch_files(input_root: InputRoot, day: date) -> list[BatchFile]:
     """
     folder = input_root.batch_folder(day)
     try:
-        files = input_root.batch_files(day)
+        found = input_root.delivery(day)
     except FileNotFoundError as error:
         raise BatchError(
             f"There is no batch folder {folder}. Deliver the batch, or check the input root ({input_root.root})."
         ) from error
     except (OSError, pa.ArrowInvalid) as error:
         raise BatchError(f"The batch folder {folder} cannot be listed: {error}") from error
-    if not files:
+    if not found.files:
         raise BatchError(
             f"The batch folder {folder} has no data file. Deliver the batch; one without events is a file without rows."
         )
-    return files
+    return found
 
 
 def batch_folders(root: InputRoot, first_day: date, now: datetime) -> BatchFolders:

@@ -13,7 +13,7 @@ from pyspark.sql import Column, DataFrame, Observation, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import TimestampType
 
-from sessions_dagster.input.folders import InputRoot, batch_files
+from sessions_dagster.input.folders import InputRoot, delivery
 from sessions_dagster.input.formats import InputFormat
 from sessions_dagster.input.readers import read_batch
 from sessions_dagster.input.readers.rows import broken_files_named
@@ -24,6 +24,7 @@ from sessions_dagster.model.schemas import NO_CARRIED_COLUMNS, REJECTED_EVENTS_S
 from sessions_dagster.pipeline.classify import accepted_events, classify, find_bots, reject_users, rejected_events
 from sessions_dagster.spark.tuning import Sizes, interpreted_if_few
 from sessions_dagster.storage.delta_tables import ensure_table, files_for, replace_slice
+from sessions_dagster.storage.landed_batches import LandedBatch, note_landing
 from sessions_dagster.storage.raw_events import STATISTICS, ensure_raw_events
 from sessions_dagster.storage.warehouse import Warehouse
 
@@ -39,6 +40,7 @@ class LandingReport:
 
     Attributes:
         day: The date of the batch.
+        fingerprint: Which content of its folder landed (see `BatchContent`).
         files: The number of its data files.
         bytes: Their size.
         rows_by_lateness: The number of rows that are now its slice of `raw_events`, duplicates included, by how many
@@ -50,6 +52,7 @@ class LandingReport:
     """
 
     day: date
+    fingerprint: str
     files: int
     bytes: int
     rows_by_lateness: Sequence[int]
@@ -82,8 +85,8 @@ def land_batch(
 ) -> LandingReport:
     """Read a batch and replace its slices of `raw_events` and `rejected_events`; all other slices stay as they are.
 
-    Each slice is replaced in one commit, first the accepted rows: while they are written, all others are counted. Both
-    tables are created if they are missing.
+    Each slice is replaced in one commit, first the accepted rows: while they are written, all others are counted. Last
+    of all, `raw_events` is told which content of the folder has landed. Both tables are created if they are missing.
 
     Args:
         spark: A session with Delta, in UTC, with `spark.sql.legacy.parquet.nanosAsLong`.
@@ -108,11 +111,12 @@ def land_batch(
     began = time.monotonic()
     if landed_at.tzinfo is None:
         raise ValueError(f"landed_at must have a time zone, {landed_at} has none")
-    files = batch_files(input_root, day)
-    size = sum(file.size for file in files)
+    landed_at = landed_at.replace(microsecond=landed_at.microsecond // 1000 * 1000)
+    delivered = delivery(input_root, day)
+    size = sum(file.size for file in delivered.files)
     sizes = Sizes.of(spark)
     with broken_files_named(), interpreted_if_few(spark, size // _BYTES_A_ROW):
-        rows = classify(read_batch(spark, files, input_format, carried_columns), day, rules)
+        rows = classify(read_batch(spark, delivered.files, input_format, carried_columns), day, rules)
         if bot_limit is not None:
             rows = reject_users(rows, find_bots(rows, bot_limit))
         metrics, reasons = Observation(), Observation()
@@ -143,11 +147,15 @@ def land_batch(
                 _slice(rejected, day, landed_at).repartition(files_for(rejected_rows, sizes.rows_per_file, spark)),
                 row_count=rejected_rows,
             )
+            by_lateness = tuple(metrics.get[_late(days)] for days in rules.latenesses)
+            landed = LandedBatch(delivered.fingerprint, landed_at if any(by_lateness) else None)
+            note_landing(warehouse, day, landed)
     return LandingReport(
         day=day,
-        files=len(files),
+        fingerprint=delivered.fingerprint,
+        files=len(delivered.files),
         bytes=size,
-        rows_by_lateness=tuple(metrics.get[_late(days)] for days in rules.latenesses),
+        rows_by_lateness=by_lateness,
         rejected=_rejected_in(reasons) if rejected_rows else {},
         raw_events_version=raw_version,
         rejected_events_version=rejected_version,
@@ -156,11 +164,10 @@ def land_batch(
 
 
 def _slice(rows: DataFrame, day: date, landed_at: datetime) -> DataFrame:
-    in_milliseconds = landed_at.replace(microsecond=landed_at.microsecond // 1000 * 1000)
     return rows.select(
         "*",
         F.lit(day).alias(BATCH_DATE),
-        F.lit(in_milliseconds).cast(TimestampType()).alias(LANDED_AT),
+        F.lit(landed_at).cast(TimestampType()).alias(LANDED_AT),
     )
 
 

@@ -1,10 +1,12 @@
 """Which batches are pending: landed since `sessionized_events` last reflected them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 
-from sessions_dagster.storage.commit_metadata import AppliedBatches
+from sessions_dagster.storage.commit_metadata import AppliedBatches, applied_batches, version_followed
+from sessions_dagster.storage.delta_log import landings, partitions_touched
+from sessions_dagster.storage.warehouse import Warehouse
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class PendingBatch:
 
 
 def pending_batches(
-    window: Sequence[date], landed: Mapping[date, datetime], applied: AppliedBatches
+    window: Collection[date], landed: Mapping[date, datetime], applied: AppliedBatches
 ) -> list[PendingBatch]:
     """The batches of a window that landed since the table last reflected them.
 
@@ -44,3 +46,24 @@ def pending_batches(
         elif landed_at is not None or not applied.complete:
             pending.append(PendingBatch(day, landed_at, may_exist=not applied.complete))
     return pending
+
+
+def days_in_sessions(warehouse: Warehouse, days: Collection[date]) -> set[date]:
+    """Those of some batches whose newest landing `sessionized_events` and `sessions` reflect, by what the logs say.
+
+    A batch that landed again and changed nothing is not among them: no commit was made for it.
+
+    Args:
+        warehouse: Where the tables are.
+        days: The dates of the batches.
+    """
+    raw_events = warehouse.open(warehouse.raw_events)
+    events = warehouse.open(warehouse.sessionized_events)
+    sessions = warehouse.open(warehouse.sessions)
+    if raw_events is None or events is None or sessions is None:
+        return set()
+    followed = version_followed(sessions, events)
+    if followed is None or partitions_touched(events, followed) != set():
+        return set()
+    pending = pending_batches(days, landings(raw_events), applied_batches(events))
+    return set(days) - {batch.day for batch in pending}

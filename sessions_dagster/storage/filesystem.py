@@ -23,6 +23,8 @@ from sessions_dagster.errors import StorageError
 _LEGAL_IN_URI: Final = "/:@=+,&;!$'()*"
 """The characters that are not escaped in the path of a URI, beside letters, digits and a few marks."""
 
+_UNFINISHED: Final = ".tmp"
+
 # pyarrow has no errors of its own for these answers of an object store: only the text says what is wrong.
 _ANSWERS: Final = {"AWS Error NO_SUCH_BUCKET": errno.ENOENT, "AWS Error ACCESS_DENIED": errno.EACCES}
 
@@ -132,6 +134,26 @@ def read_text(location: str) -> str:
     filesystem, path = filesystem_of(canonical(location))
     with storage_errors(), filesystem.open_input_file(path) as file:
         return bytes(file.read()).decode()
+
+
+def write_text(location: str, text: str) -> None:
+    """Create or replace a small file, and the folders on the way to it. Readers see the old content or the new one.
+
+    Raises:
+        OSError: If it may not be written.
+        StorageError: If the storage fails.
+    """
+    filesystem, path = filesystem_of(canonical(location))
+    # An object appears as a whole, and needs no folder. A local file is renamed as a whole.
+    is_object = not is_local(location)
+    written = path if is_object else f"{path}{_UNFINISHED}"
+    with storage_errors():
+        if not is_object:
+            filesystem.create_dir(path.rpartition("/")[0], recursive=True)
+        with filesystem.open_output_stream(written) as file:
+            file.write(text.encode())
+        if not is_object:
+            filesystem.move(written, path)
 
 
 def open_file(filesystem: FileSystem, path: str) -> Any:
