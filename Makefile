@@ -27,6 +27,7 @@ dev: export SESSIONS_INPUT_ROOT ?= $(CURDIR)/data/demo/input
 dev: export SESSIONS_WAREHOUSE_ROOT ?= $(CURDIR)/data/demo/warehouse
 dev: export SESSIONS_START_DATE ?= 2025-09-15
 dev: $(INSTALLED) $(INSTANCE)
+	@$(BIN)/python -m sessions_dagster.definitions # ends here, and says why, if a setting is wrong
 	@echo "==> Dagster on $(SESSIONS_WAREHOUSE_ROOT): open the address below (ctrl-c ends it)"
 	@$(BIN)/dagster dev
 

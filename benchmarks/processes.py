@@ -20,8 +20,8 @@ from pyspark.errors import PySparkException
 
 from benchmarks.contenders import Ours
 from benchmarks.footprint import FINE_GRAINED_MEMORY, PeakMemory, peak_memory
-from sessions_dagster.config import INPUT_ROOT_VARIABLE, START_DATE_VARIABLE, WAREHOUSE_ROOT_VARIABLE
 from sessions_dagster.input.folders import InputRoot
+from sessions_dagster.settings import INPUT_ROOT_VARIABLE, START_DATE_VARIABLE, WAREHOUSE_ROOT_VARIABLE
 from sessions_dagster.spark.session import SparkSettings, spark_session
 from sessions_dagster.storage.warehouse import Warehouse
 

@@ -15,8 +15,8 @@ Imports go one way, from the top of this list to its end:
     transforms, storage, input, quality, spark    DataFrames, Delta tables, batch folders, checks, Spark itself
     model                                         what the words mean: columns, schemas, rules, dates
 
-Beside them are `config` (the settings) and `errors` (every exception). Importing this package imports neither Spark
-nor Dagster, and reads nothing from the environment: each name below is imported when it is first used.
+Beside them are `config` and `settings` (the settings) and `errors` (every exception). Importing this package imports
+neither Spark nor Dagster, and reads nothing from the environment: each name below is imported when it is first used.
 """
 
 from importlib import import_module

@@ -12,11 +12,12 @@
 The attributes are those of `SessionsConfig`. Give the project `dagster.in_process_executor` (see `defs.build_defs`).
 """
 
+from collections.abc import Callable, Mapping
 from datetime import timedelta
-from typing import Any
+from typing import Any, Final
 
 import dagster as dg
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from sessions_dagster.config import (
     DEFAULT_GROUP,
@@ -28,26 +29,38 @@ from sessions_dagster.config import (
     SessionsConfig,
 )
 from sessions_dagster.defs import build_defs
-from sessions_dagster.errors import SettingsError
 from sessions_dagster.input.formats import InputFormat
 from sessions_dagster.model.rejects import DEFAULT_BOT_LIMIT
 from sessions_dagster.model.rules import SessionRules
+from sessions_dagster.settings import SETTINGS, wrong
 from sessions_dagster.spark.session import SparkSettings
 
 _DEFAULT_RULES = SessionRules()
 
 
-class RulesAttributes(dg.Resolvable, dg.Model):
-    """`SessionRules` as YAML has them."""
+_OF_RULES: Final[Mapping[str, tuple[str, Callable[[Any], object]]]] = {
+    "timeout_seconds": ("timeout", lambda value: timedelta(seconds=float(value))),
+    "user_action_ids": ("user_action_ids", frozenset),
+    "lateness_days": ("lateness_days", int),
+}
+"""For each attribute of the rules the field of `SessionRules`, and how its value is made."""
 
-    timeout_seconds: float = Field(
+
+class RulesAttributes(dg.Resolvable, dg.Model):
+    """`SessionRules` as YAML has them.
+
+    A text is a number as well. What is none is refused by `rules`, because Dagster reports an error in here with its
+    whole traceback.
+    """
+
+    timeout_seconds: float | str = Field(
         default=_DEFAULT_RULES.timeout.total_seconds(),
         description="Two user actions that are less than this apart are in one session.",
     )
     user_action_ids: list[str] = Field(
         default=sorted(_DEFAULT_RULES.user_action_ids), description="The event ids that are user actions."
     )
-    lateness_days: int = Field(
+    lateness_days: int | str = Field(
         default=_DEFAULT_RULES.lateness_days, description="By how many days an event may be late: 0 to 30."
     )
 
@@ -55,14 +68,17 @@ class RulesAttributes(dg.Resolvable, dg.Model):
         """The rules.
 
         Raises:
-            SettingsError: If they are no rules.
+            SettingsError: If one of them is not what it may be. The message is one sentence that names it.
         """
-        try:
-            return SessionRules(
-                timedelta(seconds=self.timeout_seconds), frozenset(self.user_action_ids), self.lateness_days
-            )
-        except (ValueError, OverflowError) as error:
-            raise SettingsError(f"The rules of a SessionsComponent are wrong: {error}.") from error
+        rules: dict[str, Any] = {}
+        for attribute, (name, convert) in _OF_RULES.items():
+            value = getattr(self, attribute)
+            try:
+                rules[name] = convert(value)
+                SessionRules(**{name: rules[name]})
+            except (TypeError, ValueError, OverflowError):
+                raise wrong(name, value).named(f"rules.{attribute}", value) from None
+        return SessionRules(**rules)
 
 
 class SparkAttributes(dg.Resolvable, dg.Model):
@@ -112,6 +128,21 @@ class SessionsComponent(dg.Component, dg.Resolvable, dg.Model):
         default=False, description="Whether the sensor waits for a file `_SUCCESS` in the folder instead."
     )
     spark: SparkAttributes = Field(default_factory=SparkAttributes, description="How Spark is started.")
+
+    def __init__(self, **attributes: Any) -> None:
+        """Take the attributes as Dagster has read them.
+
+        Raises:
+            SettingsError: If one of them has another type than it may have. The message is one sentence that names it.
+        """
+        try:
+            super().__init__(**attributes)
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = str(first["loc"][0])
+            if name not in SETTINGS:
+                raise
+            raise wrong(name, first["input"]) from None
 
     def config(self) -> SessionsConfig:
         """The settings of the product.

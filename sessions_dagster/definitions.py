@@ -2,15 +2,50 @@
 
 It is the one module that reads the settings from the environment when it is imported. Whoever has definitions of their
 own imports `sessions_dagster.build_defs` instead, and merges.
+
+`python -m sessions_dagster.definitions` only loads it, and so says what is wrong with the settings, if something is.
 """
+
+import sys
+from types import TracebackType
 
 import dagster as dg
 
 from sessions_dagster.config import SessionsConfig
 from sessions_dagster.defs import build_defs
+from sessions_dagster.errors import SettingsError
+
+
+def _settings() -> SessionsConfig:
+    """The settings of the environment.
+
+    Raises:
+        DagsterInvalidDefinitionError: If one of them is wrong. Dagster shows its own errors as they are, and wraps all
+            others, so that what is wrong would be the last of many lines.
+    """
+    try:
+        return SessionsConfig.from_env()
+    except SettingsError as error:
+        refused = dg.DagsterInvalidDefinitionError(str(error))
+        _show_without_traceback(refused)
+        raise refused from None
+
+
+def _show_without_traceback(refused: Exception) -> None:
+    """Have Python say only the sentence, if nobody handles this error: a command ends with it then."""
+    show = sys.excepthook
+
+    def show_sentence(type_: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+        if error is refused:
+            sys.stderr.write(f"{error}\n")
+        else:
+            show(type_, error, traceback)
+
+    sys.excepthook = show_sentence
+
 
 defs = dg.Definitions.merge(
-    build_defs(SessionsConfig.from_env()),
+    build_defs(_settings()),
     # One process a run: its steps share one Spark, where the default executor would start one for each step.
     dg.Definitions(executor=dg.in_process_executor),
 )

@@ -4,7 +4,7 @@ A message says what is wrong, where, and what to do next.
 """
 
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, Self
 
 from delta.exceptions import (
     ConcurrentAppendException,
@@ -17,9 +17,34 @@ from delta.exceptions import (
     ProtocolChangedException,
 )
 
+_MAX_SHOWN: Final = 200
+"""How much of a wrong value a message shows, in characters."""
+
 
 class SettingsError(ValueError):
     """A setting is not what it must be; the message names it, what it is, and what it may be."""
+
+
+class WrongSettingError(SettingsError):
+    """A single setting is not what it may be. The message is one sentence.
+
+    Attributes:
+        name: The field of `SessionsConfig`, such as `bot_limit` or `spark.master`, or the variable that it came from.
+        meaning: What the setting is.
+        allowed: What it may be.
+        value: What it was.
+    """
+
+    def __init__(self, name: str, meaning: str, allowed: str, value: object) -> None:
+        self.name, self.meaning, self.allowed, self.value = name, meaning, allowed, value
+        shown = repr(value)
+        if len(shown) > _MAX_SHOWN:
+            shown = f"{shown[:_MAX_SHOWN]}..."
+        super().__init__(f"{name} ({meaning}) must be {allowed}, not {shown}.")
+
+    def named(self, name: str, value: object) -> Self:
+        """The same error for another name of the setting, and the value as it was given there."""
+        return type(self)(name, self.meaning, self.allowed, value)
 
 
 class SizeError(ValueError):

@@ -18,7 +18,8 @@ SHARED: Final = (*LEAVES, "spark.tuning")
 MAY_IMPORT: Final = {
     "errors": (),
     "model": (),
-    "config": (*LEAVES, "input.formats", "spark.session"),
+    "settings": (*LEAVES, "input.formats"),
+    "config": (*LEAVES, "settings", "input.formats", "spark.session"),
     "spark": LEAVES,
     "transforms": SHARED,
     "storage": SHARED,
@@ -26,8 +27,8 @@ MAY_IMPORT: Final = {
     "quality": SHARED,
     "pipeline": (*LEAVES, "transforms", "storage", "input", "quality", "spark"),
     "defs": (*LEAVES, "config", "pipeline", "transforms", "storage", "input", "quality", "spark"),
-    "component": (*LEAVES, "config", "defs", "input.formats", "spark"),
-    "definitions": ("config", "defs"),
+    "component": (*LEAVES, "config", "settings", "defs", "input.formats", "spark"),
+    "definitions": ("config", "defs", "errors"),
     "__main__": (*LEAVES, "config", "pipeline", "storage", "input", "spark"),
     "demo": (*LEAVES, "config", "definitions", "defs", "pipeline", "storage", "input", "spark"),
     "__init__": ("component", "config", "defs", "model", "spark"),
@@ -106,7 +107,7 @@ def test_changes_are_computed_without_a_handle_on_the_jvm_and_without_delta(modu
 
 @pytest.mark.parametrize("module", MODULES, ids=str)
 def test_only_the_settings_know_the_names_of_variables(module: Path) -> None:
-    if unit_of(module) != "config":
+    if unit_of(module) not in {"config", "settings"}:
         texts = [node.value for node in ast.walk(tree_of(module)) if isinstance(node, ast.Constant)]
         assert not [text for text in texts if isinstance(text, str) and re.fullmatch("SESSIONS_[A-Z_]+", text)]
 

@@ -10,13 +10,14 @@ import pytest
 from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 
-from sessions_dagster.config import BOT_LIMIT_VARIABLE, SessionsConfig
+from sessions_dagster.config import SessionsConfig
 from sessions_dagster.defs import build_defs
 from sessions_dagster.errors import SettingsError
 from sessions_dagster.model.columns import BATCH_DATE, REASON, USER
 from sessions_dagster.model.rejects import DEFAULT_BOT_LIMIT, RejectReason
 from sessions_dagster.pipeline import classify
 from sessions_dagster.pipeline.land import LandingReport
+from sessions_dagster.settings import BOT_LIMIT_VARIABLE
 from sessions_dagster_tests.builders import World, write_batch
 from sessions_dagster_tests.oracle import Event, sessionize
 

@@ -11,6 +11,7 @@ import pytest
 
 from sessions_dagster import SessionRules, SessionsComponent, SessionsConfig, SparkSettings
 from sessions_dagster.defs.resources import LakeResource
+from sessions_dagster.errors import SettingsError
 
 YAML = """
 type: sessions_dagster.SessionsComponent
@@ -125,6 +126,41 @@ def test_a_component_has_an_attribute_for_every_setting() -> None:
 def test_an_error_names_the_wrong_attribute(attributes: str, message: str) -> None:
     with pytest.raises(Exception, match=message):
         SessionsComponent.resolve_from_yaml(attributes).config()
+
+
+WRONG_ATTRIBUTES = """
+start_date: soon
+input_root: dbfs:/x
+warehouse_root: FILE:///x
+input_format: orc
+key_prefix: a b
+group: a b
+owners: [web]
+tags: {a: b c}
+rules: {lateness_days: 31}
+rules: {timeout_seconds: soon}
+rules: {timeout_seconds: -1}
+rules: {user_action_ids: []}
+carried_columns: {a: text}
+bot_limit: -1
+bot_limit: many
+settle_seconds: abc
+settle_seconds: -5
+require_success_marker: perhaps
+spark: {master: 'local[0]'}
+spark: {driver_memory: lots}
+spark: {shuffle_partitions: 0}
+"""
+
+
+@pytest.mark.parametrize("attribute", WRONG_ATTRIBUTES.strip().splitlines())
+def test_a_wrong_attribute_is_refused_in_one_sentence(attribute: str) -> None:
+    given = {"start_date": "start_date: 2025-09-01"} | {attribute.partition(":")[0]: attribute}
+    with pytest.raises(SettingsError) as error:
+        SessionsComponent.resolve_from_yaml("\n".join(given.values())).config()
+    name, inner = re.fullmatch(r"(\w+): (?:\{(\w+): .*\}|.*)", attribute).groups()  # type: ignore[union-attr]
+    path = f"{name}.{inner}" if name in {"rules", "spark"} else name
+    assert re.fullmatch(rf"{re.escape(path)} \(.+\) must be .+, not .+\.", str(error.value))
 
 
 @pytest.mark.slow

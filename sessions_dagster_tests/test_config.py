@@ -1,8 +1,11 @@
 """The settings of a product: their possible values, the environment variables, and the errors for wrong values."""
 
-from datetime import date, timedelta
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import fields
+from datetime import date, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
@@ -10,9 +13,12 @@ from sessions_dagster.config import SessionsConfig
 from sessions_dagster.errors import SettingsError
 from sessions_dagster.model.rejects import DEFAULT_BOT_LIMIT
 from sessions_dagster.model.rules import SessionRules
+from sessions_dagster.settings import SETTINGS, SPARK_VARIABLES
 from sessions_dagster.spark.session import SparkSettings
 
 DAY = date(2025, 9, 1)
+
+VARIABLES: Final = [each.variable for each in SETTINGS.values() if each.variable] + list(SPARK_VARIABLES.values())
 
 
 def from_env(**variables: str) -> SessionsConfig:
@@ -126,6 +132,210 @@ def test_an_error_names_the_wrong_field_and_its_possible_values(setting: str, va
     settings: dict[str, Any] = {"start_date": DAY, setting: value}
     with pytest.raises(SettingsError, match=rf"^{setting} \(.+\) must be .+, not .+\.$"):
         SessionsConfig(**settings)
+
+
+TEXTS: Final = [
+    *[
+        "x",
+        "-1",
+        "-0.5",
+        "0",
+        "1e3",
+        "nan",
+        "inf",
+        "-inf",
+        "1.5",
+        "٩",
+        "1_000",
+        "+5",
+        "true",
+        "None",
+        "null",
+        "[]",
+        "{}",
+        ",",
+        "a,b",
+        "a,,b",
+        "a:b",
+        "2gb",
+    ],
+    *["dbfs:/x", "FILE:///x", "file://host/x", "s3:/x", "s3://", "http://x/y", "~/x", "$HOME/x", "C:/x"],
+    *["0001-01-01", "9999-12-31", "2025-02-30", "20250901", "2025-09-01T00:00:00"],
+    *["local[", "local[0]", "local[-1]", "spark://", "spark://host"],
+    *["9" * 30, "9" * 5000, "\0", "x\ny", "yarn cluster"],
+]
+VALUES: Final[list[Any]] = [
+    *[*TEXTS, "", "  ", b"x", None, True, -1, 0, 1.5, float("nan"), float("inf"), 10**30, [], [None], [""], {}, set()],
+    *[{"a": 1}, {1: "a"}, object(), DAY, datetime(2025, 9, 1), date.min, date.max, timedelta(-1), timedelta.max],
+    *[Path("x"), Path("dbfs:/x")],
+]  # fmt: skip
+
+ACCEPTED: Final[dict[str, Any]] = {
+    "start_date": "2025-09-01",
+    "input_root": "/data/my events",
+    "warehouse_root": "s3://lake/tables",
+    "input_format": "json",
+    "key_prefix": ["shop", "web"],
+    "group": "web",
+    "owners": ["team:web", "ada@example.com"],
+    "tags": {"domain": "web"},
+    "rules": SessionRules(lateness_days=7),
+    "carried_columns": {"country": "string"},
+    "bot_limit": 7,
+    "settle_seconds": 0,
+    "require_success_marker": True,
+    "spark": SparkSettings(master="yarn"),
+}
+"""A value of each field that is not its default."""
+
+
+def refusals(
+    make: Callable[[Any], object], values: Iterable[Any], errors: tuple[type[Exception], ...] = (SettingsError,)
+) -> dict[str, str]:
+    """The message for each value that is refused, by its `repr`. An error of another kind is let through."""
+    messages = {}
+    for value in values:
+        try:
+            make(value)
+        except errors as error:
+            messages[repr(value)] = str(error)
+    return messages
+
+
+def assert_sentence(message: str, name: str) -> None:
+    assert re.fullmatch(rf"{re.escape(name)} \(.+\) must be .+, not .+\.", message), message
+    assert len(message) < 700
+
+
+@pytest.mark.parametrize("name", [each.name for each in fields(SessionsConfig)])
+def test_every_field_is_checked_and_its_error_is_one_sentence(name: str) -> None:
+    def make(value: Any) -> SessionsConfig:
+        return SessionsConfig(**{"start_date": DAY, name: value})
+
+    make(ACCEPTED[name])
+    messages = refusals(make, VALUES)
+    assert len(messages) > 10, "nothing is refused, so nothing is checked"
+    for message in messages.values():
+        assert_sentence(message, name)
+
+
+@pytest.mark.parametrize("name", [each.name for each in fields(SparkSettings)])
+def test_every_field_of_spark_is_checked_and_its_error_is_one_sentence(name: str) -> None:
+    messages = refusals(lambda value: SparkSettings(**{name: value}), VALUES)
+    assert len(messages) > 10
+    for message in messages.values():
+        assert_sentence(message, f"spark.{name}")
+
+
+@pytest.mark.parametrize("name", [each.name for each in fields(SessionRules)])
+def test_every_rule_is_checked_and_its_error_names_it(name: str) -> None:
+    messages = refusals(lambda value: SessionRules(**{name: value}), VALUES, (TypeError, ValueError))
+    assert len(messages) > 10
+    assert not [message for message in messages.values() if name not in message]
+
+
+@pytest.mark.parametrize("variable", VARIABLES)
+def test_a_text_that_is_no_value_of_a_variable_is_refused_in_one_sentence(variable: str) -> None:
+    messages = refusals(lambda text: SessionsConfig.from_env({variable: text}), TEXTS)
+    assert messages, "every text is accepted"
+    for message in messages.values():
+        assert_sentence(message, variable)
+
+
+@pytest.mark.parametrize("variable", VARIABLES)
+def test_a_blank_variable_counts_as_not_set(variable: str) -> None:
+    assert SessionsConfig.from_env({variable: " "}) == SessionsConfig.from_env({variable: ""}) == from_env()
+
+
+@pytest.mark.parametrize("variable", VARIABLES)
+def test_the_name_of_a_variable_with_a_slip_is_refused(variable: str) -> None:
+    short = variable.removeprefix("SESSIONS_")
+    slips = [
+        short.lower(),
+        short[:-1],
+        f"{short}S",
+        short.replace("_", ""),
+        short[1:],
+        f"{short[1]}{short[0]}{short[2:]}",
+    ]
+    for slip in {f"SESSIONS_{each}" for each in slips} - set(VARIABLES):
+        with pytest.raises(SettingsError, match=rf"^{slip} is not a setting; did you mean .*{variable}.*\?$"):
+            SessionsConfig.from_env({slip: "x"})
+
+
+@pytest.mark.parametrize(
+    ("slip", "meant"),
+    [
+        ("WAREHOUSE", "WAREHOUSE_ROOT"),
+        ("WAREHOUSE_DIR", "WAREHOUSE_ROOT"),
+        ("START", "START_DATE"),
+        ("INPUT_PATH", "INPUT_ROOT"),
+        ("TIMEOUT", "TIMEOUT_SECONDS"),
+        ("LATENESS", "LATENESS_DAYS"),
+        ("MASTER", "SPARK_MASTER"),
+    ],
+)
+def test_a_part_of_the_name_of_a_variable_is_refused(slip: str, meant: str) -> None:
+    with pytest.raises(SettingsError, match=rf"^SESSIONS_{slip} is not a setting; did you mean .*SESSIONS_{meant}\b"):
+        from_env(**{slip: "x"})
+
+
+@pytest.mark.parametrize(
+    ("variable", "name"),
+    [("KEY_PREFIX", "key_prefix"), ("GROUP", "group"), ("SPARK_DRIVER_MEMORY", "spark.driver_memory")],
+)
+def test_a_variable_for_a_setting_without_one_is_refused(variable: str, name: str) -> None:
+    with pytest.raises(SettingsError, match=rf"^SESSIONS_{variable} is not read: the setting {name} has no variable"):
+        from_env(**{variable: "x"})
+
+
+def test_variables_of_others_are_left_alone() -> None:
+    others = [
+        "PROGRAMS",
+        "SERVICE_HOST",
+        "PORT",
+        "PORT_80_TCP_ADDR",
+        "INPUT_PORT",
+        "INPUT_SERVICE_HOST",
+        "DB_URL",
+        "API_KEY",
+    ]
+    assert from_env(**dict.fromkeys(others, "x"), WAREHOUSE=" ") == from_env()
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "events",
+        "/data/my events",
+        "a:b",
+        "data/50% [x]",
+        "file:///data",
+        "file:/data",
+        "s3a://b",
+        "hdfs:///x",
+        "gs://b/x",
+    ],
+)
+def test_a_place_is_a_folder_or_a_uri(place: str) -> None:
+    assert from_env(INPUT_ROOT=place).input_root == place
+
+
+@pytest.mark.parametrize(
+    "master",
+    [
+        "local",
+        "local[2]",
+        "local[*]",
+        "local[*, 3]",
+        "local-cluster[1,1,1024]",
+        "spark://a:7077,b:7077",
+        "yarn",
+        "k8s://x",
+    ],
+)
+def test_a_master_of_spark(master: str) -> None:
+    assert from_env(SPARK_MASTER=master).spark.master == master
 
 
 def test_an_unknown_argument_is_an_error() -> None:

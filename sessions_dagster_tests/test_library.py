@@ -113,6 +113,30 @@ def test_the_code_location_is_configured_from_the_environment() -> None:
     assert run_python(code, SESSIONS_INPUT_ROOT="/data/events") == "/data/events"
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "command",
+    ["sessions_dagster.definitions", "dagster asset list -m sessions_dagster.definitions", "sessions_dagster sessions"],
+)
+def test_a_command_with_a_wrong_setting_says_one_sentence(command: str, tmp_path: Path) -> None:
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "SESSIONS_SETTLE_SECONDS": "abc"}
+    words = [sys.executable, "-m", *command.split()]
+    done = subprocess.run(words, env=environment, cwd=tmp_path, check=False, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert re.fullmatch(r"SESSIONS_SETTLE_SECONDS \(.+\) must be .+, not 'abc'\.\n", done.stderr)
+
+
+@pytest.mark.slow
+def test_loading_the_code_location_with_a_wrong_setting_begins_with_the_sentence(tmp_path: Path) -> None:
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "SESSIONS_START_DATE": "soon"}
+    command = [sys.executable, "-m", "dagster", "definitions", "validate", "-m", "sessions_dagster.definitions"]
+    done = subprocess.run(command, env=environment, cwd=tmp_path, check=False, capture_output=True, text=True)
+    said = done.stdout + done.stderr
+    assert done.returncode == 1
+    assert "SESSIONS_START_DATE (the first partition) must be a date" in said.split("Stack Trace:")[0]
+    assert "Traceback" not in said
+
+
 def test_every_public_name_can_be_imported() -> None:
     assert set(sessions_dagster.__all__) <= set(dir(sessions_dagster))
     assert all(getattr(sessions_dagster, name) is not None for name in sessions_dagster.__all__)

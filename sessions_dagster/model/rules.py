@@ -13,6 +13,9 @@ from sessions_dagster.model.dates import days_between
 MAX_LATENESS_DAYS: Final = 30
 """A table notes which batches delivered an event in the bits of one number, and an integer has 31 of them to give."""
 
+MAX_TIMEOUT: Final = timedelta(days=365)
+"""Of every event that arrives, the events that are this near are looked at; a greater timeout is a slip."""
+
 
 @dataclass(frozen=True)
 class SessionRules:
@@ -25,9 +28,10 @@ class SessionRules:
         lateness_days: The batch of day D may bring events with event dates D - `lateness_days` .. D; 0 to 30.
 
     Raises:
-        TypeError: If the user action ids are a single text, or the lateness is not a whole number.
-        ValueError: If the timeout is not positive, if there is no user action id or an empty one, or if the lateness
-            is not between 0 and 30 days.
+        TypeError: If the timeout is no duration, the user action ids are no texts or a single one, or the lateness is
+            not a whole number.
+        ValueError: If the timeout is not positive or longer than a year, if there is no user action id or a blank one,
+            or if the lateness is not between 0 and 30 days.
     """
 
     timeout: timedelta = timedelta(minutes=5)
@@ -35,15 +39,18 @@ class SessionRules:
     lateness_days: int = 5
 
     def __post_init__(self) -> None:
-        if isinstance(self.user_action_ids, str):
-            raise TypeError(f"user_action_ids must be a set of event ids, not the text {self.user_action_ids!r}")
-        object.__setattr__(self, "user_action_ids", frozenset(self.user_action_ids))
+        if not isinstance(self.timeout, timedelta):
+            raise TypeError(f"the session timeout must be a timedelta, not {self.timeout!r}")
+        ids = self.user_action_ids
+        if isinstance(ids, str) or not isinstance(ids, Iterable) or not all(isinstance(each, str) for each in ids):
+            raise TypeError(f"user_action_ids must be a set of event ids, not {ids!r}")
+        object.__setattr__(self, "user_action_ids", frozenset(ids))
         if not isinstance(self.lateness_days, int) or isinstance(self.lateness_days, bool):
             raise TypeError(f"lateness_days must be a whole number, not {self.lateness_days!r}")
-        if self.timeout <= timedelta(0):
-            raise ValueError(f"the session timeout must be positive, not {self.timeout}")
-        if not self.user_action_ids or "" in self.user_action_ids:
-            raise ValueError("at least one user action id is needed, and none of them may be empty")
+        if not timedelta(0) < self.timeout <= MAX_TIMEOUT:
+            raise ValueError(f"the session timeout must be positive and at most {MAX_TIMEOUT}, not {self.timeout}")
+        if not self.user_action_ids or not all(map(str.strip, self.user_action_ids)):
+            raise ValueError(f"user_action_ids needs at least one event id, and none that is blank, not {set(ids)}")
         if not 0 <= self.lateness_days <= MAX_LATENESS_DAYS:
             raise ValueError(f"lateness_days must be between 0 and {MAX_LATENESS_DAYS}, not {self.lateness_days}")
 

@@ -8,7 +8,7 @@ import os
 import re
 import tempfile
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +20,7 @@ from pyspark import SparkConf, SparkContext
 from pyspark.errors import PySparkRuntimeError
 from pyspark.sql import SparkSession
 
-from sessions_dagster.errors import SparkStartError
+from sessions_dagster.errors import SparkStartError, WrongSettingError
 from sessions_dagster.spark.java import use_java
 from sessions_dagster.spark.tuning import SHUFFLE_PARTITIONS, properties_for
 
@@ -36,6 +36,9 @@ _NOT_NEEDED_OF_DELTA: Final = (
     "javax.*:*",
 )
 """Dependencies in Delta's POM that are not needed: Spark has a newer version, or only Unity Catalog uses them."""
+
+_STANDALONE: Final = re.compile(r"spark://[^\s,/:]+:[0-9]+(,[^\s,/:]+:[0-9]+)*")
+"""The URL of Spark's own master: addresses of one, or of several of which one leads."""
 
 _LOG_SETTINGS: Final = Path(__file__).with_name("log4j2.properties")
 
@@ -53,6 +56,9 @@ class SparkSettings:
         delta_jars: Comma-separated local JARs (delta-spark and delta-storage) to use instead of resolving them.
             None: they are resolved from Maven at the first start.
         app_name: The name of the application.
+
+    Raises:
+        SettingsError: If one of them is not what it may be. The message is one sentence that names it.
     """
 
     master: str = "local[*]"
@@ -61,6 +67,59 @@ class SparkSettings:
     extra_conf: Mapping[str, str] = field(default_factory=dict)
     delta_jars: str | None = None
     app_name: str = "sessions-dagster"
+
+    def __post_init__(self) -> None:
+        for name, (meaning, allowed, is_valid) in _CHECKS.items():
+            value = getattr(self, name)
+            if not is_valid(value):
+                raise WrongSettingError(f"spark.{name}", meaning, allowed, value)
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and bool(value.strip())
+
+
+def _is_like(pattern: str) -> Callable[[object], bool]:
+    return lambda value: isinstance(value, str) and re.fullmatch(pattern, value) is not None
+
+
+# Other managers of clusters than Spark's own can be installed, so a master may have any scheme.
+_MASTER: Final = (
+    r"local|local\[([1-9][0-9]*|\*)(, *[1-9][0-9]*)?\]|local-cluster\[ *[0-9]+ *, *[0-9]+ *, *[0-9]+ *\]|yarn"
+    rf"|{_STANDALONE.pattern}|(?!spark:)[a-z][a-z0-9+.-]*://\S+"
+)
+
+_CHECKS: Final[Mapping[str, tuple[str, str, Callable[[object], bool]]]] = {
+    "master": (
+        "Spark's master",
+        "a master URL such as local[*], local[4], spark://host:7077, yarn or k8s://https://host:443",
+        _is_like(_MASTER),
+    ),
+    "driver_memory": (
+        "the heap of Spark's driver",
+        "a whole number greater than 0 and a unit, such as 2g or 2048m",
+        _is_like("[1-9][0-9]*[kmgtKMGT]"),
+    ),
+    "shuffle_partitions": (
+        "the number of partitions of a shuffle",
+        "a whole number greater than 0, or None",
+        lambda value: value is None or (isinstance(value, int) and not isinstance(value, bool) and value > 0),
+    ),
+    "extra_conf": (
+        "further Spark properties",
+        "a mapping of names to texts",
+        lambda value: (
+            isinstance(value, Mapping) and all(isinstance(each, str) for pair in value.items() for each in pair)
+        ),
+    ),
+    "delta_jars": (
+        "Delta's JARs",
+        "the paths of the JARs of delta-spark and delta-storage with a comma between them, or None",
+        lambda value: value is None or (_is_text(value) and all(map(_is_text, str(value).split(",")))),
+    ),
+    "app_name": ("the name of the Spark application", "a text that is not empty", _is_text),
+}
+"""Of each setting what it is, what it may be, and whether a value may be it."""
 
 
 def local_cores(master: str) -> int | None:

@@ -18,13 +18,13 @@ from typing import Final
 import dagster as dg
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionResolvedStatus as Status
 
-from sessions_dagster.config import (
+from sessions_dagster.defs.assets import WAREHOUSE_POOL
+from sessions_dagster.settings import (
     INPUT_ROOT_VARIABLE,
     SETTLE_SECONDS_VARIABLE,
     START_DATE_VARIABLE,
     WAREHOUSE_ROOT_VARIABLE,
 )
-from sessions_dagster.defs.assets import WAREHOUSE_POOL
 from sessions_dagster.storage.warehouse import Warehouse
 
 REPOSITORY: Final = Path(__file__).parents[2]

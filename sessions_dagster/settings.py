@@ -1,0 +1,264 @@
+"""What each setting of a product is and may be: the values that `SessionsConfig` takes, checked one by one.
+
+A value that is not what it may be is a `WrongSettingError`, never another exception, whatever its type.
+"""
+
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date, datetime
+from typing import Final, NamedTuple, get_args
+
+from sessions_dagster.errors import WrongSettingError
+from sessions_dagster.input.formats import InputFormat
+from sessions_dagster.model import columns
+from sessions_dagster.model.rules import MAX_LATENESS_DAYS, MAX_TIMEOUT
+from sessions_dagster.model.schemas import CARRIED_TYPES
+
+START_DATE_VARIABLE: Final = "SESSIONS_START_DATE"
+INPUT_ROOT_VARIABLE: Final = "SESSIONS_INPUT_ROOT"
+INPUT_FORMAT_VARIABLE: Final = "SESSIONS_INPUT_FORMAT"
+WAREHOUSE_ROOT_VARIABLE: Final = "SESSIONS_WAREHOUSE_ROOT"
+TIMEOUT_VARIABLE: Final = "SESSIONS_TIMEOUT_SECONDS"
+USER_ACTION_IDS_VARIABLE: Final = "SESSIONS_USER_ACTION_IDS"
+LATENESS_DAYS_VARIABLE: Final = "SESSIONS_LATENESS_DAYS"
+CARRIED_COLUMNS_VARIABLE: Final = "SESSIONS_CARRIED_COLUMNS"
+BOT_LIMIT_VARIABLE: Final = "SESSIONS_BOT_LIMIT"
+SETTLE_SECONDS_VARIABLE: Final = "SESSIONS_SETTLE_SECONDS"
+SUCCESS_MARKER_VARIABLE: Final = "SESSIONS_REQUIRE_SUCCESS_MARKER"
+SPARK_MASTER_VARIABLE: Final = "SESSIONS_SPARK_MASTER"
+DELTA_JARS_VARIABLE: Final = "SESSIONS_DELTA_JARS"
+
+MAX_SETTLE_SECONDS: Final = 7 * 24 * 60 * 60
+MAX_BOT_LIMIT: Final = 2**63 - 1
+"""The greatest number that Spark can compare a count with."""
+
+FIRST_YEAR: Final = 1900
+LAST_YEAR: Final = 2199
+"""A first partition outside of these years is a slip, and at the ends of the calendar there is no room for lateness."""
+
+URI_SCHEMES: Final = ("s3a", "s3", "gs", "abfss", "abfs", "hdfs", "viewfs")
+"""Those that Spark (with its connectors), delta-rs and pyarrow may all understand."""
+
+_NAME: Final = re.compile(r"[A-Za-z0-9_]+")
+_COLUMN: Final = re.compile(r"(?!__)[A-Za-z_][A-Za-z0-9_]*")
+_DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_URI: Final = re.compile(
+    rf"(?:(?:{'|'.join(URI_SCHEMES)})://[^/\s]|(?:hdfs|viewfs):///|file:/(?://)?(?!/))[^\x00-\x1f]*"
+)
+_LIKE_A_URI: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/.*", re.DOTALL)
+# Only a shell replaces these, and the folder would really have that name.
+_UNREPLACED: Final = re.compile(r"(~|\$).*", re.DOTALL)
+_LOCAL: Final = re.compile(r"[^\x00-\x1f]+")
+
+# What Dagster takes.
+_OWNER: Final = re.compile(r"team:\S.*|[A-Za-z0-9._%+-]*[A-Za-z0-9_]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,7}")
+_TAG_NAME: Final = re.compile(r"([A-Za-z0-9_.-]{1,63}/)?[A-Za-z0-9_.-]{1,63}")
+_TAG_VALUE: Final = re.compile(r"[A-Za-z0-9_.-]{0,63}")
+
+_PLACE: Final = f"a folder, or a URI that begins with file:///, {', '.join(f'{each}://' for each in URI_SCHEMES)}"
+
+
+class Setting(NamedTuple):
+    """What a message says about a setting: what it is, and what it may be."""
+
+    meaning: str
+    allowed: str
+    variable: str | None = None
+
+
+SETTINGS: Final = {
+    "start_date": Setting(
+        "the first partition",
+        f"a date such as 2025-09-20, in a year from {FIRST_YEAR} to {LAST_YEAR}",
+        START_DATE_VARIABLE,
+    ),
+    "input_root": Setting("where the batches arrive", _PLACE, INPUT_ROOT_VARIABLE),
+    "warehouse_root": Setting("where the tables are", _PLACE, WAREHOUSE_ROOT_VARIABLE),
+    "input_format": Setting(
+        "the format of the input files", f"one of {', '.join(get_args(InputFormat))}", INPUT_FORMAT_VARIABLE
+    ),
+    "key_prefix": Setting(
+        "what the names of this product begin with", "a name, or several names, of letters, digits and underscores"
+    ),
+    "group": Setting("the group of the assets", "a name of letters, digits and underscores"),
+    "owners": Setting("the owners of the assets", "a list of e-mail addresses and names such as team:data-engineering"),
+    "tags": Setting(
+        "the tags of the assets",
+        "a mapping of texts to texts, each of up to 63 letters, digits, underscores, points and hyphens",
+    ),
+    "rules": Setting("what makes a session", "SessionRules"),
+    "timeout": Setting(
+        "how far apart, in seconds, two user actions are when they are no longer in one session",
+        f"a number greater than 0 and not greater than {MAX_TIMEOUT.total_seconds():.0f}",
+        TIMEOUT_VARIABLE,
+    ),
+    "user_action_ids": Setting(
+        "the event ids that are user actions",
+        "event ids with commas between them, none of them empty",
+        USER_ACTION_IDS_VARIABLE,
+    ),
+    "lateness_days": Setting(
+        "by how many days an event may be late",
+        f"a whole number from 0 to {MAX_LATENESS_DAYS}",
+        LATENESS_DAYS_VARIABLE,
+    ),
+    "carried_columns": Setting(
+        "the sender's own columns that are carried through, and their types",
+        "name:type, with commas between several; the names are not used by the tables themselves and do not begin with "
+        "two underscores, and the types are among "
+        f"{', '.join(CARRIED_TYPES)}",
+        CARRIED_COLUMNS_VARIABLE,
+    ),
+    "bot_limit": Setting(
+        "the number of events in one batch above which a user is a bot",
+        f"a whole number from 0, which means that nobody is a bot, to {MAX_BOT_LIMIT}",
+        BOT_LIMIT_VARIABLE,
+    ),
+    "settle_seconds": Setting(
+        "for how many seconds nothing may have changed in a complete folder",
+        f"a whole number from 0 to {MAX_SETTLE_SECONDS}, which is a week",
+        SETTLE_SECONDS_VARIABLE,
+    ),
+    "require_success_marker": Setting(
+        "whether a complete folder has the file _SUCCESS", "true or false", SUCCESS_MARKER_VARIABLE
+    ),
+    "spark": Setting("how Spark is started", "SparkSettings"),
+}
+"""Of each field of `SessionsConfig`, and of each of `SessionRules`, which have variables of their own."""
+
+SPARK_VARIABLES: Final = {"master": SPARK_MASTER_VARIABLE, "delta_jars": DELTA_JARS_VARIABLE}
+"""The variables of fields of `SparkSettings`, which says itself what they are and may be."""
+
+
+def wrong(name: str, value: object) -> WrongSettingError:
+    """The error for a value that the setting may not have."""
+    return WrongSettingError(name, SETTINGS[name].meaning, SETTINGS[name].allowed, value)
+
+
+def checked_date(name: str, value: object) -> date:
+    """A date of the setting, or of the text that it is written as.
+
+    Raises:
+        WrongSettingError: If it is none.
+    """
+    if isinstance(value, str) and _DATE.fullmatch(value):
+        try:
+            value = date.fromisoformat(value)
+        except ValueError:
+            raise wrong(name, value) from None
+    if not isinstance(value, date) or isinstance(value, datetime) or not FIRST_YEAR <= value.year <= LAST_YEAR:
+        raise wrong(name, value)
+    return value
+
+
+def checked_place(name: str, value: object) -> str:
+    """A local folder or a URI, as it was written.
+
+    Raises:
+        WrongSettingError: If it is neither.
+    """
+    place = os.fspath(value) if isinstance(value, str | os.PathLike) else None
+    if not isinstance(place, str) or not place.strip() or _UNREPLACED.fullmatch(place):
+        raise wrong(name, value)
+    if not (_URI if _LIKE_A_URI.fullmatch(place) else _LOCAL).fullmatch(place):
+        raise wrong(name, value)
+    return place
+
+
+def one_of(name: str, value: object, allowed: Iterable[object]) -> object:
+    """A value that is among those allowed.
+
+    Raises:
+        WrongSettingError: If it is not.
+    """
+    if value not in tuple(allowed):
+        raise wrong(name, value)
+    return value
+
+
+def checked_names(name: str, value: object) -> tuple[str, ...]:
+    """Names of letters, digits and underscores; a single text is one name.
+
+    Raises:
+        WrongSettingError: If one of them is not.
+    """
+    return _texts(name, (value,) if isinstance(value, str) else value, _NAME, value)
+
+
+def checked_owners(name: str, value: object) -> tuple[str, ...]:
+    """Owners of assets, as Dagster takes them.
+
+    Raises:
+        WrongSettingError: If one of them is not.
+    """
+    return _texts(name, value, _OWNER, value)
+
+
+def checked_tags(name: str, value: object) -> dict[str, str]:
+    """Tags of assets, as Dagster takes them.
+
+    Raises:
+        WrongSettingError: If one of them is not.
+    """
+    tags = _mapping(name, value)
+    if not all(_TAG_NAME.fullmatch(key) and _TAG_VALUE.fullmatch(text) for key, text in tags.items()):
+        raise wrong(name, value)
+    return tags
+
+
+def checked_columns(name: str, value: object) -> dict[str, str]:
+    """Carried columns: the name and the type of each.
+
+    Raises:
+        WrongSettingError: If a name is one of our own or is there twice, or a type is unknown.
+    """
+    carried = _mapping(name, value)
+    used = {column.lower() for column in _own_columns()}
+    if any(
+        not _COLUMN.fullmatch(column) or column.lower() in used or type_ not in CARRIED_TYPES
+        for column, type_ in carried.items()
+    ) or len({column.lower() for column in carried}) < len(carried):
+        raise wrong(name, value)
+    return carried
+
+
+def instance_of(name: str, value: object, type_: type) -> object:
+    """A value of a type.
+
+    Raises:
+        WrongSettingError: If it is of another type.
+    """
+    if not isinstance(value, type_):
+        raise wrong(name, value)
+    return value
+
+
+def whole_number(name: str, value: object, greatest: int) -> int:
+    """A whole number from 0 to the greatest one.
+
+    Raises:
+        WrongSettingError: If it is none.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= greatest:
+        raise wrong(name, value)
+    return value
+
+
+def _texts(name: str, value: object, pattern: re.Pattern[str], shown: object) -> tuple[str, ...]:
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        raise wrong(name, shown)
+    if not all(isinstance(each, str) and pattern.fullmatch(each) for each in value):
+        raise wrong(name, shown)
+    return tuple(value)
+
+
+def _mapping(name: str, value: object) -> dict[str, str]:
+    if not isinstance(value, Mapping) or not all(isinstance(each, str) for pair in value.items() for each in pair):
+        raise wrong(name, value)
+    return dict(value)
+
+
+def _own_columns() -> set[str]:
+    """The names of all columns of all tables, which is what `model.columns` has constants for."""
+    return {name for name in vars(columns).values() if isinstance(name, str) and _COLUMN.fullmatch(name)}
