@@ -1,6 +1,6 @@
-"""What the Dagster instance knows of batches: which contents landed, which could not land, which runs are under way.
+"""What the Dagster instance knows of batches and the tables do not: which could not land, and which runs are under way.
 
-The sensor looks here before it requests a run, so that nothing is done twice even if its cursor was lost.
+The sensor looks here before it requests a run, so that nothing is requested twice even if its cursor was lost.
 """
 
 from collections.abc import Callable, Collection, Iterator
@@ -28,21 +28,6 @@ _Fetch = Callable[..., dg.EventRecordsResult]
 
 
 @dataclass(frozen=True)
-class Landing:
-    """The newest materialization of a partition of `raw_events`.
-
-    Attributes:
-        fingerprint: The content that landed; None if it is not known.
-        storage_id: Its number in the event log.
-        has_sessions: Whether the partition of `sessions`, the last asset of a run, has been materialized since.
-    """
-
-    fingerprint: str | None
-    storage_id: int
-    has_sessions: bool
-
-
-@dataclass(frozen=True)
 class FailedLanding:
     """The newest failure to land a batch.
 
@@ -55,41 +40,39 @@ class FailedLanding:
     run_id: str
 
 
-def landings(
-    instance: dg.DagsterInstance, raw_events: dg.AssetKey, sessions: dg.AssetKey, days: Collection[date]
-) -> dict[date, Landing]:
-    """The newest landing of each of the days that has one.
+def landed_contents(
+    instance: dg.DagsterInstance, raw_events: dg.AssetKey, days: Collection[date]
+) -> dict[date, str | None]:
+    """The fingerprint of the newest materialization of each of the days that has one; None if it is not known.
+
+    Only for batches that an older version landed: it did not leave their fingerprints in the tables.
 
     Args:
         instance: Knows what has run.
         raw_events: The key of the asset whose partitions are the batches.
-        sessions: The key of the last asset of a run.
         days: The batches to look up.
     """
-    landed = _newest(instance.fetch_materializations, raw_events, days)
-    followed = _newest(instance.fetch_materializations, sessions, landed)
-    return {
-        day: Landing(
-            fingerprint=_fingerprint(record.asset_materialization),
-            storage_id=record.storage_id,
-            has_sessions=day in followed and followed[day].storage_id > record.storage_id,
-        )
-        for day, record in landed.items()
-    }
+    found = _newest(instance.fetch_materializations, raw_events, days)
+    return {day: _fingerprint(record.asset_materialization) for day, record in found.items()}
 
 
 def failed_landings(
     instance: dg.DagsterInstance, raw_events: dg.AssetKey, days: Collection[date]
 ) -> dict[date, FailedLanding]:
-    """The newest failure to land each of the days that has one. The arguments are those of `landings`."""
+    """The newest failure to land each of the days that has one. The arguments are those of `landed_contents`."""
     found = _newest(instance.fetch_observations, raw_events, days)
     return {day: FailedLanding(_fingerprint(record.asset_observation), record.run_id) for day, record in found.items()}
 
 
-def open_runs(instance: dg.DagsterInstance, asset: dg.AssetKey) -> list[dg.DagsterRun]:
-    """The queued and the running runs that are to materialize partitions of the asset."""
+def open_runs(instance: dg.DagsterInstance, asset: dg.AssetKey, sensor_name: str) -> list[dg.DagsterRun]:
+    """The queued and the running runs that are to materialize partitions of the asset, or that a sensor requested."""
     runs = instance.get_runs(dg.RunsFilter(statuses=NOT_FINISHED_STATUSES))
-    return [run for run in runs if run.asset_selection is None or asset in run.asset_selection]
+    return [run for run in runs if is_of_sensor(run, sensor_name) or asset in (run.asset_selection or {asset})]
+
+
+def is_of_sensor(run: dg.DagsterRun, sensor_name: str) -> bool:
+    """Whether a sensor requested the run, or the run that it is a retry of."""
+    return run.tags.get(SENSOR_NAME_TAG) == sensor_name
 
 
 def days_of_backfills(instance: dg.DagsterInstance, asset: dg.AssetKey) -> set[date]:

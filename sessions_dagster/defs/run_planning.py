@@ -1,7 +1,7 @@
 """Which days the sensor looks at and which runs it requests: plain rules over days, fingerprints and its cursor.
 
-What is in the folders comes from `input.folders`, what has run from `run_history`. The work of a tick is bounded by the
-constants below, however many folders there are:
+What is in the folders comes from `input.folders`, what has landed from the tables, what is running from `run_history`.
+The work of a tick is bounded by the constants below, however many folders there are:
 
 - A folder that the cursor does not know is looked into at once. If there are very many of them, the oldest and the
   newest ones come first.
@@ -14,6 +14,7 @@ import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
+from enum import StrEnum
 from typing import Final
 
 from sessions_dagster.model.dates import days_between, spans
@@ -44,13 +45,22 @@ class GivenUp:
     run_id: str
 
 
+class Why(StrEnum):
+    """Why a day is requested."""
+
+    NEW = "new"
+    CHANGED = "changed"
+    NOT_APPLIED = "landed, not applied yet"
+
+
 @dataclass
 class Memory:
-    """What the sensor knows from earlier ticks. All of it can be lost: `run_history` knows what has been done.
+    """What the sensor knows from earlier ticks. All of it can be lost: the tables know what has landed.
 
     Attributes:
         known: The days whose content needed no run when they were last looked at.
-        done: The fingerprints of the newest of them.
+        applied: By day, the landing (see `Wanted.landing`) that a run applied without anything to change. The tables
+            only say so of landings that changed something.
         asked: The requested runs that are not known to be finished: by run key, the days with their fingerprints.
         given_up: By day, the content that a run failed on.
         alone: By day, the content that gets a run of its own, because a run of many days failed and named no batch.
@@ -58,7 +68,7 @@ class Memory:
     """
 
     known: set[date] = field(default_factory=set)
-    done: dict[date, str] = field(default_factory=dict)
+    applied: dict[date, int] = field(default_factory=dict)
     asked: dict[str, dict[date, str]] = field(default_factory=dict)
     given_up: dict[date, GivenUp] = field(default_factory=dict)
     alone: dict[date, str] = field(default_factory=dict)
@@ -66,18 +76,18 @@ class Memory:
 
     @staticmethod
     def from_cursor(cursor: str | None) -> "Memory":
-        """Read the sensor's cursor; without one the memory is empty.
+        """Read the sensor's cursor; without one the memory is empty. The UI hands over an empty text for none.
 
         Raises:
             ValueError: If it is no cursor of this sensor.
         """
-        if cursor is None:
+        if not cursor:
             return Memory()
         try:
             stored = json.loads(cursor)
             return Memory(
                 known={day for first, last in stored["known"] for day in days_between(_day(first), _day(last))},
-                done=_by_day(stored["done"]),
+                applied={_day(day): int(landing) for day, landing in stored["applied"].items()},
                 asked={run_key: _by_day(days) for run_key, days in stored["asked"].items()},
                 given_up={_day(day): GivenUp(*given_up) for day, given_up in stored["given_up"].items()},
                 alone=_by_day(stored["alone"]),
@@ -90,7 +100,7 @@ class Memory:
         """The memory as JSON, with the known days as ranges."""
         stored = {
             "known": [[str(first), str(last)] for first, last in spans(self.known)],
-            "done": _by_key(self.done),
+            "applied": _by_key(self.applied),
             "asked": {run_key: _by_key(days) for run_key, days in self.asked.items()},
             "given_up": _by_key({day: [each.fingerprint, each.run_id] for day, each in self.given_up.items()}),
             "alone": _by_key(self.alone),
@@ -101,7 +111,7 @@ class Memory:
     def forget_all_but(self, days: Collection[date]) -> None:
         """Forget the days whose folders are gone."""
         self.known.intersection_update(days)
-        self.done = {day: content for day, content in self.done.items() if day in days}
+        self.applied = {day: landing for day, landing in self.applied.items() if day in days}
         self.given_up = {day: content for day, content in self.given_up.items() if day in days}
         self.alone = {day: content for day, content in self.alone.items() if day in days}
 
@@ -120,52 +130,43 @@ class Memory:
         self.looked_until = turn[-1] if turn else date.min
         return sorted({*new, *failed, *recent, *turn})
 
-    def is_done(self, day: date, fingerprint: str) -> bool:
-        """Whether the memory says that this very content needs nothing more."""
-        return self.done.get(day) == fingerprint
-
-    def finish(self, day: date, fingerprint: str) -> None:
-        """Remember that this content needs nothing more."""
+    def finish(self, day: date) -> None:
+        """Remember that the content of the day needs nothing more."""
         self.known.add(day)
-        self.done[day] = fingerprint
         self.given_up.pop(day, None)
         self.alone.pop(day, None)
 
     def give_up(self, day: date, content: GivenUp) -> None:
         """Remember that this content is not requested again."""
         self.known.add(day)
-        self.done.pop(day, None)
         self.alone.pop(day, None)
         self.given_up[day] = content
 
     def reopen(self, day: date) -> None:
         """Have the next tick look at the day as at a new one."""
         self.known.discard(day)
-        self.done.pop(day, None)
 
     def ask(self, plan: "RunPlan") -> None:
         """Remember that the run is requested."""
         self.asked[plan.run_key] = dict(plan.days)
 
-    def trim(self) -> None:
-        """Keep the fingerprints of the newest days only."""
-        recent = sorted(self.known)[-RECENT_DAYS:]
-        self.done = {day: self.done[day] for day in recent if day in self.done}
-
 
 @dataclass(frozen=True)
 class Wanted:
-    """A content to be landed.
+    """A content to be landed, or to be applied if it has landed.
 
     Attributes:
         fingerprint: The content.
-        after: The landing that it follows, 0 for none. Dagster remembers a run key for ever, so with the content alone
-            a batch that is corrected, and then put back as it was, would never land again.
+        landing: The landing that the tables have of its day, in milliseconds since 1970; 0 for none. Dagster remembers
+            a run key for ever, so with the content alone a batch that is corrected, and then put back as it was, would
+            never land again.
+        why: Why it is requested.
         is_alone: Whether it gets a run of its own.
     """
 
     fingerprint: str
-    after: int
+    landing: int
+    why: Why = Why.NEW
     is_alone: bool = False
 
 
@@ -176,10 +177,12 @@ class RunPlan:
     Attributes:
         days: Its consecutive days, with the fingerprints of their contents.
         run_key: What Dagster knows it by: the same contents after the same landings are never run twice.
+        why: Why its days are requested.
     """
 
     days: Mapping[date, str]
     run_key: str
+    why: tuple[Why, ...]
 
     @property
     def first(self) -> date:
@@ -191,18 +194,27 @@ class RunPlan:
         """Its last day."""
         return max(self.days)
 
+    @property
+    def is_landed(self) -> bool:
+        """Whether all its batches have landed, and are only to be applied."""
+        return self.why == (Why.NOT_APPLIED,)
+
 
 def plan_runs(wanted: Mapping[date, Wanted]) -> list[RunPlan]:
     """Join consecutive days into as few runs as possible, and give those that must be alone a run each.
 
+    What has landed is not landed again, so it shares no run with what is to land.
+
     Args:
-        wanted: The contents to be landed, by day.
+        wanted: The contents to be landed or applied, by day.
 
     Returns:
         The runs, in the order of their days.
     """
     joined = [day for day in wanted if not wanted[day].is_alone]
-    pieces = [piece for first, last in spans(joined) for piece in _pieces(first, last)]
+    landed = {day for day in joined if wanted[day].why == Why.NOT_APPLIED}
+    alike = [*spans(landed), *spans(day for day in joined if day not in landed)]
+    pieces = [piece for first, last in alike for piece in _pieces(first, last)]
     pieces += [(day, day) for day in wanted if wanted[day].is_alone]
     return [_run_plan({day: wanted[day] for day in days_between(first, last)}) for first, last in sorted(pieces)]
 
@@ -227,10 +239,14 @@ def _both_ends(days: Sequence[date]) -> Sequence[date]:
 
 def _run_plan(wanted: Mapping[date, Wanted]) -> RunPlan:
     (name,) = day_ranges(wanted)
-    contents = [f"{content.fingerprint}@{content.after}" for content in wanted.values()]
+    contents = [f"{content.fingerprint}@{content.landing}" for content in wanted.values()]
     if len(contents) > 1:
         contents = [hashlib.sha256("\n".join(contents).encode()).hexdigest()[:16]]
-    return RunPlan({day: content.fingerprint for day, content in wanted.items()}, f"{name}:{contents[0]}")
+    return RunPlan(
+        days={day: content.fingerprint for day, content in wanted.items()},
+        run_key=f"{name}:{contents[0]}",
+        why=tuple(sorted({content.why for content in wanted.values()}, key=list(Why).index)),
+    )
 
 
 def _pieces(first: date, last: date) -> list[tuple[date, date]]:

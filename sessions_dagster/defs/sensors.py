@@ -1,31 +1,28 @@
 """The sensor that requests a run when a batch folder is new or has changed.
 
-What is in the folders is listed by `input.folders`, what has been done is known to `run_history`, and which days and
-runs follow from both is decided in `run_planning`. Here the three meet.
+What is in the folders is listed by `input.folders`, what has landed is asked of the tables, what is running of
+`run_history`, and which days and runs follow from that is decided in `run_planning`. Here they meet.
 """
 
 import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from textwrap import shorten
 from typing import Final
 
 import dagster as dg
-from dagster._core.storage.tags import (
-    ASSET_PARTITION_RANGE_END_TAG,
-    ASSET_PARTITION_RANGE_START_TAG,
-    SENSOR_NAME_TAG,
-)
 
 from sessions_dagster.config import SessionsConfig
-from sessions_dagster.defs.assets import MATERIALIZED, RAW_EVENTS, SESSIONS, asset_key
+from sessions_dagster.defs.assets import RAW_EVENTS, asset_key
+from sessions_dagster.defs.batch_job import build_batch_job, run_request
 from sessions_dagster.defs.run_history import (
     days_of,
     days_of_backfills,
     failed_landings,
+    is_of_sensor,
     is_under_way,
-    landings,
+    landed_contents,
     newest_run,
     open_runs,
 )
@@ -35,12 +32,14 @@ from sessions_dagster.defs.run_planning import (
     Memory,
     RunPlan,
     Wanted,
+    Why,
     day_ranges,
     plan_runs,
     reasons_line,
 )
 from sessions_dagster.errors import StorageError
 from sessions_dagster.input.folders import (
+    SUCCESS_MARKER,
     BatchContent,
     BatchFolders,
     Completeness,
@@ -50,12 +49,12 @@ from sessions_dagster.input.folders import (
     batch_folders,
     why_not_ready,
 )
+from sessions_dagster.pipeline.pending import days_in_sessions
+from sessions_dagster.storage.landed_batches import LandedBatch, landed_batches
+from sessions_dagster.storage.warehouse import Warehouse
 
 SENSOR_NAME: Final = "new_batches"
 """The name of the sensor, without the prefix of its product."""
-
-BATCHES_TAG: Final = "sessions/batches"
-"""The tag of a requested run that shows its batches in the list of runs."""
 
 _ERROR_LENGTH: Final = 200
 
@@ -81,11 +80,12 @@ class Tick:
 
 
 def build_sensor(config: SessionsConfig) -> dg.SensorDefinition:
-    """The sensor `new_batches` of a product. It is off until somebody turns it on."""
+    """The sensor `new_batches` of a product, with the job that it requests. It is off until somebody turns it on."""
 
     @dg.sensor(
         name=config.prefixed(SENSOR_NAME),
-        asset_selection=[asset_key(config, name) for name in MATERIALIZED],
+        description=_description(config),
+        job=build_batch_job(config),
         minimum_interval_seconds=30,
         default_status=dg.DefaultSensorStatus.STOPPED,
         metadata={
@@ -95,20 +95,29 @@ def build_sensor(config: SessionsConfig) -> dg.SensorDefinition:
         },
     )
     def new_batches(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-        """Lands and applies a batch when its folder `date=YYYY-MM-DD/` is new or has changed and is complete.
-
-        Consecutive days go into one run. If it fails and names no batch, each of its days gets a run of its own. A
-        content that failed in a run of its own is not requested again until the folder changes; to try it all the same,
-        execute the run again or materialize the day by hand. Resetting the cursor repeats nothing that is done, but a
-        content that a run failed on may be tried once more.
-        """
         tick = evaluate(context.instance, context.cursor, config, datetime.now(UTC), context.log)
         if not tick.plans:
             return dg.SensorResult(skip_reason=tick.summary, cursor=tick.cursor)
         context.log.info(tick.summary)
-        return dg.SensorResult(run_requests=[_request(plan) for plan in tick.plans], cursor=tick.cursor)
+        return dg.SensorResult(run_requests=[run_request(config, plan) for plan in tick.plans], cursor=tick.cursor)
 
     return new_batches
+
+
+def _description(config: SessionsConfig) -> str:
+    name, complete = config.prefixed(SENSOR_NAME), f"nothing has changed in it for {config.settle_seconds} seconds"
+    if config.require_success_marker:
+        complete = f"it has a file `{SUCCESS_MARKER}`"
+    return (
+        f"Lands and applies a batch when its folder `date=YYYY-MM-DD/` in `{config.input_root}` is new or has changed. "
+        f"A folder is complete when its day is over (UTC) and {complete}.\n\n"
+        f"It is off at first. Turn it on with the switch on this page, or with `dagster sensor start {name}`.\n\n"
+        "Consecutive days go into one run. What has landed is asked of the tables, so nothing lands twice if runs are "
+        "deleted or the cursor is lost. If a run of many days fails and names no batch, each of its days gets a run of "
+        "its own. A content that failed in a run of its own is not requested again until the folder changes; to try it "
+        "all the same, execute the run again or materialize the day by hand. Each tick says what it left alone, and "
+        "why: as its skip reason, or in its log if it requests runs."
+    )
 
 
 def evaluate(
@@ -133,6 +142,7 @@ def evaluate(
     Raises:
         OSError: If the input root exists but cannot be listed.
         StorageError: If the storage fails.
+        SettingsError: If the tables cannot be where the settings say.
     """
     return _Evaluation(instance, config, now, _read_cursor(cursor, log)).tick()
 
@@ -146,6 +156,7 @@ class _Evaluation:
         config: The product.
         now: The time, with a time zone.
         memory: What earlier ticks remembered. It is brought up to date.
+        succeeded: The days of requested runs that have succeeded since the last tick.
         reasons: What is left alone so far: names of folders, days or ranges of days, by the reason.
     """
 
@@ -153,6 +164,7 @@ class _Evaluation:
     config: SessionsConfig
     now: datetime
     memory: Memory
+    succeeded: set[date] = field(default_factory=set)
     reasons: dict[str, list[str]] = field(
         # In the order in which they are shown.
         default_factory=lambda: {reason: [] for reason in (_FAILED, _LATER, _UNDER_WAY, _IN_BACKFILL, *NotReady)}
@@ -171,13 +183,13 @@ class _Evaluation:
     def tick(self) -> Tick:
         """Evaluate it."""
         root = InputRoot(self.config.input_root)
-        runs = open_runs(self.instance, self.raw_events)
+        runs = open_runs(self.instance, self.raw_events, self.sensor_name)
         under_way = {day for run in runs for day in days_of(run)} | self._settle_requested_runs()
         # Between its runs a backfill has landed days without their sessions, and is not done with them.
         in_backfills = days_of_backfills(self.instance, self.raw_events)
         self._leave_alone(_UNDER_WAY, day_ranges(under_way))
         self._leave_alone(_IN_BACKFILL, day_ranges(in_backfills))
-        free_runs = MAX_OPEN_RUNS - sum(run.tags.get(SENSOR_NAME_TAG) == self.sensor_name for run in runs)
+        free_runs = MAX_OPEN_RUNS - sum(is_of_sensor(run, self.sensor_name) for run in runs)
         if free_runs <= 0:
             return self._nothing(f"{MAX_OPEN_RUNS} runs are to finish first; {reasons_line(self.reasons)}")
         try:
@@ -189,9 +201,8 @@ class _Evaluation:
 
         self.memory.forget_all_but(folders.days)
         contents = batch_contents(root, self.memory.take_turns(folders.days.keys() - under_way - in_backfills))
-        plans = plan_runs(self._wanted(self._ready(contents, folders)))
-        looked = f"{len(contents)} of {len(folders.days)} batch folders in {root.root} looked into"
-        return self._request(plans, free_runs, looked)
+        plans = plan_runs(self._wanted(self._listed(contents), folders))
+        return self._request(plans, free_runs, _looked_into(len(contents), len(folders.days), root))
 
     def _request(self, plans: list[RunPlan], free_runs: int, looked: str) -> Tick:
         """Request as many of the runs as there may be, and leave the others for later."""
@@ -199,7 +210,6 @@ class _Evaluation:
         self._leave_alone(_LATER, day_ranges(day for plan in later for day in plan.days))
         for plan in requested:
             self.memory.ask(plan)
-        self.memory.trim()
         days = day_ranges(day for plan in requested for day in plan.days)
         found = {"Asked for": [*days, looked]} if plans else {"Nothing new": [looked]}
         return Tick(requested, self.memory.to_cursor(), reasons_line(found | self.reasons))
@@ -219,6 +229,8 @@ class _Evaluation:
                 under_way |= days.keys()
                 continue
             del self.memory.asked[run_key]
+            if run is not None and run.is_success:
+                self.succeeded |= days.keys()
             if run is not None and run.is_failure_or_canceled:
                 self._settle_failed_run(run, days)
         return under_way
@@ -235,47 +247,61 @@ class _Evaluation:
         if not any(failed[day].fingerprint == days[day] for day in failed):
             self.memory.alone.update(days)
 
-    def _ready(
-        self, contents: Mapping[date, BatchContent | OSError | StorageError], folders: BatchFolders
-    ) -> dict[date, str]:
-        """The fingerprints of the complete folders that are not known to be done."""
-        completeness = Completeness(timedelta(seconds=self.config.settle_seconds), self.config.require_success_marker)
-        ready: dict[date, str] = {}
+    def _listed(self, contents: Mapping[date, BatchContent | OSError | StorageError]) -> dict[date, BatchContent]:
+        """The contents of the folders that can be listed."""
+        listed: dict[date, BatchContent] = {}
         for day, content in contents.items():
-            if not isinstance(content, BatchContent):
+            if isinstance(content, BatchContent):
+                listed[day] = content
+            else:
                 self._leave_alone(NotReady.UNLISTABLE, [f"{day} ({shorten(str(content), _ERROR_LENGTH)})"])
                 self.memory.reopen(day)
-            elif not self.memory.is_done(day, content.fingerprint):
-                reason = why_not_ready(content, folders.days[day], completeness, self.now)
-                if reason is None:
-                    ready[day] = content.fingerprint
-                else:
-                    self._leave_alone(reason, [day.isoformat()])
-                    self.memory.reopen(day)
-        return ready
+        return listed
 
-    def _wanted(self, ready: Mapping[date, str]) -> dict[date, Wanted]:
-        """The contents to be landed: those that have not landed, and that no run has failed on."""
-        landed = landings(self.instance, self.raw_events, asset_key(self.config, SESSIONS), ready)
-        failed = failed_landings(self.instance, self.raw_events, ready)
+    def _wanted(self, contents: Mapping[date, BatchContent], folders: BatchFolders) -> dict[date, Wanted]:
+        """The contents to be landed or applied: complete, not done, and none that a run has failed on."""
+        landed, done = self._landed_and_done(contents)
+        open_days = [day for day in contents if day not in done]
+        failed = failed_landings(self.instance, self.raw_events, open_days)
+        completeness = Completeness(timedelta(seconds=self.config.settle_seconds), self.config.require_success_marker)
         wanted: dict[date, Wanted] = {}
-        for day, fingerprint in ready.items():
-            if day in failed and failed[day].fingerprint == fingerprint:
-                self.memory.give_up(day, GivenUp(fingerprint, failed[day].run_id))
-            given_up = self.memory.given_up.get(day)
-            landing = landed.get(day)
-            if landing is not None and landing.fingerprint == fingerprint and landing.has_sessions:
-                self.memory.finish(day, fingerprint)
-            elif given_up is not None and given_up.fingerprint == fingerprint:
-                self._leave_alone(_FAILED, [f"{day} (run {given_up.run_id[:8]})"])
-            else:
+        for day in done:
+            self.memory.finish(day)
+        for day in open_days:
+            content = contents[day]
+            is_landed = day in landed and landed[day].fingerprint == content.fingerprint
+            not_ready = None if is_landed else why_not_ready(content, folders.days[day], completeness, self.now)
+            if not_ready is not None:
+                self._leave_alone(not_ready, [day.isoformat()])
                 self.memory.reopen(day)
-                wanted[day] = Wanted(
-                    fingerprint,
-                    after=landing.storage_id if landing else 0,
-                    is_alone=self.memory.alone.get(day) == fingerprint,
-                )
+                continue
+            if day in failed and failed[day].fingerprint == content.fingerprint and not is_landed:
+                self.memory.give_up(day, GivenUp(content.fingerprint, failed[day].run_id))
+            given_up = self.memory.given_up.get(day)
+            if given_up is not None and given_up.fingerprint == content.fingerprint:
+                self._leave_alone(_FAILED, [f"{day} (run {given_up.run_id[:8]})"])
+                continue
+            self.memory.reopen(day)
+            wanted[day] = Wanted(
+                content.fingerprint,
+                landing=_landing(landed.get(day)),
+                why=Why.NOT_APPLIED if is_landed else Why.CHANGED if day in landed else Why.NEW,
+                is_alone=self.memory.alone.get(day) == content.fingerprint,
+            )
         return wanted
+
+    def _landed_and_done(self, contents: Mapping[date, BatchContent]) -> tuple[dict[date, LandedBatch], set[date]]:
+        """What the tables have of the days, and the days whose content they have, down to its sessions."""
+        warehouse = Warehouse(self.config.warehouse_root)
+        landed = landed_batches(warehouse, contents)
+        unknown = [day for day, batch in landed.items() if batch.fingerprint is None]
+        for day, fingerprint in landed_contents(self.instance, self.raw_events, unknown).items():
+            landed[day] = replace(landed[day], fingerprint=fingerprint)
+        current = {day for day, batch in landed.items() if batch.fingerprint == contents[day].fingerprint}
+        done = days_in_sessions(warehouse, current)
+        for day in (current - done) & self.succeeded:
+            self.memory.applied[day] = _landing(landed[day])
+        return landed, done | {day for day in current if self.memory.applied.get(day) == _landing(landed[day])}
 
 
 def _read_cursor(cursor: str | None, log: logging.Logger) -> Memory:
@@ -286,10 +312,13 @@ def _read_cursor(cursor: str | None, log: logging.Logger) -> Memory:
         return Memory()
 
 
-def _request(plan: RunPlan) -> dg.RunRequest:
-    (batches,) = day_ranges(plan.days)
-    tags = {BATCHES_TAG: batches}
-    if plan.first == plan.last:
-        return dg.RunRequest(plan.run_key, partition_key=str(plan.first), tags=tags)
-    days = {ASSET_PARTITION_RANGE_START_TAG: str(plan.first), ASSET_PARTITION_RANGE_END_TAG: str(plan.last)}
-    return dg.RunRequest(plan.run_key, tags=tags | days)
+def _landing(batch: LandedBatch | None) -> int:
+    """The landing of a batch as a number; 0 if there is none, or none with a row."""
+    return 0 if batch is None or batch.landed_at is None else int(batch.landed_at.timestamp() * 1000)
+
+
+def _looked_into(count: int, of: int, root: InputRoot) -> str:
+    if count == of:
+        return f"all {of} batch folders in {root.root} looked into"
+    some = "those to be done, the newest ones, and a few of the others in turn"
+    return f"{count} of {of} batch folders in {root.root} looked into ({some})"
