@@ -16,6 +16,7 @@ from sessions_dagster.defs.run_planning import (
     GivenUp,
     Memory,
     Wanted,
+    Why,
     day_ranges,
     plan_runs,
     reasons_line,
@@ -31,15 +32,14 @@ def first_days(count: int) -> list[date]:
     return days_between(date(2024, 1, 1), date(2024, 1, 1) + timedelta(days=count - 1))
 
 
-def wanted(days: Collection[date], fingerprint: str = "content", after: int = 0) -> dict[date, Wanted]:
-    return dict.fromkeys(days, Wanted(fingerprint, after))
+def wanted(days: Collection[date], why: Why = Why.NEW) -> dict[date, Wanted]:
+    return dict.fromkeys(days, Wanted("content", landing=0, why=why))
 
 
-def known(days: Collection[date], content: str = "content") -> Memory:
+def known(days: Collection[date]) -> Memory:
     memory = Memory()
     for day in days:
-        memory.finish(day, content)
-    memory.trim()
+        memory.finish(day)
     return memory
 
 
@@ -77,8 +77,24 @@ def test_no_run_is_longer_than_the_maximum() -> None:
 
 def test_a_day_to_be_run_alone_has_its_own_run() -> None:
     days = first_days(3)
-    plans = plan_runs(wanted(days) | {days[1]: Wanted("content", after=0, is_alone=True)})
+    plans = plan_runs(wanted(days) | {days[1]: Wanted("content", landing=0, is_alone=True)})
     assert [list(plan.days) for plan in plans] == [[day] for day in days]
+
+
+def test_what_has_landed_shares_no_run_with_what_is_to_land() -> None:
+    days = first_days(6)
+    plans = plan_runs(wanted(days) | wanted(days[2:4], Why.NOT_APPLIED) | wanted(days[4:], Why.CHANGED))
+    assert [(list(plan.days), plan.is_landed) for plan in plans] == [
+        (days[:2], False),
+        (days[2:4], True),
+        (days[4:], False),
+    ]
+
+
+def test_a_run_says_why_its_days_are_requested() -> None:
+    days = first_days(3)
+    (plan,) = plan_runs(wanted(days[:2], Why.CHANGED) | wanted(days[2:]))
+    assert plan.why == (Why.NEW, Why.CHANGED)
 
 
 def test_the_same_contents_after_the_same_landings_have_the_same_run_key() -> None:
@@ -87,14 +103,14 @@ def test_the_same_contents_after_the_same_landings_have_the_same_run_key() -> No
 
 
 def test_another_content_has_another_run_key() -> None:
-    assert run_key(Wanted("a", after=1)) != run_key(Wanted("b", after=1))
+    assert run_key(Wanted("a", landing=1)) != run_key(Wanted("b", landing=1))
 
 
 def test_the_same_content_after_another_landing_has_another_run_key() -> None:
-    assert run_key(Wanted("a", after=1)) != run_key(Wanted("a", after=2))
+    assert run_key(Wanted("a", landing=1)) != run_key(Wanted("a", landing=2))
 
 
-@pytest.mark.parametrize("changed", [Wanted("b", after=0), Wanted("content", after=1)])
+@pytest.mark.parametrize("changed", [Wanted("b", landing=0), Wanted("content", landing=1)])
 def test_one_changed_day_changes_the_run_key_of_a_range(changed: Wanted) -> None:
     days = wanted(first_days(3))
     ((before,), (after,)) = plan_runs(days), plan_runs(days | {first_days(2)[1]: changed})
@@ -154,30 +170,33 @@ def test_a_cursor_is_read_as_it_was_written() -> None:
     memory.reopen(days[20])
     memory.give_up(days[10], GivenUp("bad", "run"))
     memory.alone[days[20]] = "content"
+    memory.applied[days[30]] = 1_767_225_600_000
     for plan in plan_runs(wanted([DAY])):
         memory.ask(plan)
     memory.take_turns(days)
     assert Memory.from_cursor(memory.to_cursor()) == memory
 
 
-def test_without_a_cursor_the_memory_is_empty() -> None:
-    assert Memory.from_cursor(None) == Memory()
+@pytest.mark.parametrize("cursor", [None, ""])
+def test_without_a_cursor_the_memory_is_empty(cursor: str | None) -> None:
+    assert Memory.from_cursor(cursor) == Memory()
 
 
-@pytest.mark.parametrize("cursor", ["", "2025-09-20", "[]", "{}", '{"known": 1}', '{"known": [["a", "b"]]}'])
+@pytest.mark.parametrize("cursor", ["2025-09-20", "[]", "{}", '{"known": 1}', '{"known": [["a", "b"]]}'])
 def test_an_unreadable_cursor_is_an_error(cursor: str) -> None:
     with pytest.raises(ValueError, match=r".*"):
         Memory.from_cursor(cursor)
 
 
 def test_the_cursor_stays_small_over_ten_years() -> None:
-    assert len(known(first_days(3650), content="0123456789abcdef").to_cursor()) < 1000
+    assert len(known(first_days(3650)).to_cursor()) < 1000
 
 
 def test_a_day_without_a_folder_is_forgotten() -> None:
     days = first_days(3)
     memory = known(days)
     memory.give_up(days[1], GivenUp("bad", "run"))
+    memory.applied[days[0]] = 1
     memory.forget_all_but(days[2:])
     assert memory == known(days[2:])
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import pyarrow as pa
 import pytest
 from dagster._core.definitions.sensor_definition import SensorExecutionData
 from dagster._core.events import DagsterEvent, DagsterEventType
@@ -25,16 +26,22 @@ from dagster._core.test_utils import create_test_daemon_workspace_context
 from dagster._core.utils import make_new_run_id
 from dagster._core.workspace.load_target import PythonFileTarget
 from dagster._daemon.sensor import execute_sensor_iteration
+from deltalake import CommitProperties, DeltaTable, write_deltalake
 
 from sessions_dagster.config import SessionsConfig
 from sessions_dagster.defs import build_defs
+from sessions_dagster.defs.batch_job import BATCHES_TAG, JOB_NAME, WHY_TAG
 from sessions_dagster.defs.checks import event_check_specs, sessions_check_spec
 from sessions_dagster.defs.metadata import INPUT_FINGERPRINT
 from sessions_dagster.defs.partitions import daily_partitions
-from sessions_dagster.defs.run_planning import MAX_OPEN_RUNS, OLDER_DAYS_PER_TICK, Memory
+from sessions_dagster.defs.run_planning import MAX_OPEN_RUNS, OLDER_DAYS_PER_TICK, RECENT_DAYS, Memory
 from sessions_dagster.defs.sensors import SENSOR_NAME, Tick, build_sensor, evaluate
 from sessions_dagster.input.folders import SUCCESS_MARKER, InputRoot, batch_content
+from sessions_dagster.model.columns import BATCH_DATE, LANDED_AT
 from sessions_dagster.model.dates import days_between
+from sessions_dagster.storage.commit_metadata import AppliedBatches, following_metadata
+from sessions_dagster.storage.landed_batches import LandedBatch, landed_batches, note_landing
+from sessions_dagster.storage.warehouse import Warehouse
 from sessions_dagster_tests.builders import deliver, nest_too_deep
 
 FIRST_DAY = date(2025, 1, 1)
@@ -45,22 +52,27 @@ ASSETS = [RAW, EVENTS, SESSIONS]
 """The assets, in the order in which a run materializes them."""
 
 ANY_CONFIG = SessionsConfig(start_date=FIRST_DAY)
+MARKED = {"require_success_marker": True}
 CHECKS = {spec.key for spec in (*event_check_specs(ANY_CONFIG), sessions_check_spec(ANY_CONFIG))}
 
 
 @dataclass
 class World:
-    """An input root, the sensor, and a Dagster instance in which a test decides whether its runs succeed or fail."""
+    """An input root, tables, the sensor, and a Dagster instance in which a test decides what becomes of its runs."""
 
     root: InputRoot
+    warehouse: Warehouse
     settings: dict[str, Any] = field(default_factory=dict)
     instance: dg.DagsterInstance = field(default_factory=dg.DagsterInstance.ephemeral)
     cursor: str | None = None
+    landings: dict[date, datetime] = field(default_factory=dict)
+    clock: datetime = datetime(2026, 1, 1, tzinfo=UTC)
 
     @property
     def config(self) -> SessionsConfig:
         """The settings of the product."""
-        return SessionsConfig(start_date=FIRST_DAY, input_root=self.root.root, **self.settings)
+        roots = {"input_root": self.root.root, "warehouse_root": self.warehouse.root}
+        return SessionsConfig(**{"start_date": FIRST_DAY, **roots, **self.settings})
 
     def tick(self) -> SensorExecutionData:
         """A tick, evaluated as by the daemon, with the cursor of the last tick unless `cursor` is set to None."""
@@ -81,7 +93,7 @@ class World:
     def start(self, request: dg.RunRequest) -> dg.DagsterRun:
         """Create the run of a request, as the daemon does."""
         run = dg.DagsterRun(
-            job_name="__ASSET_JOB",
+            job_name=request.job_name or JOB_NAME,
             run_id=make_new_run_id(),
             tags={**request.tags, RUN_KEY_TAG: request.run_key or ""},
             asset_selection=frozenset(request.asset_selection or ()),
@@ -107,27 +119,66 @@ class World:
         self.instance.add_backfill(backfill)
         return backfill
 
-    def land(self, day: date, *, last: dg.AssetKey = SESSIONS) -> None:
-        """Record the materializations of a day as a run does, up to those of the asset `last`."""
-        metadata = {INPUT_FINGERPRINT: batch_content(self.root, day).fingerprint}
-        for asset in ASSETS[: ASSETS.index(last) + 1]:
-            landed = dg.AssetMaterialization(asset, partition=str(day), metadata=metadata)
-            self.instance.report_runless_asset_event(landed)
+    def land(self, *days: date, last: dg.AssetKey = SESSIONS) -> None:
+        """Write into the tables what a run of the days does, up to those of the asset `last`."""
+        self.clock += timedelta(seconds=1)
+        landed_at = self.clock
+        steps = ASSETS[: ASSETS.index(last) + 1]
+        if RAW in steps:
+            rows = {BATCH_DATE: list(days), LANDED_AT: [landed_at] * len(days)}
+            for day in self.landings.keys() & set(days):
+                DeltaTable(self.warehouse.raw_events).delete(f"{BATCH_DATE} = '{day}'")
+            write_deltalake(self.warehouse.raw_events, pa.table(rows), mode="append", partition_by=[BATCH_DATE])
+            for day in days:
+                note_landing(self.warehouse, day, LandedBatch(self.fingerprint(day), landed_at))
+                self.landings[day] = landed_at
+        if EVENTS in steps:
+            self.apply()
+        if SESSIONS in steps:
+            self.refresh()
+
+    def take_back(self, day: date) -> None:
+        """Write into the tables what a run does whose batch has no row."""
+        DeltaTable(self.warehouse.raw_events).delete(f"{BATCH_DATE} = '{day}'")
+        note_landing(self.warehouse, day, LandedBatch(self.fingerprint(day), None))
+        del self.landings[day]
+        self.apply()
+        self.refresh()
+
+    def apply(self) -> None:
+        """Write a commit of `sessionized_events` that reflects what has landed."""
+        metadata = AppliedBatches(self.landings, complete=True).as_commit_metadata()
+        _commit(self.warehouse.sessionized_events, metadata)
+
+    def refresh(self) -> None:
+        """Write a commit of `sessions` that follows `sessionized_events`."""
+        _commit(self.warehouse.sessions, following_metadata(DeltaTable(self.warehouse.sessionized_events)))
+
+    def fingerprint(self, day: date) -> str:
+        """That of the content of a folder."""
+        return batch_content(self.root, day).fingerprint
 
     def fail_to_land(self, day: date) -> None:
         """Record that a run could not land a day, as the run does."""
-        metadata = {INPUT_FINGERPRINT: batch_content(self.root, day).fingerprint}
+        metadata = {INPUT_FINGERPRINT: self.fingerprint(day)}
         self.instance.report_runless_asset_event(dg.AssetObservation(RAW, partition=str(day), metadata=metadata))
 
     def succeed(self, requests: Sequence[dg.RunRequest]) -> None:
         """Let the runs start, land all their days, and succeed."""
         for request in requests:
             run = self.start(request)
-            for day in days_of(request):
-                self.land(day)
-            self.instance.report_dagster_event(
-                DagsterEvent(DagsterEventType.RUN_SUCCESS.value, job_name=run.job_name), run.run_id
-            )
+            if RAW in (request.asset_selection or ()):
+                self.land(*days_of(request))
+            else:
+                self.apply()
+                self.refresh()
+            self.finish(run)
+
+    def finish(self, run: dg.DagsterRun) -> None:
+        """Let a run succeed."""
+        self.instance.report_dagster_event(
+            DagsterEvent(DagsterEventType.RUN_SUCCESS.value, job_name=run.job_name), run.run_id
+        )
 
     def fail(self, requests: Sequence[dg.RunRequest]) -> None:
         """Let the runs start and fail."""
@@ -138,7 +189,12 @@ class World:
 @pytest.fixture
 def world(tmp_path: Path) -> World:
     (tmp_path / "input").mkdir()
-    return World(InputRoot(str(tmp_path / "input")))
+    return World(InputRoot(str(tmp_path / "input")), Warehouse(str(tmp_path / "warehouse")))
+
+
+def _commit(table_uri: str, metadata: str) -> None:
+    properties = CommitProperties(custom_metadata={"userMetadata": metadata})
+    write_deltalake(table_uri, pa.table({"n": [1]}), mode="append", commit_properties=properties)
 
 
 def days_of(request: dg.RunRequest) -> list[date]:
@@ -160,6 +216,11 @@ def requested_days(requests: Sequence[dg.RunRequest]) -> list[list[date]]:
     return [days_of(request) for request in requests]
 
 
+def applied_days(requests: Sequence[dg.RunRequest]) -> list[list[date]]:
+    """The days of the requests that land nothing."""
+    return [days_of(request) for request in requests if set(request.asset_selection or ()) == {EVENTS, SESSIONS}]
+
+
 def run_all(world: World) -> list[dg.RunRequest]:
     """Tick until no run is requested; the runs of each tick succeed before the next one."""
     done: list[dg.RunRequest] = []
@@ -179,11 +240,10 @@ def test_a_new_folder_requests_a_run_of_its_day(world: World) -> None:
     assert request.partition_key == str(DAY)
 
 
-def test_a_requested_run_has_all_assets_and_their_checks(world: World) -> None:
+def test_a_requested_run_has_all_assets(world: World) -> None:
     deliver(world.root, DAY)
     (request,) = world.requests()
     assert set(request.asset_selection or ()) == set(ASSETS)
-    assert set(request.asset_check_keys or ()) == CHECKS
 
 
 def test_consecutive_days_are_requested_as_one_range(world: World) -> None:
@@ -194,11 +254,68 @@ def test_consecutive_days_are_requested_as_one_range(world: World) -> None:
     assert days_of(request) == DAYS
 
 
+def test_a_requested_run_is_of_the_job_of_the_sensor(world: World) -> None:
+    assert build_sensor(world.config).job_name == JOB_NAME
+    world.settings["key_prefix"] = "web"
+    assert build_sensor(world.config).job_name == f"web_{JOB_NAME}"
+
+
 def test_a_tag_names_the_batches_of_a_run(world: World) -> None:
     for day in DAYS[:3] + DAYS[4:5]:
         deliver(world.root, day)
-    tags = [request.tags["sessions/batches"] for request in world.requests()]
+    tags = [request.tags[BATCHES_TAG] for request in world.requests()]
     assert tags == [f"{DAYS[0]}...{DAYS[2]}", str(DAYS[4])]
+
+
+def test_a_tag_says_why_a_run_is_requested(world: World) -> None:
+    for day in DAYS[:2] + DAYS[4:5]:
+        deliver(world.root, day)
+    run_all(world)
+    deliver(world.root, DAYS[1], ["corrected.parquet"])
+    deliver(world.root, DAYS[2])
+    world.land(DAYS[4], last=RAW)
+    assert [request.tags[WHY_TAG] for request in world.requests()] == ["new and changed", "landed, not applied yet"]
+
+
+def test_the_tags_of_a_run_are_short_enough_for_the_list_of_runs(world: World) -> None:
+    for day in DAYS:
+        deliver(world.root, day)
+    (request,) = world.requests()
+    assert max(len(f"{key}: {request.tags[key]}") for key in (BATCHES_TAG, WHY_TAG)) <= 33
+
+
+def test_the_sensor_says_what_it_does_and_how_to_turn_it_on() -> None:
+    description = build_sensor(SessionsConfig(start_date=FIRST_DAY, key_prefix="web")).description or ""
+    assert "new or has changed" in description
+    assert "dagster sensor start web_new_batches" in description
+
+
+@pytest.mark.parametrize(("settings", "complete"), [({"settle_seconds": 5}, "5 seconds"), (MARKED, SUCCESS_MARKER)])
+def test_the_sensor_says_when_a_folder_is_complete(settings: dict[str, Any], complete: str) -> None:
+    assert complete in (build_sensor(SessionsConfig(start_date=FIRST_DAY, **settings)).description or "")
+
+
+@pytest.mark.parametrize("cursor", [None, ""])
+def test_a_new_instance_is_no_reason_for_a_warning(
+    world: World, cursor: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    at(world, datetime.now(UTC), cursor)
+    assert not caplog.records
+
+
+def test_a_tick_says_that_it_looked_into_all_folders(world: World) -> None:
+    for day in DAYS:
+        deliver(world.root, day)
+    run_all(world)
+    assert f"all 10 batch folders in {world.root.root} looked into" in world.skip_reason()
+
+
+def test_a_tick_says_why_it_looked_into_some_folders_only(world: World) -> None:
+    landed_long_ago(world)
+    assert (
+        f"{RECENT_DAYS + OLDER_DAYS_PER_TICK} of 100 batch folders in {world.root.root} looked into "
+        "(those to be done, the newest ones, and a few of the others in turn)" in world.skip_reason()
+    )
 
 
 def test_a_missing_day_is_never_requested(world: World) -> None:
@@ -475,11 +592,110 @@ def test_a_day_materialized_by_hand_is_not_requested(world: World) -> None:
     assert "Nothing new" in world.skip_reason()
 
 
-def test_a_batch_that_landed_without_its_sessions_is_requested(world: World) -> None:
+@pytest.mark.parametrize("last", [RAW, EVENTS])
+def test_a_batch_that_landed_without_its_sessions_is_applied_and_not_landed(world: World, last: dg.AssetKey) -> None:
+    deliver(world.root, DAY)
+    world.land(DAY)
+    world.land(DAY, last=last)
+    assert applied_days(world.requests()) == [[DAY]]
+
+
+def test_a_batch_is_done_while_a_run_of_another_one_has_not_refreshed_the_sessions(world: World) -> None:
+    for day in DAYS[:2]:
+        deliver(world.root, day)
+    world.land(DAYS[0])
+    world.land(DAYS[1], last=EVENTS)
+    assert applied_days(world.requests()) == [[DAYS[1]]]
+
+
+def test_a_batch_that_a_restore_took_back_is_left_to_the_operator(world: World) -> None:
+    deliver(world.root, DAY)
+    world.apply()
+    world.land(DAY)
+    DeltaTable(world.warehouse.sessionized_events).restore(0)
+    assert "Nothing new" in world.skip_reason()
+
+
+def test_a_batch_without_events_is_requested_once(world: World) -> None:
+    deliver(world.root, DAY)
+    world.land(DAY)
+    deliver(world.root, DAY, ["empty.parquet"])
+    (request,) = world.requests()
+    run = world.start(request)
+    world.take_back(DAY)
+    world.finish(run)
+    assert "Nothing new" in world.skip_reason()
+
+
+def test_a_batch_that_landed_again_without_a_change_is_applied_once_and_never_landed(world: World) -> None:
     deliver(world.root, DAY)
     world.land(DAY)
     world.land(DAY, last=RAW)
+    requests = world.requests()
+    assert applied_days(requests) == [[DAY]]
+    # The run finds nothing to change, so no table has a commit of it.
+    world.finish(world.start(requests[0]))
+    for _ in range(3):
+        assert "Nothing new" in world.skip_reason()
+
+
+def test_a_landing_that_died_half_way_is_repeated(world: World) -> None:
+    deliver(world.root, DAY)
+    world.land(DAY)
+    landed = landed_batches(world.warehouse, [DAY])[DAY]
+    world.land(DAY, last=RAW)
+    note_landing(world.warehouse, DAY, landed)
+    (request,) = world.requests()
+    assert RAW in (request.asset_selection or ())
+
+
+def test_nothing_lands_again_after_all_runs_were_deleted(world: World) -> None:
+    for day in DAYS:
+        deliver(world.root, day)
+    run_all(world)
+    for run in world.instance.get_runs():
+        world.instance.delete_run(run.run_id)
+    for cursor in (world.cursor, None, ""):
+        world.cursor = cursor
+        assert "Nothing new" in world.skip_reason()
+
+
+def test_nothing_lands_again_on_a_new_instance(world: World) -> None:
+    for day in DAYS:
+        deliver(world.root, day)
+    run_all(world)
+    world.instance, world.cursor = dg.DagsterInstance.ephemeral(), None
+    assert "Nothing new" in world.skip_reason()
+    deliver(world.root, DAY, ["corrected.parquet"])
     assert requested_days(world.requests()) == [[DAY]]
+
+
+def test_a_bad_batch_is_tried_once_more_on_a_new_instance(world: World) -> None:
+    deliver(world.root, DAY)
+    for _ in range(2):
+        world.instance, world.cursor = dg.DagsterInstance.ephemeral(), None
+        world.fail(world.requests())
+        for _ in range(3):
+            assert "as the run failed" in world.skip_reason()
+
+
+def test_all_batches_land_in_a_new_warehouse(world: World, tmp_path: Path) -> None:
+    for day in DAYS:
+        deliver(world.root, day)
+    run_all(world)
+    world.settings["warehouse_root"] = str(tmp_path / "another")
+    assert requested_days(world.requests()) == [DAYS]
+
+
+def test_what_an_older_version_landed_does_not_land_again(world: World) -> None:
+    for day in DAYS[:2]:
+        deliver(world.root, day)
+        world.land(day)
+    # It left no fingerprints in the tables, but in its materializations.
+    shutil.rmtree(Path(world.warehouse.raw_events, "_landed"))
+    metadata = {INPUT_FINGERPRINT: world.fingerprint(DAYS[0])}
+    world.instance.report_runless_asset_event(dg.AssetMaterialization(RAW, partition=str(DAYS[0]), metadata=metadata))
+    assert requested_days(world.requests()) == [[DAYS[1]]]
 
 
 def test_a_run_of_other_assets_does_not_delay_a_batch(world: World) -> None:
@@ -513,9 +729,7 @@ def test_a_change_during_a_run_is_requested_after_it(world: World) -> None:
     world.land(DAY)
     deliver(world.root, DAY, ["late.parquet"])
     assert f"in a run under way: {DAY}" in world.skip_reason()
-    world.instance.report_dagster_event(
-        DagsterEvent(DagsterEventType.RUN_SUCCESS.value, job_name=run.job_name), run.run_id
-    )
+    world.finish(run)
     assert requested_days(world.requests()) == [[DAY]]
 
 
@@ -609,6 +823,41 @@ def test_a_bad_batch_does_not_stop_the_days_around_it_from_landing(world: World)
     assert f"as the run failed or was cancelled: {DAY} (run " in world.skip_reason()
 
 
+def test_what_a_failed_range_has_landed_is_not_landed_again(world: World) -> None:
+    for day in DAYS:
+        deliver(world.root, day)
+    (request,) = world.requests()
+    run = world.start(request)
+    world.land(*DAYS[:5], *DAYS[6:], last=RAW)
+    world.fail_to_land(DAY)
+    world.instance.report_run_failed(run)
+    requests = world.requests()
+    assert applied_days(requests) == [DAYS[:5], DAYS[6:]]
+    world.succeed(requests)
+    assert f"as the run failed or was cancelled: {DAY} (run " in world.skip_reason()
+
+
+def test_what_a_broken_off_range_has_landed_is_not_landed_again(world: World) -> None:
+    for day in DAYS[:4]:
+        deliver(world.root, day)
+    (request,) = world.requests()
+    run = world.start(request)
+    world.land(*DAYS[:2], last=RAW)
+    world.instance.report_run_failed(run)
+    requests = world.requests()
+    assert requested_days(requests) == [[day] for day in DAYS[:4]]
+    assert applied_days(requests) == [[day] for day in DAYS[:2]]
+
+
+def test_an_open_run_that_only_applies_is_not_requested_again(world: World) -> None:
+    deliver(world.root, DAY)
+    world.land(DAY, last=RAW)
+    (request,) = world.requests()
+    world.start(request)
+    world.cursor = None
+    assert f"in a run under way: {DAY}" in world.skip_reason()
+
+
 def test_a_bad_batch_is_not_requested_again_after_a_lost_cursor(world: World) -> None:
     deliver(world.root, DAY)
     world.fail(world.requests())
@@ -640,9 +889,17 @@ def at(world: World, now: datetime, cursor: str | None) -> Tick:
     return evaluate(world.instance, cursor, world.config, now, logging.getLogger(__name__))
 
 
+@dataclass(frozen=True)
+class OfDaemon:
+    """The runs that Dagster's daemon created for a range and a day, by day, and the checks that each of them has."""
+
+    runs: Mapping[str, dg.DagsterRun]
+    checks: Mapping[str, set[dg.AssetCheckKey]]
+
+
 @pytest.fixture(scope="module")
-def of_daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, dg.DagsterRun]]:
-    """The runs that Dagster's daemon creates for a range and a day, by run key. None of them is executed."""
+def of_daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OfDaemon]:
+    """What the daemon makes of the requests for a range and a day. None of the runs is executed."""
     folder = tmp_path_factory.mktemp("daemon")
     root = InputRoot(str(folder / "input"))
     for day in (*DAYS[:3], DAY):
@@ -650,7 +907,9 @@ def of_daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str,
     definitions = folder / "definitions.py"
     definitions.write_text(
         "from sessions_dagster import SessionsConfig, build_defs\n"
-        f"defs = build_defs(SessionsConfig(start_date={str(FIRST_DAY)!r}, input_root={root.root!r}))\n"
+        f"config = SessionsConfig(start_date={str(FIRST_DAY)!r}, input_root={root.root!r},"
+        f" warehouse_root={str(folder / 'warehouse')!r})\n"
+        "defs = build_defs(config)\n"
     )
     target = PythonFileTarget(str(definitions), attribute=None, working_directory=None, location_name="ours")
     with instance_for_test() as instance, create_test_daemon_workspace_context(target, instance) as workspace:
@@ -661,22 +920,37 @@ def of_daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str,
                 workspace, logging.getLogger(__name__), threadpool_executor=None, submit_threadpool_executor=None
             )
         )
-        runs = {run.run_id: run for run in instance.get_runs()}
-        yield {run.tags.get(PARTITION_NAME_TAG, "range"): run for run in runs.values()}
+        runs = {run.tags[BATCHES_TAG]: run for run in instance.get_runs()}
+        yield OfDaemon(runs, {batches: checks_of(instance, run) for batches, run in runs.items()})
 
 
-def test_the_daemon_creates_a_run_for_each_request(of_daemon: Mapping[str, dg.DagsterRun]) -> None:
-    assert of_daemon.keys() == {"range", str(DAY)}
+def checks_of(instance: dg.DagsterInstance, run: dg.DagsterRun) -> set[dg.AssetCheckKey]:
+    """The checks that are to be evaluated in a run, by its execution plan."""
+    assert run.execution_plan_snapshot_id is not None
+    plan = instance.get_execution_plan_snapshot(run.execution_plan_snapshot_id)
+    outputs = [output for step in plan.steps for output in step.outputs]
+    return {key for output in outputs if output.properties and (key := output.properties.asset_check_key)}
 
 
-def test_a_run_of_a_range_has_all_its_partitions(of_daemon: Mapping[str, dg.DagsterRun]) -> None:
-    subset = of_daemon["range"].get_resolved_partitions_subset_for_events(daily_partitions(ANY_CONFIG))
+RANGE = f"{DAYS[0]}...{DAYS[2]}"
+
+
+def test_the_daemon_creates_a_run_for_each_request(of_daemon: OfDaemon) -> None:
+    assert of_daemon.runs.keys() == {RANGE, str(DAY)}
+
+
+def test_a_run_of_a_range_has_all_its_partitions(of_daemon: OfDaemon) -> None:
+    subset = of_daemon.runs[RANGE].get_resolved_partitions_subset_for_events(daily_partitions(ANY_CONFIG))
     assert subset is not None
     assert list(subset.get_partition_keys()) == [str(day) for day in DAYS[:3]]
 
 
-@pytest.mark.parametrize("name", ["range", str(DAY)])
-def test_a_run_has_all_assets_and_their_checks(of_daemon: Mapping[str, dg.DagsterRun], name: str) -> None:
-    run = of_daemon[name]
-    assert run.asset_selection == set(ASSETS)
-    assert run.asset_check_selection == CHECKS
+@pytest.mark.parametrize("batches", [RANGE, str(DAY)])
+def test_a_run_has_all_assets_and_their_checks(of_daemon: OfDaemon, batches: str) -> None:
+    assert of_daemon.runs[batches].asset_selection == set(ASSETS)
+    assert of_daemon.checks[batches] == CHECKS
+
+
+@pytest.mark.parametrize("batches", [RANGE, str(DAY)])
+def test_a_run_is_of_a_job_that_says_what_it_does(of_daemon: OfDaemon, batches: str) -> None:
+    assert of_daemon.runs[batches].job_name == "land_and_apply"

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 
 from sessions_dagster.storage.commit_metadata import AppliedBatches, applied_batches, version_followed
-from sessions_dagster.storage.delta_log import landings, partitions_touched
+from sessions_dagster.storage.delta_log import landings
 from sessions_dagster.storage.warehouse import Warehouse
 
 
@@ -49,9 +49,10 @@ def pending_batches(
 
 
 def days_in_sessions(warehouse: Warehouse, days: Collection[date]) -> set[date]:
-    """Those of some batches whose newest landing `sessionized_events` and `sessions` reflect, by what the logs say.
+    """Those of some batches whose newest landing is in `sessions`, by what the logs of the tables say.
 
-    A batch that landed again and changed nothing is not among them: no commit was made for it.
+    A batch that landed again and changed nothing is not among them: no commit was made for it. One that a RESTORE of
+    `sessionized_events` took back is, until `sessions` follows.
 
     Args:
         warehouse: Where the tables are.
@@ -63,7 +64,7 @@ def days_in_sessions(warehouse: Warehouse, days: Collection[date]) -> set[date]:
     if raw_events is None or events is None or sessions is None:
         return set()
     followed = version_followed(sessions, events)
-    if followed is None or partitions_touched(events, followed) != set():
+    if followed is None:
         return set()
-    pending = pending_batches(days, landings(raw_events), applied_batches(events))
+    pending = pending_batches(days, landings(raw_events), applied_batches(events, at_version=followed))
     return set(days) - {batch.day for batch in pending}

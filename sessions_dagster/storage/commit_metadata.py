@@ -36,12 +36,16 @@ class AppliedBatches:
         return json.dumps({APPLIED_KEY: days, "complete": self.complete}, separators=(",", ":"))
 
 
-def applied_batches(sessionized_events: DeltaTable) -> AppliedBatches:
+def applied_batches(sessionized_events: DeltaTable, at_version: int | None = None) -> AppliedBatches:
     """Which landings the table reflects, according to its newest correction. A RESTORE since then counts as well.
 
     Every correction lists all landings, so the log is read back to the newest one only.
+
+    Args:
+        sessionized_events: The table.
+        at_version: The version to speak of; None: that of the handle.
     """
-    newest = _newest_with_key(sessionized_events, APPLIED_KEY)
+    newest = _newest_with_key(sessionized_events, APPLIED_KEY, at_version)
     if newest.metadata is None:
         return AppliedBatches({}, complete=newest.is_known_of_all)
     days = newest.metadata[APPLIED_KEY]
@@ -80,9 +84,9 @@ class _Newest:
     is_known_of_all: bool
 
 
-def _newest_with_key(table: DeltaTable, key: str) -> _Newest:
+def _newest_with_key(table: DeltaTable, key: str, at_version: int | None = None) -> _Newest:
     """The newest commit with a key in its user metadata. A RESTORE since then is taken into account."""
-    version = table.version()
+    version = table.version() if at_version is None else at_version
     limit = _HISTORY_STEP
     while True:
         commits = {commit["version"]: commit for commit in table.history(limit)}
