@@ -111,6 +111,7 @@ def _land(work: _Work) -> bool:
                 rules=work.config.rules,
                 bot_limit=work.config.bot_limit,
                 carried_columns=work.config.carried_columns,
+                epoch_unit=work.config.epoch_unit,
             )
         except BatchError as error:
             all_landed = False

@@ -29,7 +29,7 @@ from sessions_dagster.config import (
     SessionsConfig,
 )
 from sessions_dagster.defs import build_defs
-from sessions_dagster.input.formats import InputFormat
+from sessions_dagster.input.formats import EpochUnit, InputFormat
 from sessions_dagster.model.rejects import DEFAULT_BOT_LIMIT
 from sessions_dagster.model.rules import SessionRules
 from sessions_dagster.settings import SETTINGS, wrong
@@ -110,6 +110,9 @@ class SessionsComponent(dg.Component, dg.Resolvable, dg.Model):
     )
     warehouse_root: str = Field(default=DEFAULT_WAREHOUSE_ROOT, description="Folder or URI that holds the tables.")
     input_format: InputFormat = Field(default="parquet", description="Format of the input files.")
+    epoch_unit: EpochUnit | None = Field(
+        default=None, description="What a timestamp counts that is a number since 1970; by default numbers are refused."
+    )
     key_prefix: str | list[str] = Field(default=[], description="What all names of this product begin with.")
     group: str = Field(default=DEFAULT_GROUP, description="The group of the assets.")
     owners: list[str] = Field(default=list(DEFAULT_OWNERS), description="The owners of the assets.")
@@ -155,6 +158,7 @@ class SessionsComponent(dg.Component, dg.Resolvable, dg.Model):
             input_root=self.input_root,
             warehouse_root=self.warehouse_root,
             input_format=self.input_format,
+            epoch_unit=self.epoch_unit,
             key_prefix=self.key_prefix,
             group=self.group,
             owners=self.owners,

@@ -13,7 +13,7 @@ from difflib import get_close_matches
 from typing import Any, Final, Self, get_args
 
 from sessions_dagster.errors import SettingsError, WrongSettingError
-from sessions_dagster.input.formats import InputFormat
+from sessions_dagster.input.formats import EpochUnit, InputFormat
 from sessions_dagster.model.rejects import DEFAULT_BOT_LIMIT
 from sessions_dagster.model.rules import SessionRules
 from sessions_dagster.settings import (
@@ -66,6 +66,8 @@ class SessionsConfig:
         input_root: The folder or URI that the batches arrive in, each in a folder `date=YYYY-MM-DD/`.
         warehouse_root: The folder or URI that the tables are right below.
         input_format: The format of all input files.
+        epoch_unit: What a `timestamp` counts that is delivered as a number since 1970-01-01 00:00:00 UTC. None: a
+            number is not a timestamp.
         key_prefix: What the asset keys begin with. The names of jobs, schedules, the sensor, ops, the pool and the
             resources begin with it as well, so that two products with different prefixes never share one.
         group: The group of the assets.
@@ -84,6 +86,7 @@ class SessionsConfig:
     input_root: str
     warehouse_root: str
     input_format: InputFormat
+    epoch_unit: EpochUnit | None
     key_prefix: tuple[str, ...]
     group: str
     owners: tuple[str, ...]
@@ -102,6 +105,7 @@ class SessionsConfig:
         input_root: str | os.PathLike[str] = DEFAULT_INPUT_ROOT,
         warehouse_root: str | os.PathLike[str] = DEFAULT_WAREHOUSE_ROOT,
         input_format: InputFormat = "parquet",
+        epoch_unit: EpochUnit | None = None,
         key_prefix: str | Sequence[str] = (),
         group: str = DEFAULT_GROUP,
         owners: Sequence[str] = DEFAULT_OWNERS,
@@ -120,6 +124,7 @@ class SessionsConfig:
             input_root: See the class.
             warehouse_root: See the class.
             input_format: See the class.
+            epoch_unit: See the class.
             key_prefix: One name, or several in order.
             group: See the class.
             owners: See the class.
@@ -139,6 +144,7 @@ class SessionsConfig:
             "input_root": checked_place("input_root", input_root),
             "warehouse_root": checked_place("warehouse_root", warehouse_root),
             "input_format": one_of("input_format", input_format, get_args(InputFormat)),
+            "epoch_unit": one_of("epoch_unit", epoch_unit, (None, *get_args(EpochUnit))),
             "key_prefix": checked_names("key_prefix", key_prefix),
             "group": checked_names("group", instance_of("group", group, str))[0],
             "owners": checked_owners("owners", owners),

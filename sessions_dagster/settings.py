@@ -10,7 +10,7 @@ from datetime import date, datetime
 from typing import Final, NamedTuple, get_args
 
 from sessions_dagster.errors import WrongSettingError
-from sessions_dagster.input.formats import InputFormat
+from sessions_dagster.input.formats import EpochUnit, InputFormat
 from sessions_dagster.model import columns
 from sessions_dagster.model.rules import MAX_LATENESS_DAYS, MAX_TIMEOUT
 from sessions_dagster.model.schemas import CARRIED_TYPES
@@ -18,6 +18,7 @@ from sessions_dagster.model.schemas import CARRIED_TYPES
 START_DATE_VARIABLE: Final = "SESSIONS_START_DATE"
 INPUT_ROOT_VARIABLE: Final = "SESSIONS_INPUT_ROOT"
 INPUT_FORMAT_VARIABLE: Final = "SESSIONS_INPUT_FORMAT"
+EPOCH_UNIT_VARIABLE: Final = "SESSIONS_EPOCH_UNIT"
 WAREHOUSE_ROOT_VARIABLE: Final = "SESSIONS_WAREHOUSE_ROOT"
 TIMEOUT_VARIABLE: Final = "SESSIONS_TIMEOUT_SECONDS"
 USER_ACTION_IDS_VARIABLE: Final = "SESSIONS_USER_ACTION_IDS"
@@ -77,6 +78,11 @@ SETTINGS: Final = {
     "warehouse_root": Setting("where the tables are", _PLACE, WAREHOUSE_ROOT_VARIABLE),
     "input_format": Setting(
         "the format of the input files", f"one of {', '.join(get_args(InputFormat))}", INPUT_FORMAT_VARIABLE
+    ),
+    "epoch_unit": Setting(
+        "what a timestamp counts that is a number since 1970",
+        f"one of {', '.join(get_args(EpochUnit))}",
+        EPOCH_UNIT_VARIABLE,
     ),
     "key_prefix": Setting(
         "what the names of this product begin with", "a name, or several names, of letters, digits and underscores"

@@ -20,6 +20,7 @@ attributes:
   input_root: /data/events
   warehouse_root: /data/lake
   input_format: json
+  epoch_unit: seconds
   key_prefix: [shop, web]
   group: web
   owners: [team:web]
@@ -43,6 +44,7 @@ OF_YAML = SessionsConfig(
     input_root="/data/events",
     warehouse_root="/data/lake",
     input_format="json",
+    epoch_unit="seconds",
     key_prefix=["shop", "web"],
     group="web",
     owners=["team:web"],

@@ -41,6 +41,7 @@ VARIABLES: Final = (
     "START_DATE",
     "INPUT_ROOT",
     "INPUT_FORMAT",
+    "EPOCH_UNIT",
     "WAREHOUSE_ROOT",
     "TIMEOUT_SECONDS",
     "USER_ACTION_IDS",

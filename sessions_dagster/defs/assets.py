@@ -304,6 +304,7 @@ def _land(config: SessionsConfig, resources: RunResources, day: date) -> Landing
         rules=config.rules,
         bot_limit=config.bot_limit,
         carried_columns=config.carried_columns,
+        epoch_unit=config.epoch_unit,
     )
 
 

@@ -49,6 +49,7 @@ def landing_settings(config: SessionsConfig) -> Metadata:
     return {
         "input_root": dg.MetadataValue.path(config.input_root),
         "input_format": config.input_format,
+        "epoch_unit": config.epoch_unit or "none",
         "bot_limit": "none" if config.bot_limit is None else config.bot_limit,
         "lateness_days": config.rules.lateness_days,
         **_carried_columns(config),

@@ -14,6 +14,7 @@ class RejectReason(StrEnum):
     EMPTY_USER_ID = "empty_user_id"
     EMPTY_EVENT_ID = "empty_event_id"
     EMPTY_PRODUCT_CODE = "empty_product_code"
+    UNUSABLE_ID = "unusable_id"
     MISSING_TIMESTAMP = "missing_timestamp"
     UNPARSABLE_TIMESTAMP = "unparsable_timestamp"
     AFTER_BATCH_DAY = "after_batch_day"

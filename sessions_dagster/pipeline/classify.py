@@ -11,7 +11,7 @@ from pyspark.sql import Column, DataFrame, Row
 from pyspark.sql import functions as F
 from pyspark.sql.types import DateType, StructType
 
-from sessions_dagster.input.readers.rows import TIMESTAMP_TEXT, UNREADABLE
+from sessions_dagster.input.readers.rows import TIMESTAMP_TEXT, UNREADABLE, UNUSABLE_ID
 from sessions_dagster.model.columns import (
     BATCH_DATE,
     EVENT,
@@ -50,6 +50,7 @@ def classify(delivered: DataFrame, day: date, rules: SessionRules) -> DataFrame:
         RejectReason.EMPTY_USER_ID: _is_empty(USER),
         RejectReason.EMPTY_EVENT_ID: _is_empty(EVENT),
         RejectReason.EMPTY_PRODUCT_CODE: _is_empty(PRODUCT),
+        RejectReason.UNUSABLE_ID: F.col(UNUSABLE_ID),
         RejectReason.MISSING_TIMESTAMP: F.col(TIMESTAMP).isNull() & _is_empty(TIMESTAMP_TEXT),
         RejectReason.UNPARSABLE_TIMESTAMP: F.col(TIMESTAMP).isNull(),
         RejectReason.AFTER_BATCH_DAY: event_date > F.lit(day),

@@ -14,7 +14,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import TimestampType
 
 from sessions_dagster.input.folders import InputRoot, delivery
-from sessions_dagster.input.formats import InputFormat
+from sessions_dagster.input.formats import EpochUnit, InputFormat
 from sessions_dagster.input.readers import read_batch
 from sessions_dagster.input.readers.rows import broken_files_named
 from sessions_dagster.model.columns import BATCH_DATE, EVENT_DATE, LANDED_AT, REASON
@@ -82,6 +82,7 @@ def land_batch(
     rules: SessionRules,
     bot_limit: int | None = DEFAULT_BOT_LIMIT,
     carried_columns: Mapping[str, str] = NO_CARRIED_COLUMNS,
+    epoch_unit: EpochUnit | None = None,
 ) -> LandingReport:
     """Read a batch and replace its slices of `raw_events` and `rejected_events`; all other slices stay as they are.
 
@@ -99,6 +100,7 @@ def land_batch(
         rules: The session rules; their lateness says which event dates the batch may deliver.
         bot_limit: A user with more distinct events than this in the batch is a bot; None: nobody is.
         carried_columns: The type of each carried column, by its name.
+        epoch_unit: What a `timestamp` counts that is a number since 1970; None: a number is not a timestamp.
 
     Raises:
         BatchError: If the batch cannot be landed as a whole. Both tables are as before.
@@ -116,7 +118,7 @@ def land_batch(
     size = sum(file.size for file in delivered.files)
     sizes = Sizes.of(spark)
     with broken_files_named(), interpreted_if_few(spark, size // _BYTES_A_ROW):
-        rows = classify(read_batch(spark, delivered.files, input_format, carried_columns), day, rules)
+        rows = classify(read_batch(spark, delivered.files, input_format, carried_columns, epoch_unit), day, rules)
         if bot_limit is not None:
             rows = reject_users(rows, find_bots(rows, bot_limit))
         metrics, reasons = Observation(), Observation()

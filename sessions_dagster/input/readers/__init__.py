@@ -11,18 +11,22 @@ from typing import Final
 from pyspark.sql import DataFrame, SparkSession
 
 from sessions_dagster.input.files import BatchFile
-from sessions_dagster.input.formats import InputFormat
+from sessions_dagster.input.formats import EpochUnit, InputFormat
 from sessions_dagster.input.readers.csv import read_csv
 from sessions_dagster.input.readers.json import read_json
 from sessions_dagster.input.readers.parquet import read_parquet
 
-_Reader = Callable[[SparkSession, Sequence[BatchFile], Mapping[str, str]], list[DataFrame]]
+_Reader = Callable[[SparkSession, Sequence[BatchFile], Mapping[str, str], EpochUnit | None], list[DataFrame]]
 
 _READERS: Final[Mapping[InputFormat, _Reader]] = {"parquet": read_parquet, "csv": read_csv, "json": read_json}
 
 
 def read_batch(
-    spark: SparkSession, files: Sequence[BatchFile], input_format: InputFormat, carried_columns: Mapping[str, str]
+    spark: SparkSession,
+    files: Sequence[BatchFile],
+    input_format: InputFormat,
+    carried_columns: Mapping[str, str],
+    epoch_unit: EpochUnit | None,
 ) -> DataFrame:
     """The rows of a batch as delivered. Only what can be said without reading all of them is checked at once.
 
@@ -31,17 +35,19 @@ def read_batch(
         files: The files of the batch; at least one. They may differ in their columns and types.
         input_format: `parquet`; `csv` (RFC 4180, UTF-8, with a header line); or `json` (one object per line, UTF-8).
         carried_columns: The type of each carried column, by its name.
+        epoch_unit: What a `timestamp` counts that is a number since 1970; None: a number is not a timestamp.
 
     Returns:
         One row per record, duplicates included: `user_id`, `event_id`, `product_code` (string, nullable);
         `timestamp` (timestamp, UTC; NULL if there is none that can be read); `__timestamp_text` (string: the timestamp
         as delivered); `record` (string: the whole row as JSON, or its text if it cannot be read); `__unreadable`
         (boolean: the record is broken, or the text of one of its four columns is not UTF-8, and then it need not be
-        UTF-8 here either); `source_file` (string: a URI); and the carried columns, NULL if they are not delivered.
+        UTF-8 here either); `__unusable_id` (boolean: one of the ids is a value that cannot be an id); `source_file`
+        (string: a URI); and the carried columns, NULL if they are not delivered.
 
     Raises:
         BatchError: If a file is not of the format, is compressed in a way that cannot be read, lacks a required column,
             has one twice, or has one of a type that cannot be used.
         StorageError: If the storage fails.
     """
-    return reduce(DataFrame.union, _READERS[input_format](spark, files, carried_columns))
+    return reduce(DataFrame.union, _READERS[input_format](spark, files, carried_columns, epoch_unit))

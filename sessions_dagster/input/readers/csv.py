@@ -13,6 +13,7 @@ from pyspark.sql.types import StringType, StructField, StructType
 
 from sessions_dagster.errors import BatchError
 from sessions_dagster.input.files import BatchFile
+from sessions_dagster.input.formats import EpochUnit
 from sessions_dagster.input.readers.rows import (
     AS_JSON,
     NOT_UTF8,
@@ -25,13 +26,15 @@ from sessions_dagster.input.readers.rows import (
     grouped,
     has_marks_of_bytes,
 )
-from sessions_dagster.input.readers.timestamps import DATE_AND_MINUTES, parse_timestamp
+from sessions_dagster.input.readers.timestamps import DATE_AND_MINUTES, parse_timestamp_or_number
 from sessions_dagster.model.columns import TIMESTAMP
 
 _RAW_TEXT: Final = "__unreadable_csv_record"
 
 
-def read_csv(spark: SparkSession, files: Sequence[BatchFile], carried_columns: Mapping[str, str]) -> list[DataFrame]:
+def read_csv(
+    spark: SparkSession, files: Sequence[BatchFile], carried_columns: Mapping[str, str], epoch_unit: EpochUnit | None
+) -> list[DataFrame]:
     """The rows of CSV files, as `read_batch` takes and gives them: one DataFrame per kind of file.
 
     The files are RFC 4180, in UTF-8, with a header line.
@@ -39,7 +42,7 @@ def read_csv(spark: SparkSession, files: Sequence[BatchFile], carried_columns: M
     check_compression(files)
     # Spark would take the header of one file for that of all.
     groups = grouped(files, lambda file: (_csv_header(file), file.codec))
-    return [_csv_rows(spark, alike, _csv_header(alike[0]), carried_columns) for alike in groups]
+    return [_csv_rows(spark, alike, _csv_header(alike[0]), carried_columns, epoch_unit) for alike in groups]
 
 
 @contextmanager
@@ -71,7 +74,11 @@ def _has_csv_rows(file: BatchFile) -> bool:
 
 
 def _csv_rows(
-    spark: SparkSession, files: Sequence[BatchFile], header: Sequence[str], carried_columns: Mapping[str, str]
+    spark: SparkSession,
+    files: Sequence[BatchFile],
+    header: Sequence[str],
+    carried_columns: Mapping[str, str],
+    epoch_unit: EpochUnit | None,
 ) -> DataFrame:
     names = [name or f"_c{number}" for number, name in enumerate(header)]
     schema = StructType([StructField(name, StringType()) for name in (*names, _RAW_TEXT)])
@@ -93,7 +100,7 @@ def _csv_rows(
     return delivered(
         rows,
         carried_columns,
-        timestamp=parse_timestamp(F.col(TIMESTAMP)),
+        timestamp=parse_timestamp_or_number(F.col(TIMESTAMP), epoch_unit),
         timestamp_text=F.col(TIMESTAMP),
         record=F.coalesce(_RAW_TEXT, F.to_json(F.struct(*columns), AS_JSON)),
         unreadable=broken,

@@ -10,6 +10,8 @@ from pyspark.sql.types import ArrayType, StringType, StructField, StructType
 
 from sessions_dagster.errors import BatchError
 from sessions_dagster.input.files import BatchFile
+from sessions_dagster.input.formats import EpochUnit
+from sessions_dagster.input.readers.numbers import text_or_whole_number
 from sessions_dagster.input.readers.rows import (
     WHOLE_FILES,
     check_compression,
@@ -19,8 +21,8 @@ from sessions_dagster.input.readers.rows import (
     grouped,
     has_marks_of_bytes,
 )
-from sessions_dagster.input.readers.timestamps import parse_timestamp
-from sessions_dagster.model.columns import EVENT_IDENTITY, TIMESTAMP
+from sessions_dagster.input.readers.timestamps import parse_timestamp_or_number
+from sessions_dagster.model.columns import EVENT_IDENTITY, KEY_COLUMNS, TIMESTAMP
 
 _HEAD_BYTES: Final = 64 * 1024
 _LINE: Final = "__line"
@@ -28,17 +30,21 @@ _OBJECTS: Final = "__objects"
 _OBJECT: Final = "__object"
 
 
-def read_json(spark: SparkSession, files: Sequence[BatchFile], carried_columns: Mapping[str, str]) -> list[DataFrame]:
+def read_json(
+    spark: SparkSession, files: Sequence[BatchFile], carried_columns: Mapping[str, str], epoch_unit: EpochUnit | None
+) -> list[DataFrame]:
     """The rows of JSON files, as `read_batch` takes and gives them: one DataFrame per kind of file.
 
     The files have one object per line, in UTF-8.
     """
     check_compression(files)
     for_each(_check_json_lines, files)
-    return [_json_rows(spark, alike, carried_columns) for alike in grouped(files, lambda file: file.codec)]
+    return [_json_rows(spark, alike, carried_columns, epoch_unit) for alike in grouped(files, lambda file: file.codec)]
 
 
-def _json_rows(spark: SparkSession, files: Sequence[BatchFile], carried_columns: Mapping[str, str]) -> DataFrame:
+def _json_rows(
+    spark: SparkSession, files: Sequence[BatchFile], carried_columns: Mapping[str, str], epoch_unit: EpochUnit | None
+) -> DataFrame:
     lines = spark.read.options(**WHOLE_FILES).text([file.spark_path for file in files])
     # A carried column may have any name, so those of the text reader and of this function get names of their own.
     lines = lines.where(F.col("value").rlike(r"\S")).select(F.col("value").alias(_LINE), "_metadata")
@@ -52,10 +58,13 @@ def _json_rows(spark: SparkSession, files: Sequence[BatchFile], carried_columns:
     return delivered(
         rows,
         carried_columns,
-        timestamp=parse_timestamp(F.col(TIMESTAMP)),
+        timestamp=parse_timestamp_or_number(F.col(TIMESTAMP), epoch_unit),
         timestamp_text=F.col(TIMESTAMP),
         record=F.make_valid_utf8(_LINE),
         unreadable=broken,
+        whole_numbers={
+            name: text_or_whole_number(F.col(name), F.col(_LINE), name) for name in (*KEY_COLUMNS, *carried_columns)
+        },
     )
 
 

@@ -9,9 +9,11 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import (
     BinaryType,
+    BooleanType,
     IntegerType,
     LongType,
     NullType,
+    NumericType,
     StringType,
     TimestampNTZType,
     TimestampType,
@@ -19,6 +21,8 @@ from pyspark.sql.types import (
 
 from sessions_dagster.errors import BatchError
 from sessions_dagster.input.files import BatchFile
+from sessions_dagster.input.formats import EpochUnit
+from sessions_dagster.input.readers.numbers import whole_number
 from sessions_dagster.input.readers.rows import (
     AS_JSON,
     NESTED_TYPES,
@@ -30,16 +34,16 @@ from sessions_dagster.input.readers.rows import (
     is_invalid_utf8,
     unusable,
 )
-from sessions_dagster.input.readers.timestamps import parse_timestamp
+from sessions_dagster.input.readers.timestamps import from_epoch, parse_timestamp_or_number
 from sessions_dagster.model.columns import EVENT_IDENTITY, KEY_COLUMNS, TIMESTAMP
 
 
 def read_parquet(
-    spark: SparkSession, files: Sequence[BatchFile], carried_columns: Mapping[str, str]
+    spark: SparkSession, files: Sequence[BatchFile], carried_columns: Mapping[str, str], epoch_unit: EpochUnit | None
 ) -> list[DataFrame]:
     """The rows of Parquet files, as `read_batch` takes and gives them: one DataFrame per kind of file."""
     # Spark would read all files with the schema of one of them.
-    return [_parquet_rows(spark, alike, carried_columns) for alike in grouped(files, _parquet_columns)]
+    return [_parquet_rows(spark, alike, carried_columns, epoch_unit) for alike in grouped(files, _parquet_columns)]
 
 
 def _parquet_columns(file: BatchFile) -> frozenset[tuple[object, ...]]:
@@ -57,18 +61,25 @@ def _parquet_columns(file: BatchFile) -> frozenset[tuple[object, ...]]:
     )
 
 
-def _parquet_rows(spark: SparkSession, files: Sequence[BatchFile], carried_columns: Mapping[str, str]) -> DataFrame:
+def _parquet_rows(
+    spark: SparkSession, files: Sequence[BatchFile], carried_columns: Mapping[str, str], epoch_unit: EpochUnit | None
+) -> DataFrame:
     try:
         rows = spark.read.options(**WHOLE_FILES).parquet(*[file.spark_path for file in files])
     except (AnalysisException, ArithmeticException) as error:
         raise BatchError(f"{files[0].uri} has columns that Spark cannot read: {error}") from error
     for name in KEY_COLUMNS:
-        if isinstance(rows.schema[name].dataType, NESTED_TYPES):
-            raise unusable(files[0], name, rows.schema[name].dataType, "text or another simple type")
+        if isinstance(rows.schema[name].dataType, (BooleanType, *NESTED_TYPES)):
+            raise unusable(files[0], name, rows.schema[name].dataType, "text, or a number that is an id")
     times = {
         name: _from_nanoseconds(name) for name in _nanosecond_columns(files[0], rows, [TIMESTAMP, *carried_columns])
     }
-    timestamp, text = _timestamp_and_text(files[0], rows, times)
+    numbers = {
+        name: whole_number(F.col(name), rows.schema[name].dataType)
+        for name in (*KEY_COLUMNS, *carried_columns)
+        if name in rows.columns and name not in times and isinstance(rows.schema[name].dataType, NumericType)
+    }
+    timestamp, text = _timestamp_and_text(files[0], rows, times, epoch_unit)
     # The text of Parquet is bytes, and nobody checks them on the way. Other readers could not read a table with bytes
     # that are not UTF-8.
     texts = [name for name in EVENT_IDENTITY if isinstance(rows.schema[name].dataType, StringType | BinaryType)]
@@ -76,6 +87,7 @@ def _parquet_rows(spark: SparkSession, files: Sequence[BatchFile], carried_colum
         rows,
         carried_columns,
         converted=times,
+        whole_numbers=numbers,
         timestamp=timestamp,
         timestamp_text=text,
         record=F.make_valid_utf8(F.to_json(F.struct("*"), AS_JSON)),
@@ -83,7 +95,9 @@ def _parquet_rows(spark: SparkSession, files: Sequence[BatchFile], carried_colum
     )
 
 
-def _timestamp_and_text(file: BatchFile, rows: DataFrame, times: Mapping[str, Column]) -> tuple[Column, Column]:
+def _timestamp_and_text(
+    file: BatchFile, rows: DataFrame, times: Mapping[str, Column], epoch_unit: EpochUnit | None
+) -> tuple[Column, Column]:
     column, type_ = F.col(TIMESTAMP), rows.schema[TIMESTAMP].dataType
     match type_:
         case _ if TIMESTAMP in times:
@@ -91,11 +105,20 @@ def _timestamp_and_text(file: BatchFile, rows: DataFrame, times: Mapping[str, Co
         case TimestampType() | TimestampNTZType():
             timestamp = column.cast(TimestampType())
         case StringType():
-            return parse_timestamp(column), column
+            return parse_timestamp_or_number(column, epoch_unit), column
         case NullType():
             timestamp = F.lit(None).cast(TimestampType())
         case IntegerType() if pa.types.is_null(_arrow_types(file)[TIMESTAMP]):
             timestamp = F.lit(None).cast(TimestampType())
+        case NumericType() if epoch_unit is not None:
+            return from_epoch(whole_number(column, type_), epoch_unit), column.cast(StringType())
+        case NumericType():
+            raise unusable(
+                file,
+                TIMESTAMP,
+                type_,
+                "a timestamp or text that holds one, unless the setting epoch_unit says what it counts",
+            )
         case _:
             raise unusable(file, TIMESTAMP, type_, "a timestamp, or text that holds one")
     return timestamp, timestamp.cast(StringType())

@@ -20,6 +20,8 @@ from pyspark.sql.types import (
     BooleanType,
     DataType,
     DateType,
+    IntegerType,
+    LongType,
     MapType,
     NumericType,
     StringType,
@@ -42,6 +44,9 @@ TIMESTAMP_TEXT: Final = "__timestamp_text"
 UNREADABLE: Final = "__unreadable"
 """Whether a record is broken."""
 
+UNUSABLE_ID: Final = "__unusable_id"
+"""Whether one of the ids is a value that cannot be an id."""
+
 WHOLE_FILES: Final = {"ignoreCorruptFiles": "false", "ignoreMissingFiles": "false"}
 """A file that cannot be read is an error, even if the settings of a cluster make Spark pass over it in silence."""
 
@@ -58,7 +63,7 @@ NOT_UTF8: Final = "\ufffd"
 NESTED_TYPES: Final = (ArrayType, MapType, StructType, VariantType)
 
 _TIMES: Final = (TimestampType, TimestampNTZType, DateType)
-_NOTHING_CONVERTED: Final[Mapping[str, Column]] = {}
+_NONE: Final[Mapping[str, Column]] = {}
 
 # Spark has no class for these: its message says that a file cannot be read, and names the classes of Java that say why.
 _STORAGE_FAILURES: Final = re.compile(
@@ -76,7 +81,8 @@ def delivered(
     timestamp_text: Column,
     record: Column,
     unreadable: Column,
-    converted: Mapping[str, Column] = _NOTHING_CONVERTED,
+    converted: Mapping[str, Column] = _NONE,
+    whole_numbers: Mapping[str, Column] = _NONE,
 ) -> DataFrame:
     """The columns that every reader gives.
 
@@ -89,33 +95,57 @@ def delivered(
         record: The whole row (string).
         unreadable: Whether the record is broken (boolean).
         converted: The timestamps among the columns that Spark reads as something else, by the name of the column.
+        whole_numbers: The columns that are numbers or may have some, as `numbers.whole_number` or
+            `numbers.text_or_whole_number` gives them, by the name of the column.
 
     Returns:
         `user_id, event_id, product_code` (string), `timestamp` (timestamp), `__timestamp_text`, `record` (string),
-        `__unreadable` (boolean), `source_file` (string: a URI), and the carried columns.
+        `__unreadable`, `__unusable_id` (boolean), `source_file` (string: a URI), and the carried columns. Whole numbers
+        among the ids are written as digits; what cannot be an id is kept as Spark writes it, and is marked.
     """
+    ids = {name: digits for name, digits in whole_numbers.items() if name in KEY_COLUMNS}
     return rows.select(
-        *[F.col(name).cast(StringType()).alias(name) for name in KEY_COLUMNS],
+        *[_as_text(F.col(name), whole_numbers.get(name)).alias(name) for name in KEY_COLUMNS],
         timestamp.alias(TIMESTAMP),
         timestamp_text.alias(TIMESTAMP_TEXT),
         record.alias(RECORD),
         unreadable.alias(UNREADABLE),
+        any_of([F.lit(False), *[_is_unusable(name, digits) for name, digits in ids.items()]]).alias(UNUSABLE_ID),
         F.col("_metadata.file_path").alias(SOURCE_FILE),
-        *[_carried(rows, name, CARRIED_TYPES[type_], converted).alias(name) for name, type_ in carried_columns.items()],
+        *[
+            _carried(rows, name, CARRIED_TYPES[type_], converted, whole_numbers.get(name)).alias(name)
+            for name, type_ in carried_columns.items()
+        ],
     )
 
 
-def _carried(rows: DataFrame, name: str, wanted: DataType, converted: Mapping[str, Column]) -> Column:
+def _as_text(value: Column, whole_number: Column | None) -> Column:
+    text = value.cast(StringType())
+    return text if whole_number is None else F.coalesce(whole_number, text)
+
+
+def _is_unusable(name: str, whole_number: Column) -> Column:
+    return F.col(name).isNotNull() & whole_number.isNull()
+
+
+def _carried(
+    rows: DataFrame, name: str, wanted: DataType, converted: Mapping[str, Column], whole_number: Column | None
+) -> Column:
     """The value of a carried column: of the wanted type, or NULL."""
     if name not in rows.columns:
         return F.lit(None).cast(wanted)
     value = converted.get(name, F.col(name))
     found = TimestampType() if name in converted else rows.schema[name].dataType
     if isinstance(wanted, StringType):
-        text = F.to_json(value, AS_JSON) if isinstance(found, NESTED_TYPES) else value.cast(wanted)
+        text = F.to_json(value, AS_JSON) if isinstance(found, NESTED_TYPES) else _as_text(value, whole_number)
         return F.make_valid_utf8(text)
     if isinstance(wanted, TimestampType) and isinstance(found, StringType):
         return parse_timestamp(value)
+    if isinstance(wanted, IntegerType | LongType):
+        value = value if whole_number is None else whole_number
+        if isinstance(found, StringType):
+            # As other tools write whole numbers if one of the column is missing.
+            value = F.regexp_replace(value, r"\.0++(?=\s*+\z)", "")
     # A number is not taken for a time by a guess at its unit, nor a time for a number.
     castable = _TIMES if isinstance(wanted, TimestampType | DateType) else (BooleanType, NumericType)
     return value.try_cast(wanted) if isinstance(found, (StringType, *castable)) else F.lit(None).cast(wanted)

@@ -1,13 +1,67 @@
-"""Timestamps that are delivered as text."""
+"""Timestamps that are delivered as text or as a number.
 
+docs/contract.md has a table of what is read and what is not (*Timestamps in text*), which the tests read.
+"""
+
+from collections.abc import Mapping
 from typing import Final
 
 from pyspark.sql import Column
 from pyspark.sql import functions as F
-from pyspark.sql.types import TimestampType
+from pyspark.sql.types import DoubleType, LongType, TimestampType
 
-DATE_AND_MINUTES: Final = r"\d{4}-\d{1,2}-\d{1,2}[ T]\d{1,2}:\d{1,2}"
-"""A pattern of what every timestamp begins with."""
+from sessions_dagster.input.formats import EpochUnit
+from sessions_dagster.input.readers.numbers import whole_number
+
+DATE_AND_MINUTES: Final = (
+    r"\d{4}(?:-\d{1,2}-\d{1,2}[ Tt]\d{1,2}:\d{1,2}|/\d{1,2}/\d{1,2}[ Tt]\d{1,2}:\d{1,2}|\d{4}[Tt]\d{4})"
+)
+"""A pattern of what every timestamp in text begins with."""
+
+_MICROSECONDS: Final[Mapping[EpochUnit, int]] = {"seconds": 1_000_000, "milliseconds": 1_000, "microseconds": 1}
+
+_NUMBER: Final = r"^\s*+[+-]?+\d++(?:\.\d*+)?+(?:[eE][+-]?+\d++)?+\s*+\z"
+
+# All quantifiers that take any number of characters are possessive (`++`): a pattern that gives characters back takes a
+# time that grows with the square of a text's length.
+_FRACTION: Final = r"(?:[.,](?<fraction>\d++)|\.)?+"
+_OFFSET: Final = r"[+-](?:\d{4}(?:\d\d)?|\d{1,2}(?::\d\d(?::\d\d)?)?)"
+_REGION: Final = r"(?!SystemV/)[A-Z][A-Za-z]*+/[A-Za-z0-9_+/-]++"
+_REGION_OR_UTC: Final = rf"{_REGION}|UTC|GMT"
+
+# Spark understands these as they are. Nearly all timestamps are like that.
+_COMMON: Final = (
+    r"^\s*+\d{4}-\d{1,2}-\d{1,2}[ T]\d{1,2}:\d{1,2}"
+    rf"(?::\d{{1,2}}(?:\.\d*+)?+\s*+(?:Z|UTC|GMT|{_OFFSET})?+)?+\s*+\z"
+)
+
+_WITHOUT_SECONDS: Final = r"(?=\s*+(?:[A-Za-z+\[-]|\z))"
+_EXTENDED_WITHOUT_SECONDS: Final = r"^(\s*+\d{4}([-/])\d{1,2}\2\d{1,2}[ Tt]\d{1,2}:\d{1,2})" + _WITHOUT_SECONDS
+_BASIC_WITHOUT_SECONDS: Final = r"^(\s*+\d{8}[Tt]\d{4})" + _WITHOUT_SECONDS
+
+_EXTENDED: Final = (
+    r"(?<separator>[-/])(?<month>\d{1,2})\k<separator>(?<day>\d{1,2})[ Tt]"
+    r"(?<hour>\d{1,2}):(?<minute>\d{1,2}):(?<second>\d{1,2})"
+)
+_BASIC: Final = r"(?<month2>\d\d)(?<day2>\d\d)[Tt](?<hour2>\d\d)(?<minute2>\d\d)(?<second2>\d\d)"
+
+# What Go prints: the offset, and then the name of the zone, which may be any abbreviation, or a number. Only the offset
+# counts. A time since the program began can follow.
+_GO: Final = (
+    r"(?<goHours>[+-]\d\d)(?<goMinutes>\d\d) "
+    r"(?:(?<=[+-]0000 )(?:UTC|GMT)|(?!UTC|GMT)[A-Z]{3,5}|\k<goHours>(?:\k<goMinutes>)?+)(?: m=[+-]\d++\.\d++)?+"
+)
+
+_ANY: Final = (
+    rf"^\s*+(?<year>\d{{4}})(?:{_EXTENDED}|{_BASIC}){_FRACTION}\s*+"
+    rf"(?:(?i:Z|UTC|GMT)(?:\[(?<utcIn>{_REGION_OR_UTC})\])?+|{_GO}"
+    rf"|(?<offset>{_OFFSET})(?:\[(?<offsetIn>{_REGION_OR_UTC})\])?+"
+    rf"|(?<region>{_REGION})|\[(?<regionIn>{_REGION})\])?+\s*+\z"
+)
+_LOCAL: Final = (
+    "${year}-${month}${month2}-${day}${day2}T${hour}${hour2}:${minute}${minute2}:${second}${second2}.${fraction}"
+)
+_ZONE: Final = "${goHours}${goMinutes}${offset}${region}${regionIn}"
 
 
 def parse_timestamp(text: Column) -> Column:
@@ -18,11 +72,61 @@ def parse_timestamp(text: Column) -> Column:
 
     Returns:
         The timestamp. Without a zone the text is UTC; digits after the microseconds are cut off. NULL if the text is
-        not a timestamp: Spark's own cast would take `12:00:00` for today and `2025` for New Year.
+        not a timestamp, or one that can be understood in several ways. Spark's own cast would take `12:00:00` for today
+        and `2025` for New Year, and an abbreviation such as `IST` for one of the zones of that name.
     """
-    # Spark wants the seconds if a zone follows; Java and others leave them out if they are zero.
-    with_seconds = F.regexp_replace(text, rf"^(\s*{DATE_AND_MINUTES})(?=\s*[A-Za-z+-])", "$1:00")
-    return F.when(
-        text.rlike(rf"^\s*{DATE_AND_MINUTES}"),
-        F.coalesce(text.try_cast(TimestampType()), with_seconds.try_cast(TimestampType())),
+    return F.when(text.rlike(_COMMON), text.try_cast(TimestampType())).otherwise(_parse_uncommon(text))
+
+
+def _parse_uncommon(text: Column) -> Column:
+    """A timestamp in any spelling that the contract lists."""
+    with_seconds = F.regexp_replace(
+        F.regexp_replace(text, _EXTENDED_WITHOUT_SECONDS, "$1:00"), _BASIC_WITHOUT_SECONDS, "$100"
     )
+    instant = _respelled(with_seconds, _LOCAL + _ZONE)
+    in_brackets = F.when(with_seconds.contains("["), _agreed(with_seconds, instant)).otherwise(instant)
+    return F.when(with_seconds.rlike(_ANY), in_brackets)
+
+
+def _agreed(text: Column, instant: Column) -> Column:
+    """The instant, if the region in brackets exists and does not contradict the offset before it."""
+    region = F.regexp_replace(text, _ANY, "${offsetIn}")
+    is_known = _respelled(text, _LOCAL + "${utcIn}${offsetIn}").isNotNull()
+    local = _respelled(text, _LOCAL)
+    agrees = F.when(region == "", F.lit(True)).otherwise(F.from_utc_timestamp(instant, region) == local)
+    return F.when(is_known & agrees, instant)
+
+
+def _respelled(text: Column, parts: str) -> Column:
+    return F.regexp_replace(text, _ANY, parts).try_cast(TimestampType())
+
+
+def parse_timestamp_or_number(text: Column, epoch_unit: EpochUnit | None) -> Column:
+    """A timestamp (UTC) from text, which may also be a number of some unit since 1970 if the unit is known.
+
+    Args:
+        text: Text (string).
+        epoch_unit: The unit of numbers; None: a number is no timestamp.
+
+    Returns:
+        The timestamp. NULL if the text is neither a timestamp nor such a number, as in `from_epoch`.
+    """
+    if epoch_unit is None:
+        return parse_timestamp(text)
+    whole = F.coalesce(
+        text.try_cast(LongType()).cast("string"), whole_number(text.try_cast(DoubleType()), DoubleType())
+    )
+    return F.when(text.rlike(_NUMBER), from_epoch(whole, epoch_unit)).otherwise(parse_timestamp(text))
+
+
+def from_epoch(number: Column, epoch_unit: EpochUnit) -> Column:
+    """A timestamp (UTC) from a number since 1970-01-01 00:00:00 UTC.
+
+    Args:
+        number: The digits of a whole number (string).
+        epoch_unit: What it counts.
+
+    Returns:
+        The timestamp. NULL if there is no number, or one outside of the years that Spark knows.
+    """
+    return F.timestamp_micros(F.try_multiply(number.try_cast(LongType()), F.lit(_MICROSECONDS[epoch_unit])))

@@ -1,0 +1,80 @@
+"""Numbers where text is expected, above all ids: whole numbers are written alike, whatever their type or spelling."""
+
+from typing import Final
+
+from pyspark.sql import Column
+from pyspark.sql import functions as F
+from pyspark.sql.types import (
+    DataType,
+    DecimalType,
+    DoubleType,
+    FloatType,
+    LongType,
+    StringType,
+    StructField,
+    StructType,
+    VariantType,
+)
+
+_EXACT_IN_DOUBLE: Final = 2**53
+"""Up to this, neighbouring whole numbers are different floats of 64 bits."""
+
+_EXACT_IN_FLOAT: Final = 2**24
+"""The same for floats of 32 bits."""
+
+_MAY_BE_NO_TEXT: Final = r'^(?:-?\d+(?:\.\d|[eE])|["{\[]|(?:true|false)\z)'
+
+
+def whole_number(value: Column, type_: DataType) -> Column:
+    """The digits of a whole number.
+
+    Args:
+        value: A number.
+        type_: Its type, which is numeric.
+
+    Returns:
+        For example `-12345678` (string), for zero always `0`. NULL if the number is not whole, or is a float so large
+        that several whole numbers are the same float.
+    """
+    match type_:
+        case DoubleType():
+            return _whole_float(value, _EXACT_IN_DOUBLE)
+        case FloatType():
+            return _whole_float(value, _EXACT_IN_FLOAT)
+        case DecimalType() if type_.scale > 0:
+            return F.when(value % F.lit(1) == 0, F.floor(value).cast(StringType()))
+        case _:
+            return value.cast(StringType())
+
+
+def _whole_float(value: Column, limit: int) -> Column:
+    # NaN is greater than any limit.
+    return F.when((F.abs(value) <= limit) & (F.floor(value) == value), value.cast(LongType()).cast(StringType()))
+
+
+def text_or_whole_number(text: Column, line: Column, name: str) -> Column:
+    """The value of a JSON field: its text if it is a text, and its digits if it is a whole number.
+
+    Args:
+        text: The value of the field as `from_json` gives it for a string (string), which writes `1e3` as `1000.0` and
+            does not tell the number from the same text in quotes.
+        line: The JSON object (string).
+        name: The name of the field.
+
+    Returns:
+        The text or the digits (string). NULL if the value is anything else, as in `whole_number`. A number that has a
+        fraction or an exponent is a float, as it is for other readers.
+    """
+    # Only few values need this second look at the line.
+    value = F.from_json(line, StructType([StructField(name, VariantType())])).getField(name)
+    digits = F.try_variant_get(value, "$", "string")
+    kind = F.schema_of_variant(value)
+    looked_up = (
+        F.when(kind == "STRING", text)
+        .when(kind == "DOUBLE", whole_number(F.try_variant_get(value, "$", "double"), DoubleType()))
+        .when(
+            kind.startswith("DECIMAL") & digits.rlike(r"^-?\d{1,16}\z"),
+            F.when(F.abs(digits.try_cast(LongType())) <= _EXACT_IN_DOUBLE, digits),
+        )
+    )
+    return F.when(text.rlike(_MAY_BE_NO_TEXT), looked_up).otherwise(text)
