@@ -103,7 +103,7 @@ def random_number(random: Random) -> Fraction:
 
 # --- Parquet ---------------------------------------------------------------------------------------------------------
 
-INTEGERS: Final = {
+INTEGERS: Final[Mapping[pa.DataType, Sequence[Any]]] = {
     pa.int8(): [-128, 0, 5, 127],
     pa.uint8(): [5, 255],
     pa.int16(): [5, -32768],

@@ -360,7 +360,8 @@ def landed(
 
 
 def test_numbers_of_every_parquet_type_are_read_in_the_unit_of_the_setting(spark: SparkSession, tmp_path: Path) -> None:
-    tables, expected = {}, {}
+    tables: dict[str, pa.Table | str] = {}
+    expected: dict[str, str] = {}
     for name, (type_, values) in PARQUET_NUMBERS.items():
         users = [f"{name} {number}" for number in range(len(values))]
         expected |= {user: outcome(value) for user, value in zip(users, values, strict=True)}

@@ -26,7 +26,7 @@ def read_batch(
     files: Sequence[BatchFile],
     input_format: InputFormat,
     carried_columns: Mapping[str, str],
-    epoch_unit: EpochUnit | None,
+    epoch_unit: EpochUnit | None = None,
 ) -> DataFrame:
     """The rows of a batch as delivered. Only what can be said without reading all of them is checked at once.
 
