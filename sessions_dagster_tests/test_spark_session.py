@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -305,6 +306,16 @@ def test_parquet_nanoseconds_are_read_as_a_number(spark: SparkSession, tmp_path:
 def test_an_error_names_the_missing_local_jar(tmp_path: Path) -> None:
     with pytest.raises(SparkStartError, match=r"gone\.jar is no JAR file.*Delta's JARs"):
         start_spark(SparkSettings(delta_jars=f"{tmp_path}/gone.jar"))
+
+
+def test_an_error_names_the_master_that_does_not_answer() -> None:
+    with socket.socket() as unheard:
+        unheard.bind(("127.0.0.1", 0))
+        master = f"spark://127.0.0.1:{unheard.getsockname()[1]}"
+        with pytest.raises(SparkStartError) as error:
+            start_spark(SparkSettings(master=f"{master},no.such.host.invalid:7077", delta_jars=None))
+    for part in (f"No Spark master answers at {master},no.such.host.invalid:7077", "refused", "SESSIONS_SPARK_MASTER"):
+        assert part in str(error.value)
 
 
 @pytest.mark.slow

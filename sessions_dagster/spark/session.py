@@ -6,6 +6,7 @@ on the number of cores or rows is in `tuning`.
 
 import os
 import re
+import socket
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
@@ -16,6 +17,7 @@ from typing import Final
 
 import pyspark
 from delta import configure_spark_with_delta_pip
+from py4j.protocol import Py4JError
 from pyspark import SparkConf, SparkContext
 from pyspark.errors import PySparkRuntimeError
 from pyspark.sql import SparkSession
@@ -39,6 +41,9 @@ _NOT_NEEDED_OF_DELTA: Final = (
 
 _STANDALONE: Final = re.compile(r"spark://[^\s,/:]+:[0-9]+(,[^\s,/:]+:[0-9]+)*")
 """The URL of Spark's own master: addresses of one, or of several of which one leads."""
+
+_MASTER_SECONDS: Final = 5
+"""How long a master has to accept a connection."""
 
 _LOG_SETTINGS: Final = Path(__file__).with_name("log4j2.properties")
 
@@ -206,12 +211,13 @@ def start_spark(settings: SparkSettings) -> SparkSession:
     # Without it, Spark's launch script would ask the first python3 on the PATH where Spark is.
     os.environ.setdefault("SPARK_HOME", str(Path(pyspark.__file__).parent))
     _check_delta_jars(settings)
+    _check_master(settings.master)
     try:
         started = SparkSession.builder.config(map={**spark_conf(settings)}).getOrCreate()
-    except PySparkRuntimeError as error:
+        if local_cores(settings.master) is None:
+            _fit_to_cluster(started)
+    except (PySparkRuntimeError, Py4JError) as error:
         raise SparkStartError(_why_not_started(settings)) from error
-    if local_cores(settings.master) is None:
-        _fit_to_cluster(started)
     return started
 
 
@@ -305,6 +311,25 @@ def _check_delta_jars(settings: SparkSettings) -> None:
             raise SparkStartError(f"{jar} is no JAR file; it is one of those given as Delta's JARs (delta_jars).")
 
 
+def _check_master(master: str) -> None:
+    """Refuse a master of Spark's own kind that nobody answers for. Spark itself would try for more than a minute."""
+    if not _STANDALONE.fullmatch(master):
+        return
+    failed = []
+    for address in master.removeprefix("spark://").split(","):
+        host, port = address.rsplit(":", 1)
+        try:
+            socket.create_connection((host, int(port)), timeout=_MASTER_SECONDS).close()
+        except (OSError, OverflowError) as error:
+            failed.append(f"{address}: {error}")
+        else:
+            return
+    raise SparkStartError(
+        f"No Spark master answers at {master} ({'; '.join(failed)}). It is the setting spark.master "
+        "(SESSIONS_SPARK_MASTER): start that master, or name another one."
+    )
+
+
 def _why_not_started(settings: SparkSettings) -> str:
     if settings.delta_jars is None and _resolved_jars(settings) is None:
         return (
@@ -313,6 +338,6 @@ def _why_not_started(settings: SparkSettings) -> str:
             'of that version, separated by a comma, in the setting of Delta\'s JARs (docs/operations.md, "Settings").'
         )
     return (
-        f"Spark {pyspark.__version__} did not start with master {settings.master} and driver memory "
-        f"{settings.driver_memory}. The output of its JVM is above."
+        f"Spark {pyspark.__version__} did not start with master {settings.master} (the setting spark.master, "
+        f"SESSIONS_SPARK_MASTER) and driver memory {settings.driver_memory}. The output of its JVM is above."
     )
