@@ -16,15 +16,15 @@ from sessions_dagster.defs import build_defs
 from sessions_dagster.errors import SettingsError
 
 
-def _settings() -> SessionsConfig:
-    """The settings of the environment.
+def _product() -> dg.Definitions:
+    """The product that the environment describes.
 
     Raises:
         DagsterInvalidDefinitionError: If one of them is wrong. Dagster shows its own errors as they are, and wraps all
             others, so that what is wrong would be the last of many lines.
     """
     try:
-        return SessionsConfig.from_env()
+        return build_defs(SessionsConfig.from_env())
     except SettingsError as error:
         refused = dg.DagsterInvalidDefinitionError(str(error))
         _show_without_traceback(refused)
@@ -45,7 +45,7 @@ def _show_without_traceback(refused: Exception) -> None:
 
 
 defs = dg.Definitions.merge(
-    build_defs(_settings()),
+    _product(),
     # One process a run: its steps share one Spark, where the default executor would start one for each step.
     dg.Definitions(executor=dg.in_process_executor),
 )

@@ -159,8 +159,8 @@ def test_the_log_of_a_range_shows_the_progress_of_the_run(by_range: Graph) -> No
 
 
 def test_each_partition_has_its_own_metadata(by_range: Graph) -> None:
-    rows = [by_range.metadata(SESSIONS, day)["dagster/row_count"] for day in DAYS]
-    landed = [by_range.metadata(RAW, day)["dagster/row_count"] for day in DAYS]
+    rows = [by_range.metadata(SESSIONS, day)["dagster/partition_row_count"] for day in DAYS]
+    landed = [by_range.metadata(RAW, day)["dagster/partition_row_count"] for day in DAYS]
     assert (rows, landed) == ([3, 1, 1], [1, 2, 2])
 
 
@@ -269,7 +269,7 @@ def test_a_bad_batch_in_a_range_does_not_stop_the_other_batches_from_landing(wit
 
 def test_the_good_batches_of_a_range_with_bad_ones_are_materialized(with_a_bad_batch: Graph) -> None:
     assert with_a_bad_batch.instance.get_materialized_partitions(RAW) == {"2025-09-18", "2025-09-20"}
-    assert with_a_bad_batch.metadata(RAW, "2025-09-20")["dagster/row_count"] == 2
+    assert with_a_bad_batch.metadata(RAW, "2025-09-20")["dagster/partition_row_count"] == 2
 
 
 def test_a_range_with_missing_batches_fails_with_an_error_that_names_all_of_them(by_key: Graph) -> None:

@@ -144,7 +144,7 @@ def test_the_asset_lands_with_the_limit_of_its_product_and_counts_bots(spark: Sp
     events = result.asset_materializations_for_node("raw_events")
     (event,) = [each for each in events if each.asset_key == dg.AssetKey("raw_events")]
     assert event.metadata["rejected_bot"].value == len(OVER_IT)
-    assert event.metadata["dagster/row_count"].value == len(AT_THE_LIMIT)
+    assert event.metadata["dagster/partition_row_count"].value == len(AT_THE_LIMIT)
 
 
 def test_the_default_limit_is_that_of_the_contract_and_0_disables_the_filter() -> None:

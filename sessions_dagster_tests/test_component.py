@@ -85,7 +85,14 @@ def test_a_component_in_yaml_defines_a_product(project: Path) -> None:
     keys = {key.to_user_string() for key in defs.resolve_asset_graph().get_all_asset_keys()}
     assert keys == {
         f"shop/web/{table}"
-        for table in ("raw_events", "rejected_events", "sessionized_events", "session_corrections", "sessions")
+        for table in (
+            "input_batches",
+            "raw_events",
+            "rejected_events",
+            "sessionized_events",
+            "session_corrections",
+            "sessions",
+        )
     }
     lake = (defs.resources or {})["shop_web_lake"]
     assert isinstance(lake, LakeResource)
@@ -95,12 +102,12 @@ def test_a_component_in_yaml_defines_a_product(project: Path) -> None:
 def test_the_example_of_the_documentation_defines_a_product(project: Path) -> None:
     documentation = (Path(__file__).parents[1] / "docs" / "library.md").read_text()
     (example,) = re.findall(r"```yaml\n(.*?)```", documentation, re.DOTALL)
-    assert len(load(project, web=example).resolve_asset_graph().get_all_asset_keys()) == 5
+    assert len(load(project, web=example).resolve_asset_graph().get_all_asset_keys()) == 6
 
 
 def test_two_components_define_two_products(project: Path) -> None:
     minimal = "type: sessions_dagster.SessionsComponent\nattributes: {start_date: 2025-09-01, key_prefix: ide}\n"
-    assert len(load(project, web=YAML, ide=minimal).resolve_asset_graph().get_all_asset_keys()) == 10
+    assert len(load(project, web=YAML, ide=minimal).resolve_asset_graph().get_all_asset_keys()) == 12
 
 
 def test_the_attributes_of_a_component_are_the_settings() -> None:

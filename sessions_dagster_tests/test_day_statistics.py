@@ -1,7 +1,8 @@
 """The statistics of a day in the UI: counts, session lengths and lateness, as metadata and as previews."""
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -13,7 +14,13 @@ from pyspark.sql.types import StructType
 
 from sessions_dagster.config import SessionsConfig
 from sessions_dagster.defs import assets, build_defs
-from sessions_dagster.defs.metadata import day_metadata, landing_metadata, refresh_metadata
+from sessions_dagster.defs.metadata import (
+    apply_metadata,
+    day_metadata,
+    landing_metadata,
+    refresh_metadata,
+    rejected_metadata,
+)
 from sessions_dagster.defs.preview import batch_preview, day_preview
 from sessions_dagster.model.rejects import RejectReason
 from sessions_dagster.model.rules import SessionRules
@@ -124,7 +131,8 @@ def _applied(day: date) -> ApplyReport:
     """The report of a run that corrected rows of a day."""
     fields: dict[str, Any] = dict.fromkeys(inspect.signature(ApplyReport).parameters, 0)
     rows = {"inserted": {day: 7}, "updated": {day: 3}, "deleted": {day: 2}}
-    return ApplyReport(**(fields | rows))
+    others = {"session_changes": {}, "applied": (), "present": ()}
+    return ApplyReport(**(fields | rows | others))
 
 
 def _landed(on_time: int, late: int, rejected: Mapping[RejectReason, int]) -> LandingReport:
@@ -150,14 +158,56 @@ def test_numbers_of_a_whole_run_of_sessions_have_the_prefix_run() -> None:
 
 def test_every_day_shows_the_same_numbers_of_the_same_types() -> None:
     days = [day_metadata(SUMMARY, _applied(DAY)), day_metadata(DaySummary(DAY, NO_ROWS), _applied(NEXT_DAY))]
-    landings = [
-        landing_metadata(_landed(60, 15, {RejectReason.BOT: 5})),
-        landing_metadata(_landed(0, 0, {})),
-    ]
+    landings = [landing_metadata(_landed(60, 15, {})), landing_metadata(_landed(0, 0, {}))]
     for full, empty in (days, landings):
         assert {name: type(value) for name, value in full.items()} == {
             name: type(value) for name, value in empty.items()
         }
+
+
+@pytest.mark.parametrize("show", [landing_metadata, rejected_metadata])
+def test_only_the_reasons_that_rejected_rows_are_shown(show: Callable[[LandingReport], Mapping[str, Any]]) -> None:
+    reasons = {RejectReason.BOT: 5, RejectReason.TOO_LATE: 0}
+    shown = [name.removeprefix("rejected_") for name in show(_landed(60, 15, reasons))]
+    assert "bot" in shown
+    assert not set(RejectReason) - {RejectReason.BOT} & set(shown)
+
+
+DAY_FIRST: Final = ["preview", "dagster/partition_row_count"]
+
+
+def test_a_landing_shows_the_day_first_and_facts_about_machines_last() -> None:
+    assert list(landing_metadata(_landed(60, 15, {RejectReason.BOT: 5}))) == [
+        *[*DAY_FIRST, "late_rows", "late_share", "rejected_rows", "rejected_share", "rejected_bot"],
+        *["input_size", "input_files", "input_bytes", "seconds"],
+        *["delta_version", "rejected_events_version", "input_fingerprint"],
+    ]
+
+
+def test_a_day_is_shown_before_the_run() -> None:
+    shown = list(day_metadata(SUMMARY, _applied(DAY)) | apply_metadata(_applied(DAY)))
+    assert shown[:2] == DAY_FIRST
+    of_day = [name for name in shown if name in day_metadata(SUMMARY, _applied(DAY))]
+    assert shown[: len(of_day)] == of_day
+    assert shown[-3:] == ["run_seconds", "committed", "delta_version"]
+
+
+@pytest.mark.parametrize(
+    ("size", "shown"),
+    [
+        (0, "0 bytes"),
+        (1, "1 byte"),
+        (999, "999 bytes"),
+        (1000, "1.0 kB"),
+        (999_949, "999.9 kB"),
+        (999_950, "1.0 MB"),
+        (12_345_678, "12.3 MB"),
+        (5 * 10**9, "5.0 GB"),
+        (1234 * 10**12, "1,234.0 TB"),
+    ],
+)
+def test_a_size_is_shown_with_its_unit(size: int, shown: str) -> None:
+    assert landing_metadata(replace(_landed(1, 0, {}), bytes=size))["input_size"] == shown
 
 
 def test_a_preview_has_a_bar_for_every_length_and_lateness() -> None:
@@ -228,6 +278,26 @@ def test_an_asset_links_to_the_function_that_computes_it(
     assert assets.__file__ == reference.file_path
     lines = Path(reference.file_path).read_text().splitlines()[(reference.line_number or 0) - 1 :]
     assert next(line.strip() for line in lines if line.strip().startswith("def ")).startswith(f"def {function}(")
+
+
+def test_an_asset_names_its_table_and_where_it_is() -> None:
+    config = SessionsConfig(
+        start_date="2025-01-01", warehouse_root="/data/lake", input_root="s3://in/x", key_prefix="web"
+    )
+    metadata = {spec.key.path[-1]: spec.metadata for spec in build_defs(config).resolve_all_asset_specs()}
+    for name in MADE_BY:
+        assert metadata[name]["dagster/table_name"] == f"web.{name}"
+        assert metadata[name]["dagster/uri"] == f"/data/lake/{name}"
+    assert metadata["input_batches"]["dagster/uri"] == "s3a://in/x"
+
+
+def test_the_graph_begins_with_the_input_folder() -> None:
+    graph = build_defs(SessionsConfig(start_date="2025-01-01", input_format="csv")).resolve_asset_graph()
+    source = graph.get(dg.AssetKey("input_batches"))
+    assert source.child_keys == {dg.AssetKey("raw_events")}
+    assert not source.is_materializable
+    assert source.kinds == {"csv"}
+    assert source.description
 
 
 @pytest.mark.parametrize(("name", "schema"), SCHEMAS.items())

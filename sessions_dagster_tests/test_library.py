@@ -308,7 +308,7 @@ class Names:
 
 
 PUBLISHED = Names(
-    assets={"raw_events", "rejected_events", "sessionized_events", "session_corrections", "sessions"},
+    assets={"input_batches", "raw_events", "rejected_events", "sessionized_events", "session_corrections", "sessions"},
     checks={
         "sessionized_events:session_end_is_last_user_action_plus_timeout",
         "sessionized_events:events_are_unique",

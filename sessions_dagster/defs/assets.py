@@ -15,12 +15,14 @@ from pyspark.sql.types import StructType
 
 from sessions_dagster.config import SessionsConfig
 from sessions_dagster.defs.metadata import (
+    ROWS_OF_DAY,
     Metadata,
     apply_metadata,
-    column_schema,
     corrections_metadata,
     day_metadata,
+    definition_metadata,
     failed_landing_metadata,
+    input_metadata,
     landing_metadata,
     landing_settings,
     refresh_metadata,
@@ -47,6 +49,7 @@ from sessions_dagster.pipeline.summaries import apply_summary, landing_summary, 
 from sessions_dagster.pipeline.summarize import summarize_events
 from sessions_dagster.storage.delta_log import partition_rows
 
+INPUT_BATCHES: Final = "input_batches"
 RAW_EVENTS: Final = "raw_events"
 REJECTED_EVENTS: Final = "rejected_events"
 SESSIONIZED_EVENTS: Final = "sessionized_events"
@@ -73,6 +76,7 @@ class SessionsAssets:
     """The assets of a product.
 
     Attributes:
+        input_batches: The folder that the batches arrive in, which others fill.
         raw_events: The accepted events of each batch.
         sessionized_events: Every event with its session.
         sessions: One row per session.
@@ -80,6 +84,7 @@ class SessionsAssets:
         session_corrections: What became of sessions, which the step of `sessionized_events` writes.
     """
 
+    input_batches: dg.AssetSpec
     raw_events: dg.AssetsDefinition
     sessionized_events: dg.AssetsDefinition
     sessions: dg.AssetsDefinition
@@ -94,7 +99,7 @@ class SessionsAssets:
     @property
     def all(self) -> list[dg.AssetsDefinition | dg.AssetSpec]:
         """All of them."""
-        return [*self.materializable, self.rejected_events, self.session_corrections]
+        return [self.input_batches, *self.materializable, self.rejected_events, self.session_corrections]
 
 
 def build_assets(config: SessionsConfig) -> SessionsAssets:
@@ -105,6 +110,7 @@ def build_assets(config: SessionsConfig) -> SessionsAssets:
         assets = dg.with_source_code_references([_raw_events(config), _sessionized_events(config), _sessions(config)])
     raw_events, sessionized_events, sessions = cast("Sequence[dg.AssetsDefinition]", assets)
     return SessionsAssets(
+        _input_batches(config),
         raw_events,
         sessionized_events,
         sessions,
@@ -132,10 +138,21 @@ def asset_key(config: SessionsConfig, name: str) -> dg.AssetKey:
     return dg.AssetKey(config.asset_key(name))
 
 
+def _input_batches(config: SessionsConfig) -> dg.AssetSpec:
+    """Where the graph begins. It has no partitions: nothing says in Dagster which batches are there."""
+    return dg.AssetSpec(
+        asset_key(config, INPUT_BATCHES),
+        description="The folder that the batches arrive in, each in a folder `date=YYYY-MM-DD/`. Their senders fill "
+        "it, and the sensor looks for new and changed ones.",
+        metadata=input_metadata(config),
+        **_ownership(config) | {"kinds": {config.input_format}},
+    )
+
+
 def _raw_events(config: SessionsConfig) -> dg.AssetsDefinition:
     schema = raw_events_schema(config.carried_columns)
 
-    @_table_asset(config, RAW_EVENTS, schema, landing_settings(config))
+    @_table_asset(config, RAW_EVENTS, schema, landing_settings(config), deps=[asset_key(config, INPUT_BATCHES)])
     def raw_events(context: dg.AssetExecutionContext) -> None:
         """The accepted events of each batch, as delivered. What is not accepted goes to the table `rejected_events`.
 
@@ -151,9 +168,9 @@ def _raw_events(config: SessionsConfig) -> dg.AssetsDefinition:
                 for day, metadata in landed.items():
                     _log_materialization(context, context.asset_key, day, metadata)
                 raise BatchError("\n".join(map(str, errors)))
+            facts = _table_metadata(resources, resources.warehouse.raw_events)
             for day, metadata in landed.items():
-                context.add_asset_metadata(metadata, partition_key=day.isoformat())
-            context.add_asset_metadata(_table_metadata(resources, resources.warehouse.raw_events))
+                context.add_asset_metadata(metadata | facts, partition_key=day.isoformat())
 
     return raw_events
 
@@ -183,10 +200,12 @@ def _sessionized_events(config: SessionsConfig) -> dg.AssetsDefinition:
                 key = asset_key(config, SESSION_CORRECTIONS)
                 context.log_event(dg.AssetMaterialization(key, metadata=corrections_metadata(report)))
             facts = _table_metadata(resources, resources.warehouse.sessionized_events)
-            context.add_asset_metadata(apply_metadata(report) | facts)
+            of_run = apply_metadata(report) | facts
             days = _days(context.partition_keys)
             for summary in summarize_events(resources.spark, resources.warehouse, days, config.rules):
-                context.add_asset_metadata(day_metadata(summary, report), partition_key=summary.day.isoformat())
+                # Metadata without a partition would be shown before that of the day.
+                metadata = day_metadata(summary, report) | of_run
+                context.add_asset_metadata(metadata, partition_key=summary.day.isoformat())
 
     return sessionized_events
 
@@ -205,11 +224,12 @@ def _sessions(config: SessionsConfig) -> dg.AssetsDefinition:
             report = refresh_sessions(resources.spark, resources.warehouse)
             context.log.info(refresh_summary(report))
             uri = resources.warehouse.sessions
-            context.add_asset_metadata(refresh_metadata(report) | _table_metadata(resources, uri))
+            of_run = refresh_metadata(report) | _table_metadata(resources, uri)
             table = resources.warehouse.open(uri)
             rows = {} if table is None else partition_rows(table)
             for day in _days(context.partition_keys):
-                context.add_asset_metadata({"dagster/row_count": rows.get(day, 0)}, partition_key=day.isoformat())
+                metadata = {ROWS_OF_DAY: rows.get(day, 0)} | of_run
+                context.add_asset_metadata(metadata, partition_key=day.isoformat())
 
     return sessions
 
@@ -233,7 +253,7 @@ def _table_asset(
         required_resource_keys=resource_keys(config),
         pool=config.prefixed(WAREHOUSE_POOL),
         freshness_policy=FRESH_BY_NOON,
-        metadata=_definition_metadata(schema, settings),
+        metadata=definition_metadata(config, name, schema) | (settings or {}),
         **_ownership(config),
         **arguments,
     )
@@ -255,13 +275,9 @@ def _written_beside(
         partitions_def=partitions_def,
         deps=[writer.key],
         description=f"{description} `{writer.key.to_user_string()}` writes it.",
-        metadata=_definition_metadata(schema, references),
+        metadata=definition_metadata(config, name, schema) | references,
         **_ownership(config),
     )
-
-
-def _definition_metadata(schema: StructType, others: Mapping[str, Any] | None) -> Metadata:
-    return {"dagster/column_schema": column_schema(schema), **(others or {})}
 
 
 def _ownership(config: SessionsConfig) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """How the reports of `pipeline` look in Dagster's UI: metadata of materializations, and column schemas.
 
-The keys are published names: the UI plots their values over the partitions, so they are not renamed.
+The keys are published names: the UI plots their values over the partitions, so they are not renamed. They are shown in
+the order that they have here: the day first, then what the run did, and facts about machines and tables last.
 """
 
 from collections.abc import Sequence
@@ -22,8 +23,18 @@ from sessions_dagster.pipeline.land import LandingReport
 from sessions_dagster.pipeline.refresh_sessions import SessionsReport
 from sessions_dagster.quality.day_statistics import DaySummary
 from sessions_dagster.storage.delta_log import table_facts
+from sessions_dagster.storage.filesystem import canonical
+from sessions_dagster.storage.warehouse import Warehouse
 
 Metadata = dict[str, Any]
+
+ROWS_OF_DAY: Final = "dagster/partition_row_count"
+"""Dagster's name for the rows of a partition. Its `dagster/row_count` would be shown as that of the whole table."""
+
+_UNITS: Final = ("kB", "MB", "GB", "TB")
+_STEP: Final = 1000
+_ROUNDED_UP: Final = 999.95
+"""From here on a number with one decimal is the next unit: `1.0 MB` and not `1,000.0 kB`."""
 
 INPUT_FINGERPRINT: Final = "input_fingerprint"
 """Which content of the batch's folder landed. The sensor lands a day again if its folder has another content."""
@@ -42,6 +53,26 @@ def column_schema(schema: StructType) -> dg.TableSchema:
             for field in schema
         ]
     )
+
+
+def definition_metadata(config: SessionsConfig, name: str, schema: StructType) -> Metadata:
+    """What the definition of a table shows of it.
+
+    Args:
+        config: The product.
+        name: The name of the asset without the prefix, which is that of the table as well.
+        schema: The columns.
+    """
+    return {
+        "dagster/column_schema": column_schema(schema),
+        "dagster/table_name": ".".join(config.asset_key(name)),
+        "dagster/uri": f"{Warehouse(config.warehouse_root).root}/{name}",
+    }
+
+
+def input_metadata(config: SessionsConfig) -> Metadata:
+    """What the definition of the input folder shows."""
+    return {"dagster/uri": canonical(config.input_root), "input_format": config.input_format}
 
 
 def landing_settings(config: SessionsConfig) -> Metadata:
@@ -71,26 +102,27 @@ def landing_metadata(report: LandingReport) -> Metadata:
     rejected = sum(report.rejected.values())
     return {
         "preview": dg.MetadataValue.md(batch_preview(report)),
-        INPUT_FINGERPRINT: report.fingerprint,
-        "dagster/row_count": report.accepted,
+        ROWS_OF_DAY: report.accepted,
         "late_rows": report.late,
         "late_share": _share(report.late, report.accepted),
         "rejected_rows": rejected,
         "rejected_share": _share(rejected, report.accepted + rejected),
-        **{f"rejected_{reason.value}": report.rejected.get(reason, 0) for reason in RejectReason},
+        **{f"rejected_{name}": count for name, count in _rejected(report).items()},
+        "input_size": _size(report.bytes),
         "input_files": report.files,
         "input_bytes": report.bytes,
+        "seconds": round(report.seconds, 2),
         "delta_version": report.raw_events_version,
         "rejected_events_version": report.rejected_events_version,
-        "seconds": round(report.seconds, 2),
+        INPUT_FINGERPRINT: report.fingerprint,
     }
 
 
 def rejected_metadata(report: LandingReport) -> Metadata:
     """What a partition of `rejected_events` shows: what landing one batch did not accept."""
     return {
-        "dagster/row_count": sum(report.rejected.values()),
-        **{reason.value: report.rejected.get(reason, 0) for reason in RejectReason},
+        ROWS_OF_DAY: sum(report.rejected.values()),
+        **_rejected(report),
         "delta_version": report.rejected_events_version,
     }
 
@@ -105,8 +137,6 @@ def apply_metadata(report: ApplyReport) -> Metadata:
     changes = {f"run_sessions_{kind.value}": report.session_changes.get(kind, 0) for kind in SessionChange}
     updated, deleted = sum(report.updated.values()), sum(report.deleted.values())
     return {
-        "committed": report.committed,
-        "delta_version": report.version,
         "run_rows_inserted": sum(report.inserted.values()),
         "run_rows_updated": updated,
         "run_rows_deleted": deleted,
@@ -117,6 +147,8 @@ def apply_metadata(report: ApplyReport) -> Metadata:
         "window_days_present": _dates(report.present),
         "dates_touched": _dates(report.dates_touched),
         "run_seconds": round(report.seconds, 2),
+        "committed": report.committed,
+        "delta_version": report.version,
     }
 
 
@@ -140,7 +172,7 @@ def day_metadata(summary: DaySummary, report: ApplyReport) -> Metadata:
     updated, deleted = report.updated.get(summary.day, 0), report.deleted.get(summary.day, 0)
     return {
         "preview": dg.MetadataValue.md(day_preview(summary)),
-        "dagster/row_count": summary.rows,
+        ROWS_OF_DAY: summary.rows,
         "sessions": summary.sessions,
         "users": summary.users,
         "session_minutes_median": round(summary.median_minutes, 2),
@@ -157,17 +189,19 @@ def day_metadata(summary: DaySummary, report: ApplyReport) -> Metadata:
 def refresh_metadata(report: SessionsReport) -> Metadata:
     """What every partition of a run of `sessions` shows of what the run did."""
     return {
-        "committed": report.committed,
-        "delta_version": report.version,
-        "sessionized_events_version": report.events_version,
         "run_sessions_made_anew": report.rebuilt,
         "changed_dates": _dates(report.changed_dates),
         "run_seconds": round(report.seconds, 2),
+        "committed": report.committed,
+        "delta_version": report.version,
+        "sessionized_events_version": report.events_version,
     }
 
 
 def table_metadata(table_uri: str, table: DeltaTable) -> Metadata:
     """Facts of a whole table from its Delta log, without Spark.
+
+    How many rows it has is not among them: the log knows only how many were written, deleted ones included.
 
     Args:
         table_uri: Where the table is, as it is shown to people.
@@ -175,13 +209,29 @@ def table_metadata(table_uri: str, table: DeltaTable) -> Metadata:
     """
     facts = table_facts(table)
     return {
-        "table_uri": dg.MetadataValue.path(table_uri),
-        "table_version": facts.version,
+        "dagster/uri": table_uri,
+        "table_size": _size(facts.bytes),
+        "dagster/size_bytes": facts.bytes,
         "table_files": facts.files,
-        "table_bytes": facts.bytes,
         "table_partitions": facts.partitions,
         "table_rows_written": facts.rows_written,
+        "table_version": facts.version,
     }
+
+
+def _rejected(report: LandingReport) -> dict[str, int]:
+    """The rows of each reason that rejected any."""
+    return {reason.value: report.rejected[reason] for reason in RejectReason if report.rejected.get(reason)}
+
+
+def _size(size: int) -> str:
+    """A number of bytes as people read it: `312 bytes`, `1.4 MB`."""
+    if size < _STEP:
+        return "1 byte" if size == 1 else f"{size} bytes"
+    power = next(
+        power for power in range(1, len(_UNITS) + 1) if size < _ROUNDED_UP * _STEP**power or power == len(_UNITS)
+    )
+    return f"{size / _STEP**power:,.1f} {_UNITS[power - 1]}"
 
 
 def _carried_columns(config: SessionsConfig) -> Metadata:
