@@ -29,7 +29,7 @@ dev: export SESSIONS_START_DATE ?= 2025-09-15
 dev: $(INSTALLED) $(INSTANCE)
 	@$(BIN)/python -m sessions_dagster.definitions # ends here, and says why, if a setting is wrong
 	@echo "==> Dagster on $(SESSIONS_WAREHOUSE_ROOT): open the address below (ctrl-c ends it)"
-	@$(BIN)/dagster dev
+	@$(BIN)/dg dev --no-check-yaml
 
 test: $(INSTALLED) style
 	@echo "==> Tests on a local Spark (pytest: some minutes); beside them types (mypy) and all other tests, shown below"
@@ -72,7 +72,7 @@ $(INSTALLED): setup.cfg pyproject.toml constraints.txt
 	@$(BIN)/python -m pip install --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-$(INSTANCE): dagster.yaml | $(INSTALLED)
+$(INSTANCE): deploy/local/dagster.yaml | $(INSTALLED)
 	@mkdir -p $(@D)
 	@cp $< $@
 	@DAGSTER_HOME="$(CURDIR)/$(@D)" $(BIN)/dagster instance concurrency set warehouse 1

@@ -118,7 +118,7 @@ class DagsterHome:
         """Set the installation up in an empty folder."""
         home = folder / "dagster_home"
         home.mkdir()
-        shutil.copy(_PROJECT / "dagster.yaml", home)
+        shutil.copy(_PROJECT / "deploy" / "local" / "dagster.yaml", home)
         self._env = {
             **os.environ,
             "DAGSTER_HOME": str(home),

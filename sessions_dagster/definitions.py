@@ -7,6 +7,7 @@ own imports `sessions_dagster.build_defs` instead, and merges.
 """
 
 import sys
+import warnings
 from types import TracebackType
 
 import dagster as dg
@@ -43,6 +44,9 @@ def _show_without_traceback(refused: Exception) -> None:
 
     sys.excepthook = show_sentence
 
+
+# A beta parameter that Dagster itself uses when it resolves `--select '*'`.
+warnings.filterwarnings("ignore", "Parameter `include_sources` of function `AssetSelection.all`", dg.BetaWarning)
 
 defs = dg.Definitions.merge(
     _product(),

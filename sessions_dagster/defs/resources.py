@@ -12,7 +12,7 @@ from pyspark.sql import SparkSession
 from sessions_dagster.config import SessionsConfig
 from sessions_dagster.input.folders import InputRoot
 from sessions_dagster.input.formats import InputFormat
-from sessions_dagster.spark.session import SparkSettings, running_session, start_spark
+from sessions_dagster.spark.session import SparkSettings, running_session, start_spark, stop_spark
 from sessions_dagster.storage.warehouse import Warehouse
 
 SPARK: Final = "spark"
@@ -74,7 +74,7 @@ class SparkResource(LazyPySparkResource):
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:  # noqa: ARG002
         """Stop the session if this resource started it."""
         if self._started_here and self._spark_session is not None:
-            self._spark_session.stop()
+            stop_spark(self._spark_session)
         self._spark_session, self._started_here = None, False
 
 

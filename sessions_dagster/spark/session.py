@@ -8,9 +8,10 @@ import os
 import re
 import socket
 import tempfile
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -23,7 +24,7 @@ from pyspark.errors import PySparkRuntimeError
 from pyspark.sql import SparkSession
 
 from sessions_dagster.errors import SparkStartError, WrongSettingError
-from sessions_dagster.spark.java import use_java
+from sessions_dagster.spark.java import launched_quietly, use_java
 from sessions_dagster.spark.tuning import SHUFFLE_PARTITIONS, properties_for
 
 _DEFAULT_JAVA_OPTIONS: Final = "spark.driver.defaultJavaOptions"
@@ -213,12 +214,21 @@ def start_spark(settings: SparkSettings) -> SparkSession:
     _check_delta_jars(settings)
     _check_master(settings.master)
     try:
-        started = SparkSession.builder.config(map={**spark_conf(settings)}).getOrCreate()
+        with launched_quietly(os.environ):
+            started = SparkSession.builder.config(map={**spark_conf(settings)}).getOrCreate()
         if local_cores(settings.master) is None:
             _fit_to_cluster(started)
     except (PySparkRuntimeError, Py4JError) as error:
         raise SparkStartError(_why_not_started(settings)) from error
     return started
+
+
+def stop_spark(session: SparkSession) -> None:
+    """Stop a session. If its JVM has ended, as that of a run that is cancelled, there is nothing to stop any more."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Unable to cleanly shutdown Spark JVM process", RuntimeWarning)
+        with suppress(Py4JError, OSError):
+            session.stop()
 
 
 @contextmanager
@@ -243,7 +253,7 @@ def spark_session(settings: SparkSettings) -> Iterator[SparkSession]:
     try:
         yield started
     finally:
-        started.stop()
+        stop_spark(started)
 
 
 def submitted_master() -> str | None:

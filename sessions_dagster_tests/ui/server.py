@@ -95,7 +95,7 @@ def dagster_dev(folder: Path, first_day: date) -> Iterator[DagsterDev]:
     """
     home = _home(folder)
     home.mkdir()
-    shutil.copy(REPOSITORY / "dagster.yaml", home)
+    shutil.copy(REPOSITORY / "deploy" / "local" / "dagster.yaml", home)
     (folder / _INPUT).mkdir(parents=True)
     environment = os.environ | {
         "DAGSTER_HOME": str(home),

@@ -1,0 +1,55 @@
+"""The start of Dagster's UI as `make dev` starts it: no warnings, and the address at the end."""
+
+import os
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from shutil import copy
+from threading import Timer
+from typing import Final
+
+import pytest
+
+REPOSITORY: Final = Path(__file__).parents[1]
+SECONDS: Final = 120
+ADDRESS: Final = "Serving dagster-webserver on http://"
+
+
+@pytest.mark.slow
+def test_dg_dev_starts_without_a_python_warning_and_says_its_address(tmp_path: Path) -> None:
+    pytest.importorskip("dagster_dg_cli")
+    (command,) = re.findall(r"\$\(BIN\)/(dg dev .*)", (REPOSITORY / "Makefile").read_text())
+    copy(REPOSITORY / "deploy" / "local" / "dagster.yaml", tmp_path)
+    roots = {f"SESSIONS_{name}_ROOT": str(tmp_path / name.lower()) for name in ("INPUT", "WAREHOUSE")}
+    environment = os.environ | roots | {"DAGSTER_HOME": str(tmp_path), "PYTHONPATH": str(REPOSITORY)}
+    program, *words = command.split()
+    said: list[str] = []
+    with subprocess.Popen(
+        [str(Path(sys.executable).with_name(program)), *words, "--port", str(free_port())],
+        cwd=REPOSITORY,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as server:
+        deadline = Timer(SECONDS, server.terminate)
+        deadline.start()
+        assert server.stdout is not None
+        for line in server.stdout:
+            said.append(line)
+            if ADDRESS in line:
+                server.terminate()
+                break
+        server.stdout.read()
+        deadline.cancel()
+    assert ADDRESS in said[-1], said
+    assert not [line for line in said if re.search(r"\w+Warning\b|dagster\.yaml", line)]
+
+
+def free_port() -> int:
+    with socket.socket() as asked:
+        asked.bind(("127.0.0.1", 0))
+        port: int = asked.getsockname()[1]
+        return port
