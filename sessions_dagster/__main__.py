@@ -27,14 +27,16 @@ from deltalake.exceptions import TableNotFoundError
 from pyspark.sql import SparkSession
 
 from sessions_dagster.config import SessionsConfig
-from sessions_dagster.errors import NON_RETRYABLE, BatchError, SparkStartError, is_retryable
+from sessions_dagster.errors import NON_RETRYABLE, SparkStartError, is_retryable
 from sessions_dagster.input.folders import InputRoot
 from sessions_dagster.model.dates import date_list, days_between
 from sessions_dagster.pipeline.apply import apply_batches
 from sessions_dagster.pipeline.check_tables import check_events, check_sessions
-from sessions_dagster.pipeline.land import land_batch
+from sessions_dagster.pipeline.land import LandingReport
+from sessions_dagster.pipeline.land_range import land_range, landing_failures, never_delivered, never_delivered_line
 from sessions_dagster.pipeline.refresh_sessions import refresh_sessions
-from sessions_dagster.pipeline.summaries import apply_summary, landing_summary, refresh_summary
+from sessions_dagster.pipeline.summaries import apply_summary, landing_summary, never_applied_line, refresh_summary
+from sessions_dagster.spark.progress import watched_on_terminal
 from sessions_dagster.spark.session import spark_session, submitted_master
 from sessions_dagster.storage.warehouse import Warehouse
 
@@ -87,7 +89,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         master = submitted_master() or config.spark.master
         with spark_session(replace(config.spark, master=master)) as spark:
             work = _Work(config, spark, Warehouse(config.warehouse_root), days)
-            return 0 if _COMMANDS[parsed.command](work) else 1
+            with watched_on_terminal(parsed.command):
+                return 0 if _COMMANDS[parsed.command](work) else 1
     except (*NON_RETRYABLE, SparkStartError, TableNotFoundError) as error:
         return _failed(str(error))
     except Exception as error:
@@ -98,27 +101,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _land(work: _Work) -> bool:
     """Land the batches: all that can be landed, also if others cannot."""
-    input_root, all_landed = InputRoot(work.config.input_root), True
-    for day in work.days:
-        try:
-            report = land_batch(
-                work.spark,
-                input_root,
-                work.warehouse,
-                day,
-                work.config.input_format,
-                landed_at=datetime.now(UTC),
-                rules=work.config.rules,
-                bot_limit=work.config.bot_limit,
-                carried_columns=work.config.carried_columns,
-                epoch_unit=work.config.epoch_unit,
-            )
-        except BatchError as error:
-            all_landed = False
-            _failed(str(error))
-        else:
-            _print(f"landed batch {day}: {landing_summary(report)}")
-    return all_landed
+    input_root, outcomes = InputRoot(work.config.input_root), []
+    for outcome in land_range(
+        work.spark,
+        input_root,
+        work.warehouse,
+        work.days,
+        work.config.input_format,
+        work.config.rules,
+        bot_limit=work.config.bot_limit,
+        carried_columns=work.config.carried_columns,
+        epoch_unit=work.config.epoch_unit,
+    ):
+        outcomes.append(outcome)
+        if isinstance(outcome.result, LandingReport):
+            _print(f"landed batch {outcome.day}: {landing_summary(outcome.result)}")
+    holes = never_delivered(outcomes)
+    if holes:
+        _print(never_delivered_line(holes, input_root))
+    failures = landing_failures(outcomes)
+    for failure in failures:
+        _failed(str(failure))
+    return not failures
 
 
 def _apply(work: _Work) -> bool:
@@ -128,6 +132,9 @@ def _apply(work: _Work) -> bool:
         work.spark, work.warehouse, window, work.config.rules, carried_columns=work.config.carried_columns
     )
     _print(f"sessionized_events: {apply_summary(report)}")
+    before = [day for day in report.pending_elsewhere if day < work.config.start_date]
+    if before:
+        _print(never_applied_line(before, work.config.start_date))
     return True
 
 
@@ -205,6 +212,8 @@ def _days(parsed: argparse.Namespace, config: SessionsConfig) -> list[date]:
         raise _UsageError("give either --date, or --from and --to with the first day not after the last one")
     if days[0] < config.start_date:
         raise _UsageError(f"{days[0]} is before the first partition, which is {config.start_date}")
+    if days[-1] >= datetime.now(UTC).date():
+        raise _UsageError(f"{days[-1]} is not over yet (UTC), so its batch is not complete")
     return days
 
 

@@ -55,6 +55,14 @@ class BatchError(ValueError):
     """A batch cannot be landed. The message says which folder or file, what is wrong with it, and what to do."""
 
 
+class NotDeliveredError(BatchError):
+    """A batch was never delivered: there is no folder for it."""
+
+
+class PartitionsError(ValueError):
+    """A run is for days that are no partitions, or for none; the message says which days it may have."""
+
+
 class RulesMismatchError(ValueError):
     """A table was built with other session rules than those of this run, or does not say with which."""
 
@@ -88,6 +96,7 @@ class SparkStartError(RuntimeError):
 
 NON_RETRYABLE: Final = (
     BatchError,
+    PartitionsError,
     RetentionError,
     RulesMismatchError,
     SchemaMismatchError,

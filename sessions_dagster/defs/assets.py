@@ -5,12 +5,16 @@ in `pipeline`.
 """
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from typing import Any, Final, cast
 
 import dagster as dg
+
+# Dagster has no public way to materialize only some partitions of a range, and each at its own time.
+from dagster._core.definitions.source_asset import SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION
+from dagster._core.storage.tags import BACKFILL_ID_TAG
 from pyspark.sql.types import StructType
 
 from sessions_dagster.config import SessionsConfig
@@ -25,16 +29,18 @@ from sessions_dagster.defs.metadata import (
     input_metadata,
     landing_metadata,
     landing_settings,
+    not_delivered_metadata,
     refresh_metadata,
     rejected_metadata,
     session_settings,
     table_metadata,
 )
-from sessions_dagster.defs.partitions import daily_partitions, upstream_window
+from sessions_dagster.defs.partitions import daily_partitions, days_of_step, upstream_window
+from sessions_dagster.defs.progress import watched_in_log
 from sessions_dagster.defs.resources import RunResources, resource_keys, resources_of
 from sessions_dagster.defs.retries import retry_or_fail
-from sessions_dagster.errors import BatchError
-from sessions_dagster.input.folders import batch_fingerprint
+from sessions_dagster.errors import BatchError, NotDeliveredError
+from sessions_dagster.model.dates import counted
 from sessions_dagster.model.schemas import (
     REJECTED_EVENTS_SCHEMA,
     SESSION_CORRECTIONS_SCHEMA,
@@ -42,10 +48,17 @@ from sessions_dagster.model.schemas import (
     raw_events_schema,
     sessionized_events_schema,
 )
-from sessions_dagster.pipeline.apply import apply_batches
-from sessions_dagster.pipeline.land import LandingReport, land_batch
-from sessions_dagster.pipeline.refresh_sessions import refresh_sessions
-from sessions_dagster.pipeline.summaries import apply_summary, landing_summary, refresh_summary
+from sessions_dagster.pipeline.apply import ApplyReport, apply_batches
+from sessions_dagster.pipeline.land import LandingReport
+from sessions_dagster.pipeline.land_range import (
+    BatchOutcome,
+    land_range,
+    landing_failures,
+    never_delivered,
+    never_delivered_line,
+)
+from sessions_dagster.pipeline.refresh_sessions import events_to_follow, refresh_sessions
+from sessions_dagster.pipeline.summaries import apply_summary, landing_summary, never_applied_line, refresh_summary
 from sessions_dagster.pipeline.summarize import summarize_events
 from sessions_dagster.storage.delta_log import partition_rows
 
@@ -65,7 +78,9 @@ WAREHOUSE_POOL: Final = "warehouse"
 FRESH_BY_NOON: Final = dg.FreshnessPolicy.cron(deadline_cron="0 12 * * *", lower_bound_delta=timedelta(hours=12))
 """The batch of a day is complete when the day is over (UTC), and is landed and applied by noon."""
 
-_AssetDecorator = Callable[[Callable[[dg.AssetExecutionContext], None]], dg.AssetsDefinition]
+_AssetDecorator = Callable[[Callable[..., Any]], dg.AssetsDefinition]
+
+_Events = Iterator[dg.AssetMaterialization | dg.AssetObservation | dg.Output[None]]
 
 _KINDS: Final = {"spark", "deltalake"}
 _CODE_REFERENCES: Final = "dagster/code_references"
@@ -152,25 +167,29 @@ def _input_batches(config: SessionsConfig) -> dg.AssetSpec:
 def _raw_events(config: SessionsConfig) -> dg.AssetsDefinition:
     schema = raw_events_schema(config.carried_columns)
 
-    @_table_asset(config, RAW_EVENTS, schema, landing_settings(config), deps=[asset_key(config, INPUT_BATCHES)])
-    def raw_events(context: dg.AssetExecutionContext) -> None:
+    @_table_asset(
+        config,
+        RAW_EVENTS,
+        schema,
+        landing_settings(config),
+        deps=[asset_key(config, INPUT_BATCHES)],
+        dagster_type=dg.Nothing,
+    )
+    def raw_events(context: dg.AssetExecutionContext) -> _Events:
         """The accepted events of each batch, as delivered. What is not accepted goes to the table `rejected_events`.
 
         Partition D is the batch in the folder `date=D/`. Materializing it again replaces what it delivered before. A
-        run of many batches lands all it can, and fails at the end if there are some that it cannot land, with all of
-        them named: those partitions are failed then, and all others are materialized.
+        run of many batches lands all it can. Each partition is materialized as soon as its batch has landed. Days that
+        have no folder, such as holidays, stay as they are, and are no failure. If there are batches that cannot be
+        landed, the run fails at the end, with all of them named: those partitions are failed then.
         """
         with retry_or_fail(context):
-            resources = resources_of(context, config)
-            landed, errors = _land_all(context, config, resources)
-            if errors:
-                # Dagster counts no partition of a failed step as materialized, so each is logged by itself.
-                for day, metadata in landed.items():
-                    _log_materialization(context, context.asset_key, day, metadata)
-                raise BatchError("\n".join(map(str, errors)))
-            facts = _table_metadata(resources, resources.warehouse.raw_events)
-            for day, metadata in landed.items():
-                context.add_asset_metadata(metadata | facts, partition_key=day.isoformat())
+            days = days_of_step(context, config)
+            with watched_in_log(context, f"landing {counted(days, 'batch', 'batches')}"):
+                yield from _landed(context, config, days)
+            # Each partition is materialized by itself above. Without this key Dagster would do it for the whole range,
+            # and without the output it would skip what depends on it.
+            yield dg.Output(None, metadata={SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION: True})
 
     return raw_events
 
@@ -190,19 +209,21 @@ def _sessionized_events(config: SessionsConfig) -> dg.AssetsDefinition:
         were written before are extended, merged, split or shrunk, whatever dates they are on.
         """
         with retry_or_fail(context):
-            resources = resources_of(context, config)
-            window = _days(context.asset_partition_keys_for_input(RAW_EVENTS))
-            report = apply_batches(
-                resources.spark, resources.warehouse, window, config.rules, carried_columns=config.carried_columns
-            )
+            days, resources = days_of_step(context, config), resources_of(context, config)
+            window = [date.fromisoformat(key) for key in context.asset_partition_keys_for_input(RAW_EVENTS)]
+            with watched_in_log(context, f"applying the batches of {counted(window, 'day', 'days')}"):
+                report = apply_batches(
+                    resources.spark, resources.warehouse, window, config.rules, carried_columns=config.carried_columns
+                )
+                summaries = summarize_events(resources.spark, resources.warehouse, days, config.rules)
             context.log.info(apply_summary(report))
+            _warn_of_days_before_the_first(context, config, report)
             if report.sessions_corrected:
                 key = asset_key(config, SESSION_CORRECTIONS)
                 context.log_event(dg.AssetMaterialization(key, metadata=corrections_metadata(report)))
             facts = _table_metadata(resources, resources.warehouse.sessionized_events)
             of_run = apply_metadata(report) | facts
-            days = _days(context.partition_keys)
-            for summary in summarize_events(resources.spark, resources.warehouse, days, config.rules):
+            for summary in summaries:
                 # Metadata without a partition would be shown before that of the day.
                 metadata = day_metadata(summary, report) | of_run
                 context.add_asset_metadata(metadata, partition_key=summary.day.isoformat())
@@ -220,14 +241,17 @@ def _sessions(config: SessionsConfig) -> dg.AssetsDefinition:
         commit.
         """
         with retry_or_fail(context):
-            resources = resources_of(context, config)
-            report = refresh_sessions(resources.spark, resources.warehouse)
+            days, resources = days_of_step(context, config), resources_of(context, config)
+            warehouse = resources.warehouse
+            # Before Spark starts: without events there is nothing to start it for.
+            events_to_follow(warehouse)
+            with watched_in_log(context, "refreshing sessions"):
+                report = refresh_sessions(resources.spark, warehouse)
             context.log.info(refresh_summary(report))
-            uri = resources.warehouse.sessions
-            of_run = refresh_metadata(report) | _table_metadata(resources, uri)
-            table = resources.warehouse.open(uri)
+            of_run = refresh_metadata(report) | _table_metadata(resources, warehouse.sessions)
+            table = warehouse.open(warehouse.sessions)
             rows = {} if table is None else partition_rows(table)
-            for day in _days(context.partition_keys):
+            for day in days:
                 metadata = {ROWS_OF_DAY: rows.get(day, 0)} | of_run
                 context.add_asset_metadata(metadata, partition_key=day.isoformat())
 
@@ -285,53 +309,89 @@ def _ownership(config: SessionsConfig) -> dict[str, Any]:
     return {"group_name": config.group, "owners": config.owners, "tags": config.tags, "kinds": _KINDS}
 
 
-def _land_all(
-    context: dg.AssetExecutionContext, config: SessionsConfig, resources: RunResources
-) -> tuple[dict[date, Metadata], list[BatchError]]:
-    """Land the batches of a run: what the partition of each landed one shows, and the errors of all others."""
-    days = _days(context.partition_keys)
-    landed: dict[date, Metadata] = {}
-    errors: list[BatchError] = []
-    for number, day in enumerate(days, start=1):
-        # Taken before the batch is read: what changes meanwhile has another fingerprint, and is tried again.
-        fingerprint = batch_fingerprint(resources.lake.input, day)
-        try:
-            report = _land(config, resources, day)
-        except BatchError as error:
-            errors.append(error)
-            # The sensor asks here which batches a failed run failed on. It requests another run for the others.
-            metadata = failed_landing_metadata(error, fingerprint)
-            context.log_event(dg.AssetObservation(context.asset_key, partition=day.isoformat(), metadata=metadata))
-            continue
-        context.log.info("landed batch %s (%d of %d): %s", day, number, len(days), landing_summary(report))
-        landed[day] = landing_metadata(report)
-        _log_materialization(context, asset_key(config, REJECTED_EVENTS), day, rejected_metadata(report))
-    return landed, errors
+def _landed(context: dg.AssetExecutionContext, config: SessionsConfig, days: Sequence[date]) -> _Events:
+    """Land the batches of a run, and materialize the partition of each as soon as it has landed.
 
-
-def _land(config: SessionsConfig, resources: RunResources, day: date) -> LandingReport:
-    return land_batch(
+    Raises:
+        BatchError: At the end, if there are batches that should have landed. It has the errors of all of them.
+    """
+    resources = resources_of(context, config)
+    held_back = _held_back(context, config, days)
+    outcomes: list[BatchOutcome] = []
+    later: list[dg.AssetMaterialization] = []
+    for outcome in land_range(
         resources.spark,
         resources.lake.input,
         resources.warehouse,
-        day,
+        days,
         resources.lake.input_format,
-        landed_at=datetime.now(UTC),
-        rules=config.rules,
+        config.rules,
         bot_limit=config.bot_limit,
         carried_columns=config.carried_columns,
         epoch_unit=config.epoch_unit,
-    )
+    ):
+        outcomes.append(outcome)
+        day, result = outcome.day, outcome.result
+        if isinstance(result, LandingReport):
+            context.log.info("landed batch %s (%d of %d): %s", day, len(outcomes), len(days), landing_summary(result))
+            yield _materialization(asset_key(config, REJECTED_EVENTS), day, rejected_metadata(result))
+            metadata = landing_metadata(result)
+            facts = _table_metadata(resources, resources.warehouse.raw_events)
+            landed = _materialization(context.asset_key, day, metadata | facts)
+            if day in held_back:
+                later.append(landed)
+            else:
+                yield landed
+        elif not isinstance(result, NotDeliveredError):
+            context.log.error("batch %s (%d of %d) cannot be landed: %s", day, len(outcomes), len(days), result)
+            yield _failure(context.asset_key, outcome.day, result, outcome.fingerprint)
+    yield from later
+    holes = never_delivered(outcomes)
+    if holes:
+        context.log.warning(never_delivered_line(holes, resources.lake.input))
+    if holes and _is_of_backfill(context):
+        # A backfill waits for every partition that it has asked for, and fails if one never comes.
+        yield from (_materialization(context.asset_key, day, not_delivered_metadata()) for day in holes)
+    failures = landing_failures(outcomes)
+    if failures:
+        raise BatchError("\n".join(map(str, failures)))
 
 
-def _log_materialization(context: dg.AssetExecutionContext, key: dg.AssetKey, day: date, metadata: Metadata) -> None:
-    context.log_event(dg.AssetMaterialization(key, partition=day.isoformat(), metadata=metadata))
+def _held_back(context: dg.AssetExecutionContext, config: SessionsConfig, days: Sequence[date]) -> set[date]:
+    """The days of a run that are materialized only when all of them have landed: in most runs none.
+
+    A backfill that lands in one run and applies in another one would start a run for each few days whose windows are
+    complete, each with a Spark and a commit of its own. So every window has a day that is held back.
+    """
+    selected = context.run.asset_selection
+    if not _is_of_backfill(context) or selected is None or asset_key(config, SESSIONIZED_EVENTS) in selected:
+        return set()
+    return {*days[:: config.rules.lateness_days + 1], days[-1]}
+
+
+def _is_of_backfill(context: dg.AssetExecutionContext) -> bool:
+    return BACKFILL_ID_TAG in context.run.tags
+
+
+def _materialization(key: dg.AssetKey, day: date, metadata: Metadata) -> dg.AssetMaterialization:
+    return dg.AssetMaterialization(key, partition=day.isoformat(), metadata=metadata)
+
+
+def _failure(key: dg.AssetKey, day: date, error: BatchError, fingerprint: str | None) -> dg.AssetObservation:
+    """What the partition of a batch that cannot be landed shows. The sensor looks here, too."""
+    metadata = failed_landing_metadata(error, fingerprint)
+    return dg.AssetObservation(key, partition=day.isoformat(), description=str(error), metadata=metadata)
+
+
+def _warn_of_days_before_the_first(
+    context: dg.AssetExecutionContext, config: SessionsConfig, report: ApplyReport
+) -> None:
+    """Name the landed batches that no run will ever apply, because the start date was moved past them."""
+    days = [day for day in report.pending_elsewhere if day < config.start_date]
+    if days:
+        context.log.warning(never_applied_line(days, config.start_date))
 
 
 def _table_metadata(resources: RunResources, table_uri: str) -> Metadata:
     table = resources.warehouse.open(table_uri)
     return {} if table is None else table_metadata(table_uri, table)
-
-
-def _days(keys: Sequence[str]) -> list[date]:
-    return [date.fromisoformat(key) for key in keys]

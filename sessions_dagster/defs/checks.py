@@ -11,26 +11,32 @@ from typing import Any, Final
 
 import dagster as dg
 
-# Dagster exports the evaluation, but not this part of it.
+# Dagster exports the evaluation, but not what follows.
 from dagster._core.definitions.asset_checks.asset_check_evaluation import (
     AssetCheckEvaluationTargetMaterializationData as CheckedMaterialization,
 )
+from dagster._core.event_api import PartitionKeyFilter
+from dagster._core.storage.asset_check_execution_record import COMPLETED_ASSET_CHECK_EXECUTION_RECORD_STATUSES
 
 from sessions_dagster.config import SessionsConfig
 from sessions_dagster.defs.assets import SESSIONIZED_EVENTS, SESSIONS, asset_key
-from sessions_dagster.defs.partitions import daily_partitions
+from sessions_dagster.defs.partitions import daily_partitions, days_of_step
+from sessions_dagster.defs.progress import watched_in_log
 from sessions_dagster.defs.resources import resource_keys, resources_of
 from sessions_dagster.defs.retries import retry_or_fail
-from sessions_dagster.model.dates import date_list
-from sessions_dagster.pipeline.check_tables import check_events, check_sessions, table_to_check
+from sessions_dagster.model.dates import ONE_DAY, counted, date_list, days_between
+from sessions_dagster.pipeline.check_tables import check_events, check_sessions, missing_by_date, table_to_check
 from sessions_dagster.quality.events import SESSION_RULES, Finding, Offender, Rule
 from sessions_dagster.quality.sessions import SessionsFinding, WrongSession
+from sessions_dagster.storage.warehouse import Warehouse
 
 WINDOW_IS_COMPLETE: Final = "window_is_complete"
 SESSIONS_AGREE: Final = "sessions_agree_with_sessionized_events"
 
 BLOCKING_RULE: Final = Rule.SESSION_END
 """If it is broken the run fails, so that nothing downstream continues with wrong sessions."""
+
+_MISSING_BATCHES: Final = "missing_batches"
 
 _RULES: Final = {
     Rule.SESSION_END: "Every session starts at its first user action and ends the timeout after its last one; its rows "
@@ -79,17 +85,19 @@ def _session_checks(config: SessionsConfig) -> dg.AssetChecksDefinition:
         It checks all rules, whichever of them are selected: one rule alone takes nearly as long.
         """
         with retry_or_fail(context):
-            days, resources = _days(context), resources_of(context, config)
+            days, resources = _days(context, config), resources_of(context, config)
             warehouse = resources.warehouse
             # Before Spark starts: if the table is missing there is nothing to start it for.
             table_to_check(warehouse, warehouse.sessionized_events)
-            found = check_events(resources.spark, warehouse, days[0], days[-1], config.start_date)
+            with watched_in_log(context, f"checking {counted(days, 'day', 'days')}"):
+                found = check_events(resources.spark, warehouse, days[0], days[-1], config.start_date)
             # Dagster has no partition for an AssetCheckResult in a run of a range, and would show the checks of all
             # its keys as planned for ever. So each key gets an evaluation of its own.
             targets = _targets(context, asset_key(config, SESSIONIZED_EVENTS), days)
             evaluations = [
                 *[_rule_evaluation(config, finding, found.version, targets[finding.day]) for finding in found.findings],
                 *[_window_evaluation(config, day, found.missing_batches[day], targets[day]) for day in days],
+                *_later_windows(context, config, warehouse, days[-1]),
             ]
             selected = {key.name for key in context.selected_asset_check_keys}
             yield from [evaluation for evaluation in evaluations if evaluation.check_name in selected]
@@ -107,11 +115,12 @@ def _sessions_check(config: SessionsConfig) -> dg.AssetChecksDefinition:
     def sessions_check(context: dg.AssetCheckExecutionContext) -> Results:
         """Compare the sessions of all partitions of the run with their events, with one query over both tables."""
         with retry_or_fail(context):
-            days, resources = _days(context), resources_of(context, config)
+            days, resources = _days(context, config), resources_of(context, config)
             warehouse = resources.warehouse
             for uri in (warehouse.sessionized_events, warehouse.sessions):
                 table_to_check(warehouse, uri)
-            found = check_sessions(resources.spark, warehouse, days[0], days[-1])
+            with watched_in_log(context, f"checking sessions of {counted(days, 'day', 'days')}"):
+                found = check_sessions(resources.spark, warehouse, days[0], days[-1])
             targets = _targets(context, asset_key(config, SESSIONS), days)
             for finding in found.findings:
                 yield _sessions_evaluation(config, finding, found.version, targets[finding.day])
@@ -139,10 +148,39 @@ def _done(spec: dg.AssetCheckSpec) -> dg.Output[None]:
     return dg.Output(None, output_name=spec.get_python_identifier())
 
 
-def _days(context: dg.AssetCheckExecutionContext) -> list[date]:
+def _later_windows(
+    context: dg.AssetCheckExecutionContext, config: SessionsConfig, warehouse: Warehouse, last: date
+) -> list[dg.AssetCheckEvaluation]:
+    """The windows of days after a run of which the run has landed a batch, if their last result says something else.
+
+    Nobody would repeat these checks, and a warning would stay for ever when its cause is gone.
+    """
+    days = days_between(last + ONE_DAY, last + config.rules.lateness_days * ONE_DAY)
+    missing = missing_by_date(warehouse, days, config.start_date, config.rules)
+    recorded = {day: _recorded_window(context.instance, config, day) for day in days}
+    outdated = [day for day in days if recorded[day] not in {None, _missing_text(missing[day])}]
+    targets = _targets(context, asset_key(config, SESSIONIZED_EVENTS), outdated)
+    return [_window_evaluation(config, day, missing[day], targets[day]) for day in outdated]
+
+
+def _recorded_window(instance: dg.DagsterInstance, config: SessionsConfig, day: date) -> str | None:
+    """Which batches are missing according to the newest check of the window of a day; None if it was never checked."""
+    # Dagster has no public way to ask for the result of a partition.
+    history = instance.event_log_storage.get_asset_check_execution_history(
+        dg.AssetCheckKey(asset_key(config, SESSIONIZED_EVENTS), WINDOW_IS_COMPLETE),
+        limit=1,
+        status=COMPLETED_ASSET_CHECK_EXECUTION_RECORD_STATUSES,
+        partition_filter=PartitionKeyFilter(key=day.isoformat()),
+    )
+    evaluation = history[0].evaluation if history else None
+    return None if evaluation is None else str(evaluation.metadata[_MISSING_BATCHES].value)
+
+
+def _days(context: dg.AssetCheckExecutionContext, config: SessionsConfig) -> list[date]:
     """The partitions of the run.
 
     Raises:
+        PartitionsError: If they are not days that a run may have.
         Failure: If it has none, as a run of checks that was launched in Dagster's UI.
     """
     if not (context.has_partition_key or context.has_partition_key_range):
@@ -152,7 +190,7 @@ def _days(context: dg.AssetCheckExecutionContext) -> list[date]:
             "them.",
             allow_retries=False,
         )
-    return [date.fromisoformat(key) for key in context.partition_keys]
+    return days_of_step(context, config)
 
 
 def _rule_evaluation(
@@ -191,7 +229,7 @@ def _sessions_evaluation(
 def _window_evaluation(
     config: SessionsConfig, day: date, missing: Sequence[date], target: CheckedMaterialization | None
 ) -> dg.AssetCheckEvaluation:
-    days = date_list(missing)
+    text = _missing_text(missing)
     return dg.AssetCheckEvaluation(
         asset_key=asset_key(config, SESSIONIZED_EVENTS),
         check_name=WINDOW_IS_COMPLETE,
@@ -199,10 +237,14 @@ def _window_evaluation(
         severity=dg.AssetCheckSeverity.WARN,
         blocking=False,
         partition=day.isoformat(),
-        description=f"Never landed, or without a row: {days}." if missing else "All batches of the window have landed.",
-        metadata={"missing_batches": days or "none"},
+        description=f"Never landed, or without a row: {text}." if missing else "All batches of the window have landed.",
+        metadata={_MISSING_BATCHES: text},
         target_materialization_data=target,
     )
+
+
+def _missing_text(missing: Sequence[date]) -> str:
+    return date_list(missing) or "none"
 
 
 def _finding_metadata(finding: Finding | SessionsFinding, version: int, example: type) -> dict[str, Any]:

@@ -132,6 +132,11 @@ def failed_landing_metadata(error: BatchError, input_fingerprint: str | None) ->
     return {INPUT_FINGERPRINT: input_fingerprint, "error": str(error)}
 
 
+def not_delivered_metadata() -> Metadata:
+    """What a partition of `raw_events` shows that a backfill asked for, although its batch was never delivered."""
+    return {"delivered": False, ROWS_OF_DAY: 0}
+
+
 def apply_metadata(report: ApplyReport) -> Metadata:
     """What every partition of a run of `sessionized_events` shows of the correction that the run made."""
     changes = {f"run_sessions_{kind.value}": report.session_changes.get(kind, 0) for kind in SessionChange}

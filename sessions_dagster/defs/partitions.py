@@ -1,8 +1,12 @@
 """The daily partitions that all assets of a product share, and the window of batches behind a day of sessions."""
 
+from datetime import date
+
 import dagster as dg
 
 from sessions_dagster.config import SessionsConfig
+from sessions_dagster.errors import PartitionsError
+from sessions_dagster.model.dates import days_between
 from sessions_dagster.model.rules import SessionRules
 
 
@@ -14,3 +18,40 @@ def daily_partitions(config: SessionsConfig) -> dg.DailyPartitionsDefinition:
 def upstream_window(rules: SessionRules) -> dg.TimeWindowPartitionMapping:
     """The batches that can bring events of day D together with it: D - `lateness_days` .. D."""
     return dg.TimeWindowPartitionMapping(start_offset=-rules.lateness_days, end_offset=0)
+
+
+def days_of_step(
+    context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext, config: SessionsConfig
+) -> list[date]:
+    """The days of the partitions of a running step, in order and at least one.
+
+    Dagster checks the two ends of a range only, and a range whose first day is after its last one has no partition.
+
+    Args:
+        context: The context of the step, of a run with a partition or a range of partitions.
+        config: The product.
+
+    Raises:
+        PartitionsError: If the days are not partitions of the product, or the first one is after the last one.
+    """
+    keys = context.partition_key_range
+    try:
+        first, last = date.fromisoformat(keys.start), date.fromisoformat(keys.end)
+    except ValueError:
+        raise PartitionsError(f"{_range(keys.start, keys.end)} is not a day, or not a range of days.") from None
+    if first > last:
+        raise PartitionsError(
+            f"The range {_range(first, last)} has no day, because its first day is after its last one. Nothing was "
+            f"done. Run it as {_range(last, first)}."
+        )
+    newest = daily_partitions(config).get_last_partition_key()
+    if first < config.start_date or newest is None or last > date.fromisoformat(newest):
+        raise PartitionsError(
+            f"{_range(first, last)} is not within the partitions, which are {_range(config.start_date, newest)}. "
+            "Nothing was done. Choose days that are over (UTC), and not before the start date."
+        )
+    return days_between(first, last)
+
+
+def _range(first: object, last: object) -> str:
+    return str(first) if first == last else f"{first}...{last}"

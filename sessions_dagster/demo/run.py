@@ -21,6 +21,7 @@ from sessions_dagster.demo.changes import Correction, Snapshot, corrections, row
 from sessions_dagster.demo.report import corrections_table, rejected_line, report_console, rows_line
 from sessions_dagster.model.columns import BATCH_DATE, EVENT_IDENTITY
 from sessions_dagster.model.rules import SessionRules
+from sessions_dagster.spark.progress import watched_on_terminal
 from sessions_dagster.spark.session import spark_session
 from sessions_dagster.storage.warehouse import Warehouse
 
@@ -71,7 +72,8 @@ def _land(stage: _Stage, day: date, rows: Sequence[story.Delivery], before: Snap
     story.write_batch(stage.input_root, day, rows)
     console.print(f"{len(rows)} rows land, and Dagster materializes raw_events and sessionized_events ...")
     began = time.monotonic()
-    result = _materialize(stage, day)
+    with watched_on_terminal(f"materializing {day}"):
+        result = _materialize(stage, day)
     console.print(f"One run, {time.monotonic() - began:.1f} s: {_checks_line(result)}.")
     after = Snapshot.of_rows(_rows(warehouse.sessionized_events))
     _show_landing(console, warehouse, day)

@@ -14,7 +14,7 @@ from typing import Final, NoReturn
 
 import pyarrow as pa
 
-from sessions_dagster.errors import BatchError, StorageError
+from sessions_dagster.errors import BatchError, NotDeliveredError, StorageError
 from sessions_dagster.input.files import BatchFile
 from sessions_dagster.storage.filesystem import Entry, canonical, filesystem_of, list_entries
 
@@ -159,14 +159,15 @@ def delivery(input_root: InputRoot, day: date) -> Delivery:
     """What a batch delivers, to be landed.
 
     Raises:
-        BatchError: If the folder is missing, cannot be listed as it is, or has no data file.
+        NotDeliveredError: If the folder is missing.
+        BatchError: If it cannot be listed as it is, or has no data file.
         StorageError: If the storage fails.
     """
     folder = input_root.batch_folder(day)
     try:
         found = input_root.delivery(day)
     except FileNotFoundError as error:
-        raise BatchError(
+        raise NotDeliveredError(
             f"There is no batch folder {folder}. Deliver the batch, or check the input root ({input_root.root})."
         ) from error
     except (OSError, pa.ArrowInvalid) as error:

@@ -1,6 +1,6 @@
 """Calendar dates in plain Python: ranges of dates, and the runs of consecutive dates in a set of dates."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, timedelta
 from itertools import pairwise
 from typing import Final
@@ -35,6 +35,13 @@ def groups_of_similar_size(sizes: Mapping[date, int], count: int) -> list[list[d
     for day in sorted(sizes, key=lambda each: (-sizes[each], each)):
         min(groups, key=lambda group: sum(sizes[each] for each in group)).append(day)
     return groups
+
+
+def counted(days: Sequence[date], one: str, many: str) -> str:
+    """How many days there are, by the name of what they stand for, and which: `3 batches, 2025-09-18 to 2025-09-20`."""
+    if len(days) == 1:
+        return f"1 {one}, {days[0]}"
+    return f"{len(days)} {many}, {min(days)} to {max(days)}"
 
 
 def date_list(days: Iterable[date]) -> str:

@@ -11,7 +11,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from sessions_dagster.errors import BatchError, ConcurrentWriteError
 from sessions_dagster.model.changes import Change, ChangeSet, SessionChange, count_of_corrected
-from sessions_dagster.model.dates import date_list
+from sessions_dagster.model.dates import counted
 from sessions_dagster.model.rules import SessionRules
 from sessions_dagster.model.schemas import NO_CARRIED_COLUMNS
 from sessions_dagster.pipeline.compute_changes import ExistingEvents, IncomingBatches, compute_changes
@@ -38,6 +38,7 @@ class ApplyReport:
         committed: False if nothing had to change and so nothing was written.
         applied: The batches whose landing was new to the table.
         present: The batches of the window that have rows in `raw_events`.
+        pending_elsewhere: The landed batches outside of the window whose landing the table does not reflect.
         inserted, updated, deleted: The number of rows, by event date.
         sessions_new: The number of sessions that share no user action with one written before.
         session_changes: The number of sessions written before, by what became of them; `kept` if nothing did.
@@ -48,6 +49,7 @@ class ApplyReport:
     committed: bool
     applied: tuple[date, ...]
     present: tuple[date, ...]
+    pending_elsewhere: tuple[date, ...] = ()
     inserted: Mapping[date, int] = field(default_factory=dict)
     updated: Mapping[date, int] = field(default_factory=dict)
     deleted: Mapping[date, int] = field(default_factory=dict)
@@ -101,8 +103,10 @@ def apply_batches(
         applied = applied_batches(events)
         pending = pending_batches(window, landed, applied)
         present = tuple(day for day in window if day in landed)
+        elsewhere = tuple(batch.day for batch in pending_batches(sorted(landed.keys() - {*window}), landed, applied))
         if not pending:
-            return ApplyReport(events.version(), False, (), present, seconds=time.monotonic() - began)
+            seconds = time.monotonic() - began
+            return ApplyReport(events.version(), False, (), present, elsewhere, seconds=seconds)
         if raw_events is None:
             raise BatchError(
                 f"There is no table {warehouse.raw_events}, but {warehouse.sessionized_events} reflects batches from "
@@ -111,17 +115,19 @@ def apply_batches(
         # The batches may have landed before a column was carried.
         ensure_raw_events(spark, warehouse, rules, carried_columns)
         days = [batch.day for batch in pending]
-        logger.info("applying %d of %d landed batches: %s", len(pending), len(present), date_list(days))
         version, row_count = events.version(), landed_rows(raw_events, days)
+        logger.info("applying %s: %s rows", counted(days, "batch", "batches"), f"{row_count:,}")
         with tuned(spark, rows_around(window, rules, raw_events, events)):
             existing = ExistingEvents(_rows(spark, warehouse.sessionized_events), partition_dates(events))
             incoming = IncomingBatches(_rows(spark, warehouse.raw_events), pending, row_count)
             changes = compute_changes(existing, incoming, rules, carried_columns)
             _check_unchanged(events, raw_events)
+            written = changes.count(Change.INSERT, Change.UPDATE, Change.REMOVE)
+            logger.info("writing %s changed rows, and the new rows that no existing one is near", f"{written:,}")
             write_ahead(spark, warehouse, changes, version + 1)
             metadata = _applied_after(applied, pending).as_commit_metadata()
             committed = write_changes(warehouse.sessionized_events, changes, metadata)
-        return _report(version, committed, days, present, changes, time.monotonic() - began)
+        return _report(version, committed, days, present, elsewhere, changes, time.monotonic() - began)
 
 
 def _rows(spark: SparkSession, table_uri: str) -> DataFrame:
@@ -135,6 +141,7 @@ def _report(
     committed: bool,
     applied: Sequence[date],
     present: tuple[date, ...],
+    elsewhere: tuple[date, ...],
     changes: ChangeSet,
     seconds: float,
 ) -> ApplyReport:
@@ -150,6 +157,7 @@ def _report(
         committed=committed,
         applied=tuple(applied),
         present=present,
+        pending_elsewhere=elsewhere,
         inserted=inserted,
         updated=changes.counts.get(Change.UPDATE, {}),
         deleted=changes.counts.get(Change.REMOVE, {}),

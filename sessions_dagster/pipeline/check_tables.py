@@ -3,6 +3,7 @@
 The rules themselves are in `quality`. Here each table is read at one version, with the rules it was built with.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -11,7 +12,8 @@ from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 from pyspark.sql import DataFrame, SparkSession
 
-from sessions_dagster.model.dates import days_between
+from sessions_dagster.model.dates import counted, days_between
+from sessions_dagster.model.rules import SessionRules
 from sessions_dagster.quality.events import Finding, check_dates, missing_batches
 from sessions_dagster.quality.sessions import SessionsFinding, compare_sessions
 from sessions_dagster.spark.tuning import tuned
@@ -19,6 +21,8 @@ from sessions_dagster.storage.commit_metadata import version_followed
 from sessions_dagster.storage.delta_log import partition_dates, rows_around
 from sessions_dagster.storage.sessionized_events import rules_of_table
 from sessions_dagster.storage.warehouse import Warehouse
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -68,11 +72,25 @@ def check_events(spark: SparkSession, warehouse: Warehouse, first: date, last: d
     rules, version = rules_of_table(table), table.version()
     days = days_between(first, last)
     rows = rows_around(days, rules, table)
+    logger.info("checking %s of sessionized_events: %s rows", counted(days, "day", "days"), f"{rows:,}")
     with tuned(spark, rows):
         findings = check_dates(_at_version(spark, warehouse.sessionized_events, version), first, last, rules)
+    return EventsCheck(version, findings, missing_by_date(warehouse, days, first_batch, rules))
+
+
+def missing_by_date(
+    warehouse: Warehouse, days: Sequence[date], first_batch: date, rules: SessionRules
+) -> dict[date, list[date]]:
+    """The batches of the window of each event date that never landed, or landed without a row.
+
+    Args:
+        warehouse: Where the tables are.
+        days: The event dates.
+        first_batch: The first batch there can be; an earlier one is never missing.
+        rules: The session rules; their lateness is the length of the window.
+    """
     landed = _batch_days(warehouse, warehouse.raw_events) | _batch_days(warehouse, warehouse.rejected_events)
-    missing = {day: missing_batches(day, first_batch, landed, rules) for day in days}
-    return EventsCheck(version, findings, missing)
+    return {day: missing_batches(day, first_batch, landed, rules) for day in days}
 
 
 def check_sessions(spark: SparkSession, warehouse: Warehouse, first: date, last: date) -> SessionsCheck:
@@ -95,7 +113,9 @@ def check_sessions(spark: SparkSession, warehouse: Warehouse, first: date, last:
     followed = version_followed(sessions, events)
     events_version = events.version() if followed is None else followed
     rules = rules_of_table(events)
-    rows = rows_around(days_between(first, last), rules, events)
+    days = days_between(first, last)
+    rows = rows_around(days, rules, events)
+    logger.info("comparing the sessions of %s with their events: %s rows", counted(days, "day", "days"), f"{rows:,}")
     with tuned(spark, rows):
         findings = compare_sessions(
             _at_version(spark, warehouse.sessions, sessions.version()),

@@ -11,6 +11,7 @@ The steps, each of which looks at fewer rows than the one before:
 6. What became of the sessions of before is described.
 """
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -37,6 +38,7 @@ from sessions_dagster.model.columns import (
     SESSION_ID,
 )
 from sessions_dagster.model.date_columns import among
+from sessions_dagster.model.dates import counted
 from sessions_dagster.model.delivery_bits import delivery_bits_type
 from sessions_dagster.model.rules import SessionRules
 from sessions_dagster.model.schemas import NO_CARRIED_COLUMNS, sessionized_events_schema
@@ -77,6 +79,8 @@ from sessions_dagster.transforms.facts import incoming_facts, is_session_span, r
 from sessions_dagster.transforms.reconcile import reconcile
 from sessions_dagster.transforms.session_changes import CONTINUED, counts_of_changes, session_changes, with_batches
 from sessions_dagster.transforms.sessionize import BEGINS_SESSION, session_id
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -188,9 +192,13 @@ def compute_changes(
     Raises:
         SizeError: If a Spark property of `spark.tuning.Sizes` is not a size.
     """
+    batches = counted(incoming.dates, "batch", "batches")
+    logger.info("comparing %s with the table", batches)
     delta = _input_delta(existing, incoming, rules, list(carried_columns))
     append_only, events = _split_append_only(existing, incoming, delta.events, rules, carried_columns)
+    logger.info("finding the sessions that %s change", batches)
     reconciled = _reconciled(existing, incoming, _incoming_facts(events, delta, rules), delta.retracted, rules)
+    logger.info("gathering the rows of %s changed sessions", f"{reconciled.changed_bounds:,}")
     rows = _table_rows(reconciled, existing, incoming, rules, carried_columns)
     by_kind, changes, continued = _session_changes(existing, incoming, reconciled, rules)
     return ChangeSet(

@@ -4,17 +4,20 @@ A session that has, or had, a row on a changed date lies over that date. So the 
 rebuilt from their events, and all others stay as they are.
 """
 
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 
 from deltalake import DeltaTable
+from deltalake.exceptions import TableNotFoundError
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from sessions_dagster.model.columns import EVENT_DATE, LAST_DATE, SESSION_DATE
 from sessions_dagster.model.date_columns import overlaps_dates
+from sessions_dagster.model.dates import counted
 from sessions_dagster.model.rules import SessionRules
 from sessions_dagster.model.schemas import SESSIONS_SCHEMA
 from sessions_dagster.spark.tuning import tuned
@@ -25,6 +28,8 @@ from sessions_dagster.storage.sessionized_events import rules_of_table
 from sessions_dagster.storage.warehouse import Warehouse
 from sessions_dagster.transforms.checkpoint import checkpoint
 from sessions_dagster.transforms.session_rows import extent_of_events, is_session_over, session_rows
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -58,19 +63,21 @@ def refresh_sessions(spark: SparkSession, warehouse: Warehouse) -> SessionsRepor
         warehouse: Where the tables are.
 
     Raises:
-        TableNotFoundError: If there is no `sessionized_events` yet.
+        TableNotFoundError: If there is no `sessionized_events` yet. The message says how to make it.
         RulesMismatchError: If it was not created by this project.
         SizeError: If a Spark property of `spark.tuning.Sizes` is not a size.
     """
     began = time.monotonic()
     with warehouse.writing():
-        events_table = warehouse.open_existing(warehouse.sessionized_events)
+        events_table = events_to_follow(warehouse)
         rules = rules_of_table(events_table)
         table = ensure_table(spark, warehouse, warehouse.sessions, SESSIONS_SCHEMA, partition_by=SESSION_DATE)
         changed = _changed_dates(events_table, table)
         rebuilt = 0
         if changed:
-            with tuned(spark, rows_around(changed, rules, events_table, table)):
+            rows = rows_around(changed, rules, events_table, table)
+            logger.info("rebuilding the sessions of %s: %s rows", counted(changed, "date", "dates"), f"{rows:,}")
+            with tuned(spark, rows):
                 rebuilt = _rebuild(spark, warehouse, changed, events_table, rules)
             table.update_incremental()
         return SessionsReport(
@@ -81,6 +88,21 @@ def refresh_sessions(spark: SparkSession, warehouse: Warehouse) -> SessionsRepor
             rebuilt=rebuilt,
             seconds=time.monotonic() - began,
         )
+
+
+def events_to_follow(warehouse: Warehouse) -> DeltaTable:
+    """The table `sessionized_events`.
+
+    Raises:
+        TableNotFoundError: If there is none yet. The message says how to make it.
+    """
+    table = warehouse.open(warehouse.sessionized_events)
+    if table is None:
+        raise TableNotFoundError(
+            f"There is no table {warehouse.sessionized_events} yet, so there are no sessions to refresh. Materialize "
+            "raw_events and sessionized_events first."
+        )
+    return table
 
 
 def _changed_dates(events_table: DeltaTable, table: DeltaTable) -> list[date]:

@@ -1,5 +1,8 @@
 """One line about what a step did, for the logs and for the command line."""
 
+from collections.abc import Sequence
+from datetime import date
+
 from sessions_dagster.model.dates import date_list
 from sessions_dagster.pipeline.apply import ApplyReport
 from sessions_dagster.pipeline.land import LandingReport
@@ -21,6 +24,15 @@ def apply_summary(report: ApplyReport) -> str:
     )
     batches = "1 batch" if len(report.applied) == 1 else f"{len(report.applied)} batches"
     return f"applied {batches} ({date_list(report.applied)}): {rows}, {report.seconds:.1f} s"
+
+
+def never_applied_line(days: Sequence[date], first_partition: date) -> str:
+    """Names landed batches that no run applies, because the start date was moved past them."""
+    return (
+        f"These batches have landed and are not applied, and no run applies them, because they are before the first "
+        f"partition ({first_partition}): {date_list(days)}. To have them applied, move the start date back and "
+        "materialize sessionized_events for these days."
+    )
 
 
 def refresh_summary(report: SessionsReport) -> str:

@@ -1,15 +1,19 @@
 """The statistics of some days of `sessionized_events`, read from the table."""
 
+import logging
 from collections.abc import Sequence
 from datetime import date
 
 from pyspark.sql import SparkSession
 
+from sessions_dagster.model.dates import counted
 from sessions_dagster.model.rules import SessionRules
 from sessions_dagster.quality.day_statistics import DaySummary, summarize_dates
 from sessions_dagster.spark.tuning import tuned
 from sessions_dagster.storage.delta_log import rows_around
 from sessions_dagster.storage.warehouse import Warehouse
+
+logger = logging.getLogger(__name__)
 
 
 def summarize_events(
@@ -31,5 +35,7 @@ def summarize_events(
         SizeError: If a Spark property of `spark.tuning.Sizes` is not a size.
     """
     table = warehouse.open_existing(warehouse.sessionized_events)
-    with tuned(spark, rows_around(days, rules, table)):
+    rows = rows_around(days, rules, table)
+    logger.info("counting what %s has now: %s rows", counted(days, "day", "days"), f"{rows:,}")
+    with tuned(spark, rows):
         return summarize_dates(spark.read.format("delta").load(warehouse.sessionized_events), days, rules)
