@@ -79,10 +79,24 @@ def test_the_command_lands_applies_refreshes_and_checks(shell: Shell) -> None:
 
 def test_a_batch_that_cannot_land_is_reported_in_one_line_and_does_not_stop_the_others(shell: Shell) -> None:
     deliver(shell.input_root, DAY)
+    deliver(shell.input_root, DAY - timedelta(days=1))
+    (shell.input_root / "date=2025-09-19" / "broken.parquet").write_text("no Parquet")
     code, landed, (error,) = shell.run("land", "--from", "2025-09-19", "--to", "2025-09-20")
     assert code == 1
     assert "date=2025-09-19" in error
     assert len(landed) == 1
+
+
+def test_days_of_a_range_that_were_never_delivered_are_named_and_fail_only_if_there_are_no_others(shell: Shell) -> None:
+    deliver(shell.input_root, DAY)
+    code, landed, errors = shell.run("land", "--from", "2025-09-18", "--to", "2025-09-21")
+    assert (code, errors) == (0, [])
+    assert landed[0].startswith("landed batch 2025-09-20: ")
+    assert "they stay as they are: 2025-09-18, 2025-09-19, 2025-09-21." in landed[1]
+    for last in ("2025-09-18", "2025-09-19"):
+        code, landed, errors = shell.run("land", "--from", "2025-09-18", "--to", last)
+        assert (code, landed) == (1, [])
+        assert all("There is no batch folder" in error for error in errors)
 
 
 def test_something_missing_is_reported_in_one_line(shell: Shell) -> None:
@@ -110,6 +124,9 @@ def test_a_wrong_setting_is_reported_in_one_line(shell: Shell, monkeypatch: pyte
         ["land", "--date", "2025-09-20", "--to", "2025-09-21"],
         ["land", "--from", "2025-09-21", "--to", "2025-09-20"],
         ["land", "--date", "2025-09-14"],
+        ["land", "--date", "2999-01-01"],
+        ["check", "--from", "2025-09-20", "--to", "2999-01-01"],
+        ["land", "--date", "2025-09-21..2025-09-20"],
     ],
     ids=" ".join,
 )
