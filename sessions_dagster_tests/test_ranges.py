@@ -191,6 +191,13 @@ def test_sessions_of_an_empty_warehouse_are_refused_with_an_instruction(tmp_path
     assert "Materialize raw_events and sessionized_events first" in message
 
 
+@pytest.mark.parametrize("job", ["compaction", "vacuum"])
+def test_an_empty_warehouse_needs_no_maintenance(tmp_path: Path, job: str) -> None:
+    lake = Lake(tmp_path)
+    result = build_defs(lake.config).resolve_job_def(job).execute_in_process(instance=lake.instance)
+    assert any("nothing to do" in line for line in lake.log(result))
+
+
 def test_a_warning_goes_when_the_batch_it_names_lands(spark: SparkSession, tmp_path: Path) -> None:
     lake = Lake(tmp_path)
     lake.deliver(1, 2, 3, 4)

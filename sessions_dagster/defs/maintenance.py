@@ -4,7 +4,7 @@ They are jobs and not assets, because "materialize all" must never mean a vacuum
 assets of the tables.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
@@ -86,7 +86,7 @@ def _compaction(config: SessionsConfig) -> dg.JobDefinition:
         """Merge small files and purge deletion vectors on the dates touched since the last run, table by table."""
         with retry_or_fail(context):
             resources = resources_of(context, config)
-            for uri in _tables(resources.warehouse):
+            for uri in _tables(context, resources.warehouse):
                 report = compact(resources.spark, resources.warehouse, uri)
                 context.log.info(
                     f"compacted {uri}: {len(report.days)} dates, {report.before.files:,} files to "
@@ -123,15 +123,15 @@ def _vacuum(product: SessionsConfig) -> dg.JobDefinition:
 
 def _vacuum_all(context: dg.OpExecutionContext, product: SessionsConfig, config: VacuumConfig) -> None:
     resources = resources_of(context, product)
-    spark, warehouse = resources.spark, resources.warehouse
-    tables = list(_tables(warehouse))
+    warehouse = resources.warehouse
+    tables = _tables(context, warehouse)
     for uri in tables:
         if config.retention_days and not config.dry_run:
-            set_retention(spark, warehouse, uri, timedelta(days=config.retention_days))
+            set_retention(resources.spark, warehouse, uri, timedelta(days=config.retention_days))
         # All tables are checked before the first one is vacuumed: if one is refused, nothing is removed.
         checked_retention(warehouse, uri)
     for uri in tables:
-        report = vacuum(spark, warehouse, uri, dry_run=config.dry_run)
+        report = vacuum(resources.spark, warehouse, uri, dry_run=config.dry_run)
         verb = "would remove" if config.dry_run else "removed"
         context.log.info(
             f"{uri}: {verb} {len(report.removed):,} files and empty folders older than {report.retention.days} days"
@@ -157,8 +157,11 @@ def _schedule(
     )
 
 
-def _tables(warehouse: Warehouse) -> Iterator[str]:
-    return (uri for uri in warehouse.tables if warehouse.open(uri) is not None)
+def _tables(context: dg.OpExecutionContext, warehouse: Warehouse) -> list[str]:
+    tables = [uri for uri in warehouse.tables if warehouse.open(uri) is not None]
+    if not tables:
+        context.log.info(f"There is no table in {warehouse.root} yet, so there is nothing to do.")
+    return tables
 
 
 def _asset(config: SessionsConfig, uri: str) -> dg.AssetKey:
