@@ -22,6 +22,7 @@ from pydantic import Field, ValidationError
 from sessions_dagster.config import (
     DEFAULT_GROUP,
     DEFAULT_INPUT_ROOT,
+    DEFAULT_LANDING_DEADLINE_HOURS,
     DEFAULT_OWNERS,
     DEFAULT_SETTLE_SECONDS,
     DEFAULT_TAGS,
@@ -130,6 +131,10 @@ class SessionsComponent(dg.Component, dg.Resolvable, dg.Model):
     require_success_marker: bool = Field(
         default=False, description="Whether the sensor waits for a file `_SUCCESS` in the folder instead."
     )
+    landing_deadline_hours: int = Field(
+        default=DEFAULT_LANDING_DEADLINE_HOURS,
+        description="How many hours after the end of its day (UTC) a batch has landed at the latest.",
+    )
     spark: SparkAttributes = Field(default_factory=SparkAttributes, description="How Spark is started.")
 
     def __init__(self, **attributes: Any) -> None:
@@ -168,6 +173,7 @@ class SessionsComponent(dg.Component, dg.Resolvable, dg.Model):
             bot_limit=self.bot_limit,
             settle_seconds=self.settle_seconds,
             require_success_marker=self.require_success_marker,
+            landing_deadline_hours=self.landing_deadline_hours,
             spark=self.spark.settings(),
         )
 

@@ -18,6 +18,7 @@ from sessions_dagster.model.rejects import DEFAULT_BOT_LIMIT
 from sessions_dagster.model.rules import SessionRules
 from sessions_dagster.settings import (
     MAX_BOT_LIMIT,
+    MAX_LANDING_DEADLINE_HOURS,
     MAX_SETTLE_SECONDS,
     SETTINGS,
     SPARK_VARIABLES,
@@ -40,6 +41,7 @@ DEFAULT_GROUP: Final = "sessions"
 DEFAULT_OWNERS: Final = ("team:data-engineering",)
 DEFAULT_TAGS: Final[Mapping[str, str]] = {"domain": "user_sessions"}
 DEFAULT_SETTLE_SECONDS: Final = 60
+DEFAULT_LANDING_DEADLINE_HOURS: Final = 12
 
 DEFAULT_START_DATE: Final = "2025-01-01"
 """The first partition if the environment does not name one. In code it is always given."""
@@ -79,6 +81,8 @@ class SessionsConfig:
         bot_limit: A user with more events than this in one batch is a bot, and rejected. None: nobody is.
         settle_seconds: For how long nothing may have changed in a folder before the sensor lands it.
         require_success_marker: Whether the sensor waits for a file `_SUCCESS` in the folder instead.
+        landing_deadline_hours: How many hours after the end of its day (UTC) a batch has landed at the latest. Later
+            than that it is missing, and the check `batches_have_landed` says so.
         spark: How Spark is started.
     """
 
@@ -96,6 +100,7 @@ class SessionsConfig:
     bot_limit: int | None
     settle_seconds: int
     require_success_marker: bool
+    landing_deadline_hours: int
     spark: SparkSettings = field(hash=False)
 
     def __init__(
@@ -115,6 +120,7 @@ class SessionsConfig:
         bot_limit: int | None = DEFAULT_BOT_LIMIT,
         settle_seconds: int = DEFAULT_SETTLE_SECONDS,
         require_success_marker: bool = False,
+        landing_deadline_hours: int = DEFAULT_LANDING_DEADLINE_HOURS,
         spark: SparkSettings | None = None,
     ) -> None:
         """Check all settings, and keep them in one spelling.
@@ -134,6 +140,7 @@ class SessionsConfig:
             bot_limit: See the class; 0 is the same as None.
             settle_seconds: See the class.
             require_success_marker: See the class.
+            landing_deadline_hours: See the class; 0 to 720.
             spark: By default a local Spark on all cores.
 
         Raises:
@@ -154,6 +161,9 @@ class SessionsConfig:
             "bot_limit": whole_number("bot_limit", 0 if bot_limit is None else bot_limit, MAX_BOT_LIMIT) or None,
             "settle_seconds": whole_number("settle_seconds", settle_seconds, MAX_SETTLE_SECONDS),
             "require_success_marker": instance_of("require_success_marker", require_success_marker, bool),
+            "landing_deadline_hours": whole_number(
+                "landing_deadline_hours", landing_deadline_hours, MAX_LANDING_DEADLINE_HOURS
+            ),
             "spark": instance_of("spark", SparkSettings() if spark is None else spark, SparkSettings),
         }
         assert checked.keys() == {each.name for each in fields(self)}, "every field is set"
@@ -298,6 +308,7 @@ _OF_RULES: Final[Mapping[str, Callable[[str], object]]] = {
 _PARSERS: Final[Mapping[str, Callable[[str], object]]] = {
     "bot_limit": _whole_number,
     "settle_seconds": _whole_number,
+    "landing_deadline_hours": _whole_number,
     "require_success_marker": _yes_or_no,
     "carried_columns": _column_types,
     **_OF_RULES,

@@ -27,10 +27,12 @@ CARRIED_COLUMNS_VARIABLE: Final = "SESSIONS_CARRIED_COLUMNS"
 BOT_LIMIT_VARIABLE: Final = "SESSIONS_BOT_LIMIT"
 SETTLE_SECONDS_VARIABLE: Final = "SESSIONS_SETTLE_SECONDS"
 SUCCESS_MARKER_VARIABLE: Final = "SESSIONS_REQUIRE_SUCCESS_MARKER"
+LANDING_DEADLINE_VARIABLE: Final = "SESSIONS_LANDING_DEADLINE_HOURS"
 SPARK_MASTER_VARIABLE: Final = "SESSIONS_SPARK_MASTER"
 DELTA_JARS_VARIABLE: Final = "SESSIONS_DELTA_JARS"
 
 MAX_SETTLE_SECONDS: Final = 7 * 24 * 60 * 60
+MAX_LANDING_DEADLINE_HOURS: Final = 30 * 24
 MAX_BOT_LIMIT: Final = 2**63 - 1
 """The greatest number that Spark can compare a count with."""
 
@@ -128,6 +130,11 @@ SETTINGS: Final = {
     ),
     "require_success_marker": Setting(
         "whether a complete folder has the file _SUCCESS", "true or false", SUCCESS_MARKER_VARIABLE
+    ),
+    "landing_deadline_hours": Setting(
+        "how many hours after the end of its day (UTC) a batch has landed at the latest",
+        f"a whole number from 0 to {MAX_LANDING_DEADLINE_HOURS}",
+        LANDING_DEADLINE_VARIABLE,
     ),
     "spark": Setting("how Spark is started", "SparkSettings"),
 }

@@ -33,6 +33,7 @@ attributes:
   bot_limit: 0
   settle_seconds: 5
   require_success_marker: true
+  landing_deadline_hours: 6
   spark:
     master: local[1]
     extra_conf:
@@ -53,6 +54,7 @@ OF_YAML = SessionsConfig(
     bot_limit=None,
     settle_seconds=5,
     require_success_marker=True,
+    landing_deadline_hours=6,
     spark=SparkSettings(master="local[1]", extra_conf={"spark.sql.shuffle.partitions": "3"}),
 )
 

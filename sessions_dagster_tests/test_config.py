@@ -43,6 +43,7 @@ def test_every_variable_sets_a_setting() -> None:
         BOT_LIMIT="5",
         SETTLE_SECONDS="0",
         REQUIRE_SUCCESS_MARKER="True",
+        LANDING_DEADLINE_HOURS="36",
         SPARK_MASTER="local[1]",
         DELTA_JARS="a.jar,b.jar",
     )
@@ -57,6 +58,7 @@ def test_every_variable_sets_a_setting() -> None:
         bot_limit=5,
         settle_seconds=0,
         require_success_marker=True,
+        landing_deadline_hours=36,
         spark=SparkSettings(master="local[1]", delta_jars="a.jar,b.jar"),
     )
 
@@ -100,6 +102,9 @@ def test_a_marker_can_be_required(text: str, is_required: bool) -> None:
         ("BOT_LIMIT", "many"),
         ("SETTLE_SECONDS", "-1"),
         ("REQUIRE_SUCCESS_MARKER", "perhaps"),
+        ("LANDING_DEADLINE_HOURS", "noon"),
+        ("LANDING_DEADLINE_HOURS", "-1"),
+        ("LANDING_DEADLINE_HOURS", "721"),
     ],
 )
 def test_an_error_names_the_wrong_variable_and_its_possible_values(variable: str, text: str) -> None:
@@ -129,6 +134,7 @@ def test_an_error_names_the_wrong_variable_and_its_possible_values(variable: str
         ("bot_limit", True),
         ("settle_seconds", -1),
         ("require_success_marker", "yes"),
+        ("landing_deadline_hours", 0.5),
         ("spark", "local[2]"),
     ],
 )
@@ -189,6 +195,7 @@ ACCEPTED: Final[dict[str, Any]] = {
     "bot_limit": 7,
     "settle_seconds": 0,
     "require_success_marker": True,
+    "landing_deadline_hours": 36,
     "spark": SparkSettings(master="yarn"),
 }
 """A value of each field that is not its default."""

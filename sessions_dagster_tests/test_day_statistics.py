@@ -258,14 +258,11 @@ def specs() -> Mapping[str, dg.AssetSpec]:
 
 
 @pytest.mark.parametrize("name", sorted(set(MADE_BY.values())))
-def test_an_asset_has_owners_kinds_a_group_a_freshness_policy_and_a_description(
-    specs: Mapping[str, dg.AssetSpec], name: str
-) -> None:
+def test_an_asset_has_owners_kinds_a_group_and_a_description(specs: Mapping[str, dg.AssetSpec], name: str) -> None:
     spec = specs[name]
     assert list(spec.owners) == ["team:data-engineering"]
     assert spec.kinds == {"spark", "deltalake"}
     assert spec.group_name == "sessions"
-    assert spec.freshness_policy == assets.FRESH_BY_NOON
     assert spec.description
 
 

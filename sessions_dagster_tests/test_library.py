@@ -50,6 +50,7 @@ VARIABLES: Final = (
     "BOT_LIMIT",
     "SETTLE_SECONDS",
     "REQUIRE_SUCCESS_MARKER",
+    "LANDING_DEADLINE_HOURS",
     "SPARK_MASTER",
     "DELTA_JARS",
 )
@@ -249,8 +250,10 @@ def test_every_asset_of_both_products_is_materialized(deployment: Deployment) ->
 def test_the_checks_of_both_products_have_results(deployment: Deployment) -> None:
     for run in deployment.runs.values():
         found = run.get_asset_check_evaluations()
-        assert len(found) == 5
-        assert {evaluation.passed for evaluation in found if evaluation.check_name != "window_is_complete"} == {True}
+        assert len(found) == 6
+        of_days_that_are_missing = {"window_is_complete", "batches_have_landed"}
+        passed = {evaluation.passed for evaluation in found if evaluation.check_name not in of_days_that_are_missing}
+        assert passed == {True}
 
 
 def test_a_job_of_the_team_runs_beside_the_products(deployment: Deployment) -> None:
@@ -315,10 +318,11 @@ PUBLISHED = Names(
         "sessionized_events:sessions_do_not_overlap_or_miss_events",
         "sessionized_events:window_is_complete",
         "sessions:sessions_agree_with_sessionized_events",
+        "raw_events:batches_have_landed",
     },
     jobs={"compaction", "vacuum"},
     schedules={"nightly_compaction", "weekly_vacuum"},
-    sensors={"new_batches"},
+    sensors={"new_batches", "missing_batches"},
     resources={"spark", "lake"},
     ops={
         "raw_events",
@@ -326,6 +330,7 @@ PUBLISHED = Names(
         "sessions",
         "session_checks",
         "sessions_check",
+        "batches_check",
         "compact_tables",
         "vacuum_tables",
     },

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -9,7 +10,6 @@ from typing import Any, NamedTuple
 
 import dagster as dg
 import pytest
-import yaml
 from dagster._core.snap.snap_to_yaml import default_values_yaml_from_type_snap
 from deltalake import DeltaTable
 from pyspark.sql import SparkSession
@@ -300,7 +300,7 @@ def test_the_launchpad_opens_on_a_dry_run_with_the_retention_shown() -> None:
     root = job.get_job_snapshot().mode_def_snaps[0].root_config_key
     assert root is not None
     shown = default_values_yaml_from_type_snap(schema, schema.get_config_snap(root))
-    assert yaml.safe_load(shown)["ops"] == {"web_vacuum_tables": {"config": {"dry_run": True, "retention_days": 0}}}
+    assert re.search(r"web_vacuum_tables:\s+config:\s+dry_run: true\s+retention_days: 0\s", shown)
 
 
 def test_a_vacuum_by_hand_reports_and_the_one_of_the_schedule_removes(world: MaintainedWorld) -> None:

@@ -33,6 +33,7 @@ from sessions_dagster.defs import build_defs
 from sessions_dagster.defs.batch_job import BATCHES_TAG, JOB_NAME, WHY_TAG
 from sessions_dagster.defs.checks import event_check_specs, sessions_check_spec
 from sessions_dagster.defs.metadata import INPUT_FINGERPRINT
+from sessions_dagster.defs.missing_batches import batches_check_spec
 from sessions_dagster.defs.partitions import daily_partitions
 from sessions_dagster.defs.run_planning import MAX_OPEN_RUNS, OLDER_DAYS_PER_TICK, RECENT_DAYS, Memory
 from sessions_dagster.defs.sensors import SENSOR_NAME, Tick, build_sensor, evaluate
@@ -53,7 +54,10 @@ ASSETS = [RAW, EVENTS, SESSIONS]
 
 ANY_CONFIG = SessionsConfig(start_date=FIRST_DAY)
 MARKED = {"require_success_marker": True}
-CHECKS = {spec.key for spec in (*event_check_specs(ANY_CONFIG), sessions_check_spec(ANY_CONFIG))}
+CHECKS = {
+    spec.key
+    for spec in (*event_check_specs(ANY_CONFIG), sessions_check_spec(ANY_CONFIG), batches_check_spec(ANY_CONFIG))
+}
 
 
 @dataclass

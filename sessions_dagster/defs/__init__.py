@@ -1,4 +1,4 @@
-"""The Dagster layer: assets, checks, jobs, schedules, a sensor and resources, made for one product by `build_defs`.
+"""The Dagster layer: assets, checks, jobs, schedules, sensors and resources, made for one product by `build_defs`.
 
 Only this package and `component` know Dagster. What belongs here is what Dagster has to know; whatever reads or
 writes a table is in `pipeline`, `storage` and `quality`.
@@ -10,6 +10,7 @@ from sessions_dagster.config import SessionsConfig
 from sessions_dagster.defs.assets import build_assets
 from sessions_dagster.defs.checks import build_checks
 from sessions_dagster.defs.maintenance import build_maintenance
+from sessions_dagster.defs.missing_batches import build_batches_check, build_missing_batches_sensor
 from sessions_dagster.defs.resources import build_resources
 from sessions_dagster.defs.sensors import build_sensor
 
@@ -30,9 +31,9 @@ def build_defs(config: SessionsConfig) -> dg.Definitions:
     maintenance = build_maintenance(config)
     return dg.Definitions(
         assets=build_assets(config).all,
-        asset_checks=build_checks(config),
+        asset_checks=[*build_checks(config), build_batches_check(config)],
         jobs=maintenance.jobs,
         schedules=maintenance.schedules,
-        sensors=[build_sensor(config)],
+        sensors=[build_sensor(config), build_missing_batches_sensor(config)],
         resources=build_resources(config),
     )

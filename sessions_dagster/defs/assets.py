@@ -7,7 +7,7 @@ in `pipeline`.
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 from typing import Any, Final, cast
 
 import dagster as dg
@@ -74,9 +74,6 @@ MATERIALIZED: Final = (RAW_EVENTS, SESSIONIZED_EVENTS, SESSIONS)
 
 WAREHOUSE_POOL: Final = "warehouse"
 """The pool of every step that writes. The instance gives it its limit of one run (see `deploy/local/dagster.yaml`)."""
-
-FRESH_BY_NOON: Final = dg.FreshnessPolicy.cron(deadline_cron="0 12 * * *", lower_bound_delta=timedelta(hours=12))
-"""The batch of a day is complete when the day is over (UTC), and is landed and applied by noon."""
 
 _AssetDecorator = Callable[[Callable[..., Any]], dg.AssetsDefinition]
 
@@ -276,7 +273,6 @@ def _table_asset(
         backfill_policy=dg.BackfillPolicy.single_run(),
         required_resource_keys=resource_keys(config),
         pool=config.prefixed(WAREHOUSE_POOL),
-        freshness_policy=FRESH_BY_NOON,
         metadata=definition_metadata(config, name, schema) | (settings or {}),
         **_ownership(config),
         **arguments,

@@ -274,8 +274,14 @@ def _targets(
 
 
 def _newest_materialization(instance: dg.DagsterInstance, key: dg.AssetKey, day: date) -> CheckedMaterialization | None:
-    records_filter = dg.AssetRecordsFilter(key, asset_partitions=[day.isoformat()])
-    records = instance.fetch_materializations(records_filter, limit=1).records
+    return newest_materialization(instance, dg.AssetRecordsFilter(key, asset_partitions=[day.isoformat()]))
+
+
+def newest_materialization(
+    instance: dg.DagsterInstance, of: dg.AssetKey | dg.AssetRecordsFilter
+) -> CheckedMaterialization | None:
+    """The newest materialization of an asset or of some partitions, as the evaluation of a check refers to it."""
+    records = instance.fetch_materializations(of, limit=1).records
     if not records:
         return None
     return CheckedMaterialization(
