@@ -15,8 +15,9 @@ Imports go one way, from the top of this list to its end:
     transforms, storage, input, quality, spark    DataFrames, Delta tables, batch folders, checks, Spark itself
     model                                         what the words mean: columns, schemas, rules, dates
 
-Beside them are `config` and `settings` (the settings) and `errors` (every exception). Importing this package imports
-neither Spark nor Dagster, and reads nothing from the environment: each name below is imported when it is first used.
+Beside them are `config` (the settings), `alerts` (telling somebody) and `errors` (every exception). Importing this
+package imports neither Spark nor Dagster, and reads nothing from the environment: each name below is imported when it
+is first used.
 """
 
 from importlib import import_module
@@ -24,13 +25,22 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from sessions_dagster.alerts.settings import AlertSettings
     from sessions_dagster.component import SessionsComponent
     from sessions_dagster.config import SessionsConfig
     from sessions_dagster.defs import build_defs
     from sessions_dagster.model.rules import SessionRules
     from sessions_dagster.spark.session import SparkSettings
 
-__all__ = ["SessionRules", "SessionsComponent", "SessionsConfig", "SparkSettings", "__version__", "build_defs"]
+__all__ = [
+    "AlertSettings",
+    "SessionRules",
+    "SessionsComponent",
+    "SessionsConfig",
+    "SparkSettings",
+    "__version__",
+    "build_defs",
+]
 
 try:
     __version__: str = version("sessions-dagster")
@@ -38,6 +48,7 @@ except PackageNotFoundError:
     __version__ = "0+unknown"
 
 _MODULES: Final = {
+    "AlertSettings": "sessions_dagster.alerts.settings",
     "SessionRules": "sessions_dagster.model.rules",
     "SessionsComponent": "sessions_dagster.component",
     "SessionsConfig": "sessions_dagster.config",

@@ -19,6 +19,7 @@ from typing import Any, Final
 import dagster as dg
 from pydantic import Field, ValidationError
 
+from sessions_dagster.alerts.settings import DEFAULT_UI_URL, AlertSettings
 from sessions_dagster.config import (
     DEFAULT_GROUP,
     DEFAULT_INPUT_ROOT,
@@ -82,6 +83,36 @@ class RulesAttributes(dg.Resolvable, dg.Model):
         return SessionRules(**rules)
 
 
+class AlertAttributes(dg.Resolvable, dg.Model):
+    """`AlertSettings` as YAML has them. Secrets are better given as `"{{ env.NAME }}"`."""
+
+    webhook_url: str | None = Field(default=None, description="Gets a POST with the alert as JSON.")
+    command: list[str] = Field(default=[], description="An executable that gets the alert as JSON on standard input.")
+    slack_channel: str | None = Field(default=None, description="The Slack channel that a message is posted to.")
+    slack_token: str | None = Field(default=None, description="The token of the Slack app that posts it.")
+    email_to: list[str] = Field(default=[], description="The addresses that an e-mail is sent to.")
+    email_from: str | None = Field(default=None, description="The address that it is from.")
+    smtp_url: str | None = Field(default=None, description="The mail server: smtp:// or smtps://.")
+    ui_url: str = Field(default=DEFAULT_UI_URL, description="Where Dagster's UI is, for the links.")
+
+    def settings(self) -> AlertSettings:
+        """The settings.
+
+        Raises:
+            SettingsError: If one of them is not what it may be.
+        """
+        return AlertSettings(
+            webhook_url=self.webhook_url,
+            command=tuple(self.command),
+            slack_channel=self.slack_channel,
+            slack_token=self.slack_token,
+            email_to=tuple(self.email_to),
+            email_from=self.email_from,
+            smtp_url=self.smtp_url,
+            ui_url=self.ui_url,
+        )
+
+
 class SparkAttributes(dg.Resolvable, dg.Model):
     """`SparkSettings` as YAML has them."""
 
@@ -135,6 +166,9 @@ class SessionsComponent(dg.Component, dg.Resolvable, dg.Model):
         default=DEFAULT_LANDING_DEADLINE_HOURS,
         description="How many hours after the end of its day (UTC) a batch has landed at the latest.",
     )
+    alerts: AlertAttributes = Field(
+        default_factory=AlertAttributes, description="Through which channels somebody is told of failures."
+    )
     spark: SparkAttributes = Field(default_factory=SparkAttributes, description="How Spark is started.")
 
     def __init__(self, **attributes: Any) -> None:
@@ -174,6 +208,7 @@ class SessionsComponent(dg.Component, dg.Resolvable, dg.Model):
             settle_seconds=self.settle_seconds,
             require_success_marker=self.require_success_marker,
             landing_deadline_hours=self.landing_deadline_hours,
+            alerts=self.alerts.settings(),
             spark=self.spark.settings(),
         )
 

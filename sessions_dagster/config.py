@@ -6,17 +6,20 @@ module is imported; `SessionsConfig.from_env` is the one place that knows the va
 
 import os
 import re
+import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import date, timedelta
 from difflib import get_close_matches
 from typing import Any, Final, Self, get_args
 
+from sessions_dagster.alerts.settings import AlertSettings, WrongAlertSettingError
 from sessions_dagster.errors import SettingsError, WrongSettingError
 from sessions_dagster.input.formats import EpochUnit, InputFormat
 from sessions_dagster.model.rejects import DEFAULT_BOT_LIMIT
 from sessions_dagster.model.rules import SessionRules
 from sessions_dagster.settings import (
+    ALERT_VARIABLES,
     MAX_BOT_LIMIT,
     MAX_LANDING_DEADLINE_HOURS,
     MAX_SETTLE_SECONDS,
@@ -83,6 +86,7 @@ class SessionsConfig:
         require_success_marker: Whether the sensor waits for a file `_SUCCESS` in the folder instead.
         landing_deadline_hours: How many hours after the end of its day (UTC) a batch has landed at the latest. Later
             than that it is missing, and the check `batches_have_landed` says so.
+        alerts: Through which channels somebody is told of failures and of missing batches; by default nobody is.
         spark: How Spark is started.
     """
 
@@ -101,6 +105,7 @@ class SessionsConfig:
     settle_seconds: int
     require_success_marker: bool
     landing_deadline_hours: int
+    alerts: AlertSettings
     spark: SparkSettings = field(hash=False)
 
     def __init__(
@@ -121,6 +126,7 @@ class SessionsConfig:
         settle_seconds: int = DEFAULT_SETTLE_SECONDS,
         require_success_marker: bool = False,
         landing_deadline_hours: int = DEFAULT_LANDING_DEADLINE_HOURS,
+        alerts: AlertSettings | None = None,
         spark: SparkSettings | None = None,
     ) -> None:
         """Check all settings, and keep them in one spelling.
@@ -141,6 +147,7 @@ class SessionsConfig:
             settle_seconds: See the class.
             require_success_marker: See the class.
             landing_deadline_hours: See the class; 0 to 720.
+            alerts: See the class.
             spark: By default a local Spark on all cores.
 
         Raises:
@@ -164,6 +171,7 @@ class SessionsConfig:
             "landing_deadline_hours": whole_number(
                 "landing_deadline_hours", landing_deadline_hours, MAX_LANDING_DEADLINE_HOURS
             ),
+            "alerts": instance_of("alerts", AlertSettings() if alerts is None else alerts, AlertSettings),
             "spark": instance_of("spark", SparkSettings() if spark is None else spark, SparkSettings),
         }
         assert checked.keys() == {each.name for each in fields(self)}, "every field is set"
@@ -193,6 +201,7 @@ class SessionsConfig:
         settings: dict[str, Any] = {"start_date": DEFAULT_START_DATE}
         settings |= {name: _parsed(name, text) for name, text in given.items() if name not in _OF_RULES}
         settings["rules"] = _rules({name: text for name, text in given.items() if name in _OF_RULES})
+        settings["alerts"] = _alert_settings(variables)
         settings["spark"] = _spark_settings(variables)
         try:
             return cls(**settings)
@@ -217,7 +226,11 @@ def _refuse_slips(variables: Mapping[str, str]) -> None:
     Raises:
         SettingsError: If there is one. It would be ignored, and the default would be used instead.
     """
-    known = [*(setting.variable for setting in SETTINGS.values() if setting.variable), *SPARK_VARIABLES.values()]
+    known = [
+        *(setting.variable for setting in SETTINGS.values() if setting.variable),
+        *SPARK_VARIABLES.values(),
+        *ALERT_VARIABLES.values(),
+    ]
     for name, text in sorted(variables.items()):
         upper = name.upper()
         if name in known or not text.strip() or not upper.startswith(_PREFIX) or _OF_KUBERNETES.search(upper):
@@ -262,6 +275,21 @@ def _rules(given: Mapping[str, str]) -> SessionRules:
         except ValueError:
             raise _of_variable(wrong(name, text), text) from None
     return SessionRules(**rules)
+
+
+def _alert_settings(variables: Mapping[str, str]) -> AlertSettings:
+    texts = {name: variables.get(variable, "").strip() for name, variable in ALERT_VARIABLES.items()}
+    parsers: Mapping[str, Callable[[str], object]] = {"command": shlex.split, "email_to": _listed}
+    given: dict[str, Any] = {}
+    for name, text in texts.items():
+        try:
+            given |= {name: parsers.get(name, str)(text)} if text else {}
+        except ValueError:
+            raise WrongAlertSettingError(name, ALERT_VARIABLES[name]) from None
+    try:
+        return AlertSettings(**given)
+    except WrongAlertSettingError as error:
+        raise WrongAlertSettingError(error.name, ALERT_VARIABLES[error.name]) from None
 
 
 def _spark_settings(variables: Mapping[str, str]) -> SparkSettings:

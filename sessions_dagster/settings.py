@@ -136,12 +136,25 @@ SETTINGS: Final = {
         f"a whole number from 0 to {MAX_LANDING_DEADLINE_HOURS}",
         LANDING_DEADLINE_VARIABLE,
     ),
+    "alerts": Setting("through which channels somebody is told of failures", "AlertSettings"),
     "spark": Setting("how Spark is started", "SparkSettings"),
 }
 """Of each field of `SessionsConfig`, and of each of `SessionRules`, which have variables of their own."""
 
 SPARK_VARIABLES: Final = {"master": SPARK_MASTER_VARIABLE, "delta_jars": DELTA_JARS_VARIABLE}
 """The variables of fields of `SparkSettings`, which says itself what they are and may be."""
+
+ALERT_VARIABLES: Final = {
+    "webhook_url": "SESSIONS_ALERT_WEBHOOK_URL",
+    "command": "SESSIONS_ALERT_COMMAND",
+    "slack_channel": "SESSIONS_ALERT_SLACK_CHANNEL",
+    "slack_token": "SESSIONS_ALERT_SLACK_TOKEN",
+    "email_to": "SESSIONS_ALERT_EMAIL_TO",
+    "email_from": "SESSIONS_ALERT_EMAIL_FROM",
+    "smtp_url": "SESSIONS_ALERT_SMTP_URL",
+    "ui_url": "SESSIONS_ALERT_UI_URL",
+}
+"""The variables of the fields of `AlertSettings`, which says itself what they may be, and never what they are."""
 
 
 def wrong(name: str, value: object) -> WrongSettingError:

@@ -18,20 +18,21 @@ SHARED: Final = (*LEAVES, "spark.tuning")
 MAY_IMPORT: Final = {
     "errors": (),
     "model": (),
+    "alerts": ("errors",),
     "settings": (*LEAVES, "input.formats"),
-    "config": (*LEAVES, "settings", "input.formats", "spark.session"),
+    "config": (*LEAVES, "settings", "alerts.settings", "input.formats", "spark.session"),
     "spark": LEAVES,
     "transforms": SHARED,
     "storage": SHARED,
     "input": (*SHARED, "storage.filesystem"),
     "quality": SHARED,
     "pipeline": (*LEAVES, "transforms", "storage", "input", "quality", "spark"),
-    "defs": (*LEAVES, "config", "pipeline", "transforms", "storage", "input", "quality", "spark"),
-    "component": (*LEAVES, "config", "settings", "defs", "input.formats", "spark"),
+    "defs": (*LEAVES, "alerts", "config", "pipeline", "transforms", "storage", "input", "quality", "spark"),
+    "component": (*LEAVES, "alerts.settings", "config", "settings", "defs", "input.formats", "spark"),
     "definitions": ("config", "defs", "errors"),
     "__main__": (*LEAVES, "config", "pipeline", "storage", "input", "spark"),
     "demo": (*LEAVES, "config", "definitions", "defs", "pipeline", "storage", "input", "spark"),
-    "__init__": ("component", "config", "defs", "model", "spark"),
+    "__init__": ("alerts", "component", "config", "defs", "model", "spark"),
 }
 """What each package, or module right below the root, may import besides itself. A test that names one keeps it so."""
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from sessions_dagster import SessionRules, SessionsComponent, SessionsConfig, SparkSettings
+from sessions_dagster import AlertSettings, SessionRules, SessionsComponent, SessionsConfig, SparkSettings
 from sessions_dagster.defs.resources import LakeResource
 from sessions_dagster.errors import SettingsError
 
@@ -34,6 +34,9 @@ attributes:
   settle_seconds: 5
   require_success_marker: true
   landing_deadline_hours: 6
+  alerts:
+    command: [notify, --team, web]
+    ui_url: https://dagster.example.com
   spark:
     master: local[1]
     extra_conf:
@@ -55,6 +58,7 @@ OF_YAML = SessionsConfig(
     settle_seconds=5,
     require_success_marker=True,
     landing_deadline_hours=6,
+    alerts=AlertSettings(command=("notify", "--team", "web"), ui_url="https://dagster.example.com"),
     spark=SparkSettings(master="local[1]", extra_conf={"spark.sql.shuffle.partitions": "3"}),
 )
 

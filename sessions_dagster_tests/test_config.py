@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import pytest
 
+from sessions_dagster.alerts.settings import AlertSettings
 from sessions_dagster.config import SessionsConfig
 from sessions_dagster.errors import SettingsError
 from sessions_dagster.model.rejects import DEFAULT_BOT_LIMIT
@@ -44,6 +45,14 @@ def test_every_variable_sets_a_setting() -> None:
         SETTLE_SECONDS="0",
         REQUIRE_SUCCESS_MARKER="True",
         LANDING_DEADLINE_HOURS="36",
+        ALERT_WEBHOOK_URL="https://hooks.example.com/secret",
+        ALERT_COMMAND="notify --team 'data platform'",
+        ALERT_SLACK_CHANNEL="#data",
+        ALERT_SLACK_TOKEN="xoxb-1",
+        ALERT_EMAIL_TO="ada@example.com, bob@example.com",
+        ALERT_EMAIL_FROM="lake@example.com",
+        ALERT_SMTP_URL="smtp://lake:p%40ss@mail.example.com:587",
+        ALERT_UI_URL="https://dagster.example.com",
         SPARK_MASTER="local[1]",
         DELTA_JARS="a.jar,b.jar",
     )
@@ -59,6 +68,16 @@ def test_every_variable_sets_a_setting() -> None:
         settle_seconds=0,
         require_success_marker=True,
         landing_deadline_hours=36,
+        alerts=AlertSettings(
+            webhook_url="https://hooks.example.com/secret",
+            command=("notify", "--team", "data platform"),
+            slack_channel="#data",
+            slack_token="xoxb-1",
+            email_to=("ada@example.com", "bob@example.com"),
+            email_from="lake@example.com",
+            smtp_url="smtp://lake:p%40ss@mail.example.com:587",
+            ui_url="https://dagster.example.com",
+        ),
         spark=SparkSettings(master="local[1]", delta_jars="a.jar,b.jar"),
     )
 
@@ -196,6 +215,7 @@ ACCEPTED: Final[dict[str, Any]] = {
     "settle_seconds": 0,
     "require_success_marker": True,
     "landing_deadline_hours": 36,
+    "alerts": AlertSettings(command=("notify",)),
     "spark": SparkSettings(master="yarn"),
 }
 """A value of each field that is not its default."""

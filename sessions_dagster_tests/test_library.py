@@ -51,6 +51,14 @@ VARIABLES: Final = (
     "SETTLE_SECONDS",
     "REQUIRE_SUCCESS_MARKER",
     "LANDING_DEADLINE_HOURS",
+    "ALERT_WEBHOOK_URL",
+    "ALERT_COMMAND",
+    "ALERT_SLACK_CHANNEL",
+    "ALERT_SLACK_TOKEN",
+    "ALERT_EMAIL_TO",
+    "ALERT_EMAIL_FROM",
+    "ALERT_SMTP_URL",
+    "ALERT_UI_URL",
     "SPARK_MASTER",
     "DELTA_JARS",
 )
@@ -88,7 +96,7 @@ def test_importing_the_package_does_not_import_spark_or_dagster() -> None:
     assert run_python(code) == "set()"
 
 
-@pytest.mark.parametrize("name", ["SessionsConfig", "SessionRules", "SparkSettings"])
+@pytest.mark.parametrize("name", ["AlertSettings", "SessionsConfig", "SessionRules", "SparkSettings"])
 def test_settings_can_be_made_without_dagster(name: str) -> None:
     code = f"import sys; from sessions_dagster import {name}; print('dagster' in sys.modules)"
     assert run_python(code) == "False"
@@ -322,7 +330,7 @@ PUBLISHED = Names(
     },
     jobs={"compaction", "vacuum"},
     schedules={"nightly_compaction", "weekly_vacuum"},
-    sensors={"new_batches", "missing_batches"},
+    sensors={"new_batches", "missing_batches", "alerts"},
     resources={"spark", "lake"},
     ops={
         "raw_events",

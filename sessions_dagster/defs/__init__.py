@@ -7,6 +7,7 @@ writes a table is in `pipeline`, `storage` and `quality`.
 import dagster as dg
 
 from sessions_dagster.config import SessionsConfig
+from sessions_dagster.defs.alerts import build_alerts_sensor
 from sessions_dagster.defs.assets import build_assets
 from sessions_dagster.defs.checks import build_checks
 from sessions_dagster.defs.maintenance import build_maintenance
@@ -34,6 +35,6 @@ def build_defs(config: SessionsConfig) -> dg.Definitions:
         asset_checks=[*build_checks(config), build_batches_check(config)],
         jobs=maintenance.jobs,
         schedules=maintenance.schedules,
-        sensors=[build_sensor(config), build_missing_batches_sensor(config)],
+        sensors=[build_sensor(config), build_missing_batches_sensor(config), build_alerts_sensor(config)],
         resources=build_resources(config),
     )

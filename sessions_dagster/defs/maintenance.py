@@ -27,6 +27,11 @@ from sessions_dagster.storage.maintenance import (
 )
 from sessions_dagster.storage.warehouse import Warehouse
 
+_COMPACTION_JOB: Final = "compaction"
+_VACUUM_JOB: Final = "vacuum"
+JOBS: Final = (_COMPACTION_JOB, _VACUUM_JOB)
+"""The names of the jobs, without the prefix of their product."""
+
 _TAGS: Final = {"sessions/work": "maintenance"}
 _EXAMPLES: Final = 10
 _VACUUM_OP: Final = "vacuum_tables"
@@ -94,7 +99,7 @@ def _compaction(config: SessionsConfig) -> dg.JobDefinition:
                 )
                 context.log_event(dg.AssetObservation(_asset(config, uri), metadata=_compaction_metadata(report)))
 
-    @dg.job(name=config.prefixed("compaction"), tags=_TAGS)
+    @dg.job(name=config.prefixed(_COMPACTION_JOB), tags=_TAGS)
     def compaction() -> None:
         """Compacts what corrections have touched since the last run. Safe at any time; the rows stay as they are."""
         compact_tables()
@@ -113,7 +118,7 @@ def _vacuum(product: SessionsConfig) -> dg.JobDefinition:
         with retry_or_fail(context):
             _vacuum_all(context, product, config)
 
-    @dg.job(name=product.prefixed("vacuum"), tags=_TAGS)
+    @dg.job(name=product.prefixed(_VACUUM_JOB), tags=_TAGS)
     def vacuum_job() -> None:
         """Removes files older than the tables' retention if `dry_run` is false. By default it only reports which."""
         vacuum_tables()
