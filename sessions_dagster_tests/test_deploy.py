@@ -1,0 +1,45 @@
+"""The files in `deploy`, as far as they can be checked without a container: they agree with the project."""
+
+import re
+from configparser import ConfigParser
+from pathlib import Path
+
+from dagster._core.instance.config import dagster_instance_config
+
+ROOT = Path(__file__).parents[1]
+DEPLOY = ROOT / "deploy"
+
+
+def test_the_deployed_instance_is_the_one_of_the_checkout_with_postgres() -> None:
+    deployed, _ = dagster_instance_config(str(DEPLOY))
+    of_checkout, _ = dagster_instance_config(str(ROOT))
+    assert list(deployed["storage"]) == ["postgres"]
+    for name in ("concurrency", "run_retries", "run_monitoring", "telemetry"):
+        assert deployed[name] == of_checkout[name]
+
+
+def test_the_image_installs_extras_that_there_are() -> None:
+    setup = ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    (extras,) = re.findall(r"'\.\[(.+)\]'", (DEPLOY / "Dockerfile").read_text())
+    assert set(extras.split(",")) <= set(setup["options.extras_require"])
+
+
+def test_every_copied_file_is_there() -> None:
+    for copied in re.findall(r"^COPY (?:--\S+ )?(.+) \S+$", (DEPLOY / "Dockerfile").read_text(), re.MULTILINE):
+        assert all((ROOT / name).exists() for name in copied.split())
+
+
+def test_the_daemon_is_started_only_when_the_pool_has_its_limit() -> None:
+    limit, daemon = "dagster instance concurrency set warehouse 1", "dagster-daemon run"
+    for name in ("compose.yaml", "systemd/sessions-daemon.service"):
+        text = (DEPLOY / name).read_text()
+        assert 0 < text.index(limit) < text.index(daemon)
+
+
+def test_no_file_has_a_password() -> None:
+    for path in DEPLOY.rglob("*"):
+        if path.is_file() and path.suffix != ".py":
+            assert not re.findall(
+                r"(?im)^\s*[A-Z_]*(?:PASSWORD|TOKEN|WEBHOOK_URL)\s*[=:][ \t]*(?!\$|\{env)\S+", path.read_text()
+            )
