@@ -15,6 +15,7 @@ from pyspark.sql import SparkSession
 
 from sessions_dagster.config import SessionsConfig
 from sessions_dagster.defs import build_defs
+from sessions_dagster.defs.sensors import SENSOR_NAME
 from sessions_dagster.errors import BatchError, StorageError, is_retryable
 from sessions_dagster.input.folders import (
     SUCCESS_MARKER,
@@ -193,8 +194,7 @@ def tick(bucket: Bucket, *, settle_seconds: int = 60, require_success_marker: bo
         require_success_marker=require_success_marker,
     )
     definitions = build_defs(config)
-    (sensor,) = definitions.sensors or []
-    assert isinstance(sensor, dg.SensorDefinition)
+    sensor = definitions.resolve_sensor_def(SENSOR_NAME)
     with (
         dg.DagsterInstance.ephemeral() as instance,
         dg.build_sensor_context(instance, definitions=definitions, resources=definitions.resources) as context,

@@ -85,6 +85,7 @@ class Alert:
 
 def first_sentence(message: str) -> str:
     """The first sentence of an error, without the name of an exception's class in front of it, and not too long."""
-    stripped = _CLASS.sub("", message.strip())
+    # What came from the name of a file may have no encoding, and would make no mail.
+    stripped = _CLASS.sub("", message.encode("utf-8", "replace").decode().strip())
     sentence = _SENTENCE_END.split(stripped, maxsplit=1)[0].strip()
     return sentence if len(sentence) <= _MAX_SENTENCE else f"{sentence[: _MAX_SENTENCE - 1]}…"

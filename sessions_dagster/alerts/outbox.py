@@ -48,13 +48,16 @@ def _deliver(channel: Channel, alerts: Sequence[Alert], log: logging.Logger) -> 
             return left
         try:
             channel.send(alert)
-        except DeliveryError as error:
+        except Exception as error:
+            # Whatever a channel raises: if the tick failed for it, all other channels would be told again. The text of
+            # an error that is not our own may have a secret in it.
+            reason = str(error) if isinstance(error, DeliveryError) else type(error).__name__
             kept = left[-MAX_WAITING:]
             lost = f" The oldest {len(left) - len(kept)} are dropped." if len(left) > len(kept) else ""
             log.warning(
                 "Alerts by %s cannot be delivered: %s. %d wait for the next tick.%s",
                 channel.name,
-                error,
+                reason,
                 len(kept),
                 lost,
             )
