@@ -14,6 +14,8 @@ def test_the_deployed_instance_is_the_one_of_the_checkout_with_postgres() -> Non
     deployed, _ = dagster_instance_config(str(DEPLOY))
     of_checkout, _ = dagster_instance_config(str(ROOT))
     assert list(deployed["storage"]) == ["postgres"]
+    # SQLAlchemy's own default is another driver since 2.1, and dagster-postgres does not work with that.
+    assert deployed["storage"]["postgres"]["postgres_db"]["scheme"] == "postgresql+psycopg2"
     for name in ("concurrency", "run_retries", "run_monitoring", "telemetry"):
         assert deployed[name] == of_checkout[name]
 
