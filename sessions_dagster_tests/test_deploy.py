@@ -12,7 +12,7 @@ DEPLOY = ROOT / "deploy"
 
 def test_the_deployed_instance_is_the_one_of_the_checkout_with_postgres() -> None:
     deployed, _ = dagster_instance_config(str(DEPLOY))
-    of_checkout, _ = dagster_instance_config(str(ROOT))
+    of_checkout, _ = dagster_instance_config(str(DEPLOY / "local"))
     assert list(deployed["storage"]) == ["postgres"]
     # SQLAlchemy's own default is another driver since 2.1, and dagster-postgres does not work with that.
     assert deployed["storage"]["postgres"]["postgres_db"]["scheme"] == "postgresql+psycopg2"
