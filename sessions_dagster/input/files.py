@@ -17,9 +17,25 @@ COMPRESSIONS: Final = tuple(_CODECS)
 """The ends of the names of compressed files that both pyarrow and Spark read, and in the same way."""
 
 _OTHER_COMPRESSIONS: Final = frozenset(
-    {".7z", ".br", ".bz", ".deflate", ".lz4", ".lzma", ".lzo", ".snappy", ".xz", ".z", ".zip", ".zstd"}
+    {".7z", ".br", ".bz", ".bzip2", ".deflate", ".gzip", ".lz", ".lz4", ".lzma", ".lzo", ".snappy", ".sz", ".xz", ".z"}
+    | {".zip", ".zstd", ".rar", ".tar", ".tbz2", ".tgz", ".txz"}
 )
 """Spark reads some of these in formats of Hadoop's own, and finds nothing in files of the usual tools."""
+
+_SIGNATURES: Final = {
+    ".gz": rb"\x1f\x8b",
+    ".bz2": rb"BZh[1-9](?:1AY&SY|\x17rE8P\x90)",
+    ".zst": rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18",
+    ".lz4": rb"\x04\x22\x4d\x18|\x02\x21\x4c\x18",
+    ".snappy": rb"\xff\x06\x00\x00sNaPpY",
+    ".xz": rb"\xfd7zXZ\x00",
+    ".zip": rb"PK\x03\x04",
+    ".z": rb"\x1f\x9d",
+    ".7z": rb"7z\xbc\xaf\x27\x1c",
+}
+"""Patterns of what compressed content begins with. Text does not: all have bytes that are no text, or a long word."""
+
+_SIGNATURE_BYTES: Final = 16
 
 
 @dataclass(frozen=True)
@@ -55,6 +71,17 @@ class BatchFile:
     def is_compressed_otherwise(self) -> bool:
         """Whether its name indicates a compression that is not one of the `COMPRESSIONS`."""
         return self.suffix not in _CODECS and self.suffix.casefold() in {*_CODECS, *_OTHER_COMPRESSIONS}
+
+    def compression_found(self) -> str | None:
+        """The compression that the first bytes of the file indicate, as the end of a name; None if they do not.
+
+        Raises:
+            OSError: If there is no such file, or none that may be read.
+            StorageError: If the storage fails.
+        """
+        with self.open() as opened:
+            start = opened.read(_SIGNATURE_BYTES)
+        return next((end for end, signature in _SIGNATURES.items() if re.match(signature, start)), None)
 
     def open(self) -> Any:
         """The file's bytes, as a seekable `pyarrow.NativeFile`.

@@ -1,35 +1,49 @@
 """CSV files of a batch."""
 
-import csv
-import io
+import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from itertools import islice
+from itertools import chain, count, islice
 from typing import Final
 
+import pyarrow as pa
+from pyspark import cloudpickle
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
-from pyspark.sql.types import StringType, StructField, StructType
 
-from sessions_dagster.errors import BatchError
 from sessions_dagster.input.files import BatchFile
 from sessions_dagster.input.formats import EpochUnit
-from sessions_dagster.input.readers.rows import (
-    AS_JSON,
-    NOT_UTF8,
-    WHOLE_FILES,
-    any_of,
-    check_columns,
+from sessions_dagster.input.readers import csv_records
+from sessions_dagster.input.readers.csv_header import CsvHeader, has_rows, read_header
+from sessions_dagster.input.readers.rows import AS_JSON, delivered, for_each, has_marks_of_bytes
+from sessions_dagster.input.readers.text import (
+    BLOCK,
+    LINE,
+    SOURCE,
+    FileLines,
     check_compression,
-    check_that_some_are_read,
-    delivered,
-    grouped,
-    has_marks_of_bytes,
+    check_that_all_are_read,
+    has_text,
+    lines_by_file,
+    text_lines,
 )
-from sessions_dagster.input.readers.timestamps import DATE_AND_MINUTES, parse_timestamp_or_number
-from sessions_dagster.model.columns import TIMESTAMP
+from sessions_dagster.input.readers.timestamps import parse_timestamp_or_number
+from sessions_dagster.model.columns import EVENT_IDENTITY, TIMESTAMP
 
-_RAW_TEXT: Final = "__unreadable_csv_record"
+_BROKEN: Final = "__broken"
+_NUMBER: Final = "__number"
+_RECORD: Final = "__record"
+_VALUES: Final = "__values"
+_RAW_TEXT: Final = "__raw_text"
+
+_ODD_LINES: Final = "odd_lines"
+_COMMAS: Final = "commas"
+
+_LEAST_LIMIT_OF_COLUMNS: Final = 20_480
+"""Spark's own limit. It is raised for lines with more commas: one of them would be an error of the whole batch."""
+
+_LINES_AT_ONCE: Final = 10_000
+_ASSEMBLED: Final = pa.struct([(_RECORD, pa.string()), (_BROKEN, pa.bool_())])
 
 
 def read_csv(
@@ -39,101 +53,144 @@ def read_csv(
 
     The files are RFC 4180, in UTF-8, with a header line.
     """
-    check_compression(files)
-    # Spark would take the header of one file for that of all.
-    groups = grouped(files, lambda file: (_csv_header(file), file.codec))
-    return [_csv_rows(spark, alike, _csv_header(alike[0]), carried_columns, epoch_unit) for alike in groups]
+    for_each(check_compression, files)
+    headers = dict(zip(files, for_each(read_header, files), strict=True))
+    found = _look_at_lines(spark, headers)
+    check_that_all_are_read(files, found, lambda file: headers[file].lines, has_rows)
+    kinds: dict[tuple[CsvHeader, bool], list[BatchFile]] = {}
+    for file, header in headers.items():
+        kinds.setdefault((header, _odd_lines(file, found) > 0), []).append(file)
+    most_commas = max((lines.numbers[_COMMAS] for lines in found.values()), default=0)
+    frames = []
+    for (header, is_odd), alike in kinds.items():
+        lines = text_lines(spark, alike, header.line_end)
+        odd_lines = {found[file.uri].source: _odd_lines(file, found) for file in alike} if is_odd else {}
+        records = _assembled(lines, header, odd_lines) if is_odd else _lines_as_records(lines)
+        frames.append(_csv_rows(_without_header(records, header), header, most_commas, carried_columns, epoch_unit))
+    return frames
 
 
-@contextmanager
-def _csv_records(file: BatchFile) -> Iterator[Iterator[list[str]]]:
-    """The records of a CSV file, its header first, as Python's reader finds them."""
-    # Decoding takes many lines at a time, and the header is not to blame for bytes in rows that are not UTF-8.
-    with file.open_stream() as opened, io.TextIOWrapper(opened, "utf-8-sig", "replace", newline="") as text:
-        yield filter(None, csv.reader(text))
+def _look_at_lines(spark: SparkSession, headers: Mapping[BatchFile, CsvHeader]) -> dict[str, FileLines]:
+    """What has to be known of the lines of each file before its records can be found."""
+    numbers = {
+        _ODD_LINES: F.count_if(F.col(LINE).contains('"') & (_count_of('"') % 2 == 1)),
+        _COMMAS: F.coalesce(F.max(F.when(F.length(LINE) > _LEAST_LIMIT_OF_COLUMNS, _count_of(","))), F.lit(0)),
+    }
+    found: dict[str, FileLines] = {}
+    for line_end in {header.line_end for header in headers.values()}:
+        files = [file for file, header in headers.items() if header.text and header.line_end == line_end]
+        if files:
+            found |= lines_by_file(text_lines(spark, files, line_end), numbers)
+    return found
 
 
-def _csv_header(file: BatchFile) -> tuple[str, ...]:
-    try:
-        with _csv_records(file) as records:
-            header = next(records, [])
-    except (OSError, EOFError, csv.Error) as error:
-        raise BatchError(f"{file.uri} is not a CSV file ({error}). Deliver it again.") from error
-    if any(mark in name for name in header for mark in (NOT_UTF8, "\0")):
-        raise BatchError(f"{file.uri} is not a CSV file in UTF-8: its first line is not text. Deliver it again.")
-    check_columns(file, header)
-    return tuple(header)
+def _odd_lines(file: BatchFile, found: Mapping[str, FileLines]) -> int:
+    return found[file.uri].numbers[_ODD_LINES] if file.uri in found else 0
 
 
-def _has_csv_rows(file: BatchFile) -> bool:
-    try:
-        with _csv_records(file) as records:
-            return len(list(islice(records, 2))) == 2
-    except (OSError, EOFError, csv.Error):
-        return True
+def _count_of(mark: str) -> Column:
+    """How often a mark occurs in a line."""
+    return F.length(LINE) - F.length(F.replace(F.col(LINE), F.lit(mark)))
+
+
+def _lines_as_records(lines: DataFrame) -> DataFrame:
+    return lines.select(SOURCE, F.col(LINE).alias(_RECORD), F.lit(False).alias(_BROKEN))
+
+
+def _assembled(lines: DataFrame, header: CsvHeader, odd_lines: Mapping[str, int]) -> DataFrame:
+    """The records of files that have lines with an odd number of quotes.
+
+    Args:
+        lines: Lines as `text_lines` gives them.
+        header: The header of all these files.
+        odd_lines: How many such lines each file has.
+
+    Returns:
+        `__source_file`, `__record` (string) and `__broken` (boolean), see `csv_records.assemble`.
+    """
+    _prepare_workers(lines.sparkSession)
+    fields, line_end = len(header.names), header.line_end
+
+    def assemble(batches: Iterator[tuple[pa.Array, pa.Array]]) -> Iterator[pa.Array]:
+        lines = (
+            line for sources, texts in batches for line in zip(sources.to_pylist(), texts.to_pylist(), strict=True)
+        )
+        assembled = csv_records.assemble_files(lines, fields, line_end, odd_lines)
+        while some := list(islice(assembled, _LINES_AT_ONCE)):
+            yield pa.array([each and {_RECORD: each[0], _BROKEN: each[1]} for each in some], _ASSEMBLED)
+
+    # A large file is read in several tasks. Within each of them, numbers follow the order of the lines.
+    numbered = lines.select(
+        SOURCE, F.make_valid_utf8(LINE).alias(LINE), BLOCK, F.monotonically_increasing_id().alias(_NUMBER)
+    )
+    in_order = numbered.repartition(SOURCE).sortWithinPartitions(SOURCE, BLOCK, _NUMBER)
+    assembled = F.arrow_udf(assemble, f"{_RECORD} string, {_BROKEN} boolean").asNondeterministic()
+    return (
+        in_order.select(SOURCE, assembled(SOURCE, LINE).alias(_VALUES))
+        .where(F.col(_VALUES).isNotNull())
+        .select(SOURCE, f"{_VALUES}.*")
+    )
+
+
+def _prepare_workers(spark: SparkSession) -> None:
+    """Let Python workers run what is in `csv_records`: they need Python and pyarrow, and not this package."""
+    cloudpickle.register_pickle_by_value(csv_records)
+    # On this machine they would be the first Python of the path, and not that of this environment.
+    if spark.sparkContext.master.startswith("local") and "PYSPARK_PYTHON" not in os.environ:
+        spark.sparkContext.pythonExec = sys.executable
+
+
+def _without_header(records: DataFrame, header: CsvHeader) -> DataFrame:
+    """Records without the header, wherever it stands: some files are put together from several ones."""
+    trimmed = records.withColumn(_RECORD, F.expr(rf"trim(TRAILING '\r' FROM {_RECORD})"))
+    return trimmed.where(has_text(F.col(_RECORD)) & (F.col(_RECORD) != header.text))
 
 
 def _csv_rows(
-    spark: SparkSession,
-    files: Sequence[BatchFile],
-    header: Sequence[str],
+    records: DataFrame,
+    header: CsvHeader,
+    most_commas: int,
     carried_columns: Mapping[str, str],
     epoch_unit: EpochUnit | None,
 ) -> DataFrame:
-    names = [name or f"_c{number}" for number, name in enumerate(header)]
-    schema = StructType([StructField(name, StringType()) for name in (*names, _RAW_TEXT)])
-    rows = (
-        spark.read.options(**WHOLE_FILES)
-        .schema(schema)
-        .csv(
-            [file.spark_path for file in files],
-            header=True,
-            escape='"',
-            multiLine=True,
-            columnNameOfCorruptRecord=_RAW_TEXT,
-        )
+    # The names of the sender may be anything, and even the same one twice.
+    columns = [f"c{number}" for number in range(len(header.names))]
+    values = F.from_csv(
+        F.when(~F.col(_BROKEN), F.col(_RECORD)),
+        ", ".join(f"{name} string" for name in (*columns, _RAW_TEXT)),
+        {
+            "escape": '"',
+            "multiLine": "true",
+            "lineSep": "\n",
+            "columnNameOfCorruptRecord": _RAW_TEXT,
+            "maxColumns": str(max(_LEAST_LIMIT_OF_COLUMNS, most_commas + 2)),
+        },
     )
-    check_that_some_are_read(rows, files, _has_csv_rows)
-    columns = [F.col(f"`{name.replace('`', '``')}`") for name in names]
-    swallowing = [_swallows_rows(column, number, names) for number, column in enumerate(columns)]
-    broken = F.col(_RAW_TEXT).isNotNull() | any_of(swallowing) | has_marks_of_bytes()
+    parsed = records.withColumn(_VALUES, values).select(SOURCE, _RECORD, _BROKEN, f"{_VALUES}.*")
+    is_broken = F.col(_BROKEN) | F.col(_RAW_TEXT).isNotNull()
+    named = [F.col(column).alias(name) for column, name in zip(columns, _distinct(header.names), strict=True)]
+    wanted = [name for name in (*EVENT_IDENTITY, *carried_columns) if name in header.names]
+    rows = parsed.select(
+        SOURCE,
+        is_broken.alias(_BROKEN),
+        F.when(is_broken, F.make_valid_utf8(_RECORD)).otherwise(F.to_json(F.struct(*named), AS_JSON)).alias(_RECORD),
+        *[F.col(columns[header.names.index(name)]).alias(name) for name in wanted],
+    )
     return delivered(
         rows,
         carried_columns,
         timestamp=parse_timestamp_or_number(F.col(TIMESTAMP), epoch_unit),
         timestamp_text=F.col(TIMESTAMP),
-        record=F.coalesce(_RAW_TEXT, F.to_json(F.struct(*columns), AS_JSON)),
-        unreadable=broken,
+        record=F.col(_RECORD),
+        unreadable=F.col(_BROKEN) | has_marks_of_bytes(),
+        source_file=F.col(SOURCE),
     )
 
 
-def _swallows_rows(value: Column, number: int, names: Sequence[str]) -> Column:
-    """Whether a CSV value contains what was meant as further rows, as after a quote that is opened and never closed.
-
-    A line in it is such a row if it has a field for each column, and a date at the place of the timestamp. The last
-    line ends where the value ends, so it has only the fields up to the value's own column. A carriage return at its end
-    means that lines end in two ways in one file.
-
-    Args:
-        value: The value.
-        number: The number of its column, from 0.
-        names: All columns.
-    """
-    # Lines and fields are separated by splitting. A pattern that repeats a group once for every field takes a frame of
-    # Java's stack for each repetition: a long value would end the JVM.
-    lines = F.split(value, r"[\r\n]")
-    between, last = F.slice(lines, 2, F.size(lines) - 2), F.element_at(lines, -1)
-    timestamp = names.index(TIMESTAMP)
-    swallows = F.exists(between, lambda line: _is_row(line, len(names), timestamp)) | _is_row(
-        last, number + 1, timestamp
-    )
-    # Nearly all values have one line and need no splitting.
-    return F.when(value.contains("\n") | value.contains("\r"), swallows | value.endswith("\r")).otherwise(F.lit(False))
-
-
-def _is_row(line: Column, fields: int, timestamp: int) -> Column:
-    """Whether a line has at least some number of fields, and in one of them what a timestamp begins with."""
-    split = F.split(line, ",")
-    return (F.size(split) >= fields) & F.coalesce(
-        F.get(split, F.lit(timestamp)).rlike(rf'^"?\s*{DATE_AND_MINUTES}'), F.lit(False)
-    )
+def _distinct(names: Sequence[str]) -> list[str]:
+    """The names of the columns in a record; one that is empty or there before gets a number."""
+    found: dict[str, None] = {}
+    for number, name in enumerate(names):
+        candidates = chain([name] if name else [], (f"{name}_c{more}" for more in count(number)))
+        found[next(candidate for candidate in candidates if candidate not in found)] = None
+    return list(found)

@@ -91,6 +91,7 @@ def _parquet_rows(
         timestamp=timestamp,
         timestamp_text=text,
         record=F.make_valid_utf8(F.to_json(F.struct("*"), AS_JSON)),
+        source_file=F.col("_metadata.file_path"),
         unreadable=any_of([F.lit(False), *map(is_invalid_utf8, texts)]),
     )
 

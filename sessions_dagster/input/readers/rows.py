@@ -32,7 +32,7 @@ from pyspark.sql.types import (
 )
 
 from sessions_dagster.errors import BatchError, StorageError
-from sessions_dagster.input.files import COMPRESSIONS, BatchFile
+from sessions_dagster.input.files import BatchFile
 from sessions_dagster.input.readers.timestamps import parse_timestamp
 from sessions_dagster.model.columns import EVENT_IDENTITY, KEY_COLUMNS, RECORD, SOURCE_FILE, TIMESTAMP
 from sessions_dagster.model.schemas import CARRIED_TYPES
@@ -81,19 +81,21 @@ def delivered(
     timestamp_text: Column,
     record: Column,
     unreadable: Column,
+    source_file: Column,
     converted: Mapping[str, Column] = _NONE,
     whole_numbers: Mapping[str, Column] = _NONE,
 ) -> DataFrame:
     """The columns that every reader gives.
 
     Args:
-        rows: What Spark reads, with its column `_metadata`.
+        rows: What Spark reads.
         carried_columns: The type of each carried column (see `model.schemas.CARRIED_TYPES`), by its name. If the rows
             have no such column, or a value cannot be cast, it is NULL.
         timestamp: The time of the event (timestamp); NULL if there is none that can be read.
         timestamp_text: The same as it was delivered (string).
         record: The whole row (string).
         unreadable: Whether the record is broken (boolean).
+        source_file: The URI of the file (string).
         converted: The timestamps among the columns that Spark reads as something else, by the name of the column.
         whole_numbers: The columns that are numbers or may have some, as `numbers.whole_number` or
             `numbers.text_or_whole_number` gives them, by the name of the column.
@@ -111,7 +113,7 @@ def delivered(
         record.alias(RECORD),
         unreadable.alias(UNREADABLE),
         any_of([F.lit(False), *[_is_unusable(name, digits) for name, digits in ids.items()]]).alias(UNUSABLE_ID),
-        F.col("_metadata.file_path").alias(SOURCE_FILE),
+        source_file.alias(SOURCE_FILE),
         *[
             _carried(rows, name, CARRIED_TYPES[type_], converted, whole_numbers.get(name)).alias(name)
             for name, type_ in carried_columns.items()
@@ -172,44 +174,6 @@ def broken_files_named() -> Iterator[None]:
         raise BatchError(f"{file} cannot be read to its end ({causes[-1]}). Deliver it again.") from error
 
 
-def check_compression(files: Sequence[BatchFile]) -> None:
-    """Refuse files in a compression that Spark would read as nothing at all, or that would end its JVM.
-
-    Args:
-        files: The files of a batch.
-
-    Raises:
-        BatchError: If the name of a file indicates such a compression.
-    """
-    for file in files:
-        if file.is_compressed_otherwise:
-            raise BatchError(
-                f"{file.uri} is compressed in a way that cannot be read, as its name says ({file.suffix}). Deliver it "
-                f"in another compression ({', '.join(COMPRESSIONS)}) or without."
-            )
-
-
-def check_that_some_are_read(
-    rows: DataFrame, files: Sequence[BatchFile], has_records: Callable[[BatchFile], bool]
-) -> None:
-    """Refuse files in which Spark finds no row although there is one: a batch would be lost in silence.
-
-    Args:
-        rows: What Spark reads.
-        files: The files, all of one compression.
-        has_records: Whether a file has records, or cannot be read up to the first one, found out without Spark.
-
-    Raises:
-        BatchError: If Spark finds no row, but a file has records.
-    """
-    if rows.isEmpty():
-        lost = next((file for file in files if has_records(file)), None)
-        if lost is not None:
-            raise BatchError(
-                f"{lost.uri} has records, but Spark reads none of them. Deliver it again, as plain text in UTF-8."
-            )
-
-
 def has_marks_of_bytes() -> Column:
     """Whether decoding has put a mark in the place of bytes that are not UTF-8 (boolean): users could become one."""
     return any_of([F.coalesce(F.col(name).contains(NOT_UTF8), F.lit(False)) for name in KEY_COLUMNS])
@@ -244,8 +208,8 @@ def for_each(look: Callable[[BatchFile], _Found], files: Sequence[BatchFile]) ->
         return list(threads.map(look, files))
 
 
-def check_columns(file: BatchFile, names: Sequence[str]) -> None:
-    """Refuse a file that lacks a required column, or has one column twice.
+def check_required_columns(file: BatchFile, names: Sequence[str]) -> None:
+    """Refuse a file that lacks a required column.
 
     Args:
         file: The file.
@@ -260,6 +224,19 @@ def check_columns(file: BatchFile, names: Sequence[str]) -> None:
             f"{file.uri} lacks the required column {', '.join(missing)}; it has {', '.join(names) or 'none at all'}. "
             "Names are taken exactly as written. Deliver the file with these columns."
         )
+
+
+def check_columns(file: BatchFile, names: Sequence[str]) -> None:
+    """Refuse a file that lacks a required column, or has one column twice.
+
+    Args:
+        file: The file.
+        names: The names of its columns.
+
+    Raises:
+        BatchError: If it does.
+    """
+    check_required_columns(file, names)
     folded = [name.casefold() for name in names if name]
     repeated = sorted({name for name in folded if folded.count(name) > 1})
     if repeated:
