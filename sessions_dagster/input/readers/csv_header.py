@@ -82,12 +82,15 @@ def _text_of(file: BatchFile) -> Iterator[io.TextIOWrapper]:
 
 def _first_record(text: io.TextIOWrapper) -> str:
     """The first record with its line end; empty if there is only white space."""
-    record = ""
+    lines: list[str] = []
+    quotes = 0
     for line in iter(text.readline, ""):
-        record += line if record or not _is_blank(line) else ""
-        if record and record.count('"') % 2 == 0:
-            break
-    return record
+        if lines or not _is_blank(line):
+            lines.append(line)
+            quotes += line.count('"')
+            if quotes % 2 == 0:
+                break
+    return "".join(lines)
 
 
 def _is_blank(line: str) -> bool:

@@ -1,0 +1,333 @@
+"""CSV and JSON as senders write them: every record lands or is quarantined, and no file is lost in silence.
+
+Each batch has many files, because a landing takes a while. The user of a row says which case it is.
+"""
+
+import bz2
+import csv
+import gzip
+import io
+import lzma
+import zlib
+from collections.abc import Mapping, Sequence
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Final
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pyspark.sql import SparkSession
+
+from sessions_dagster.errors import BatchError
+from sessions_dagster.input import files
+from sessions_dagster.input.folders import InputRoot
+from sessions_dagster.input.readers.text import check_compression
+from sessions_dagster.model.columns import EVENT, PRODUCT, REASON, RECORD, TIMESTAMP, USER
+from sessions_dagster.model.rejects import RejectReason
+from sessions_dagster.model.rules import SessionRules
+from sessions_dagster.pipeline.land import land_batch
+from sessions_dagster_tests.test_landing import Lake, Landed, landed
+
+DAY: Final = date(2025, 9, 20)
+TIME: Final = "2025-09-20 10:00:00"
+COLUMNS: Final = (USER, EVENT, PRODUCT, TIMESTAMP)
+HEADER: Final = ",".join(COLUMNS)
+MESSAGES: Final = f"{TIMESTAMP},{USER},{EVENT},{PRODUCT},message"
+ROW_IN_TEXT: Final = f"{TIME} error,once,more,and,again"
+TWO_ROWS: Final = f"{ROW_IN_TEXT}\r\n{ROW_IN_TEXT}"
+
+
+def row(user: str) -> str:
+    return f"{user},a,idea,{TIME}"
+
+
+def message(user: str, text: str) -> str:
+    return f'{TIME},{user},a,idea,"{text}"'
+
+
+LONG: Final = 2_000_000
+GOOD_CSV: Final[Mapping[str, str]] = {
+    "times in messages": f"{MESSAGES}\n" + message("times in messages", f"failed:\n{TWO_ROWS}") + "\n",
+    "commas in two lines": f"{MESSAGES}\n" + message("commas in two lines", "first\n" + "," * LONG) + "\n",
+    "quotes in two lines": f"{MESSAGES}\n" + message("quotes in two lines", "first\n" + '""' * LONG) + "\n",
+    "lines in a message": f"{MESSAGES}\n" + message("lines in a message", "x\r\n" * 200_000) + "\n",
+    "long value": f"{MESSAGES}\n" + message("long value", "x" * LONG) + "\n",
+    "CR": f"{HEADER}\r{row('CR')}\r",
+    "CR without last end": f"{HEADER}\r{row('CR without last end')}",
+    "CR, CR and LF in a message": f"{MESSAGES}\r" + message("CR, CR and LF in a message", "x\ry\nz\r\n") + "\r",
+    "CRLF": f"{HEADER}\r\n{row('CRLF')}\r\n",
+    "CRCRLF": f"{HEADER}\r\r\n{row('CRCRLF')}\r\r\n",
+    "CRLF after LF": f"{HEADER}\n{row('CRLF after LF')}\r\n",
+    "CRLF, LF in a message": f"{MESSAGES}\r\n" + message("CRLF, LF in a message", "x\ny\n") + "\r\n",
+    "no last end": f"{HEADER}\n{row('no last end')}",
+    "blank lines": f"\n \n{HEADER}\n\n  \n{row('blank lines')}\n\r\n\n",
+    "BOM": f"\ufeff{HEADER}\n{row('BOM')}\n",
+    "BOM and quotes": f'\ufeff"{USER}",{EVENT},{PRODUCT},{TIMESTAMP}\n{row("BOM and quotes")}\n',
+    "BOM and lines": f"\ufeff{MESSAGES}\n" + message("BOM and lines", "x\ny") + "\n",
+    "trailing commas": f"{HEADER},,\n{row('trailing commas')},,\n",
+    "header twice": f"{HEADER}\n{row('header twice')}\n{HEADER}\n",
+    "header of two lines": f'"own\ncolumn",{HEADER}\n1,{row("header of two lines")}\n',
+    "all quoted": '"' + HEADER.replace(",", '","') + f'"\n"all quoted","a","idea","{TIME}"\n',
+    "names of all kinds": f"own,own,OWN,,_c4,_metadata,_corrupt_record,record,User_ID,a`b,c0,__line,x.y,ü,{HEADER}\n"
+    + "1,2,3,4,5,6,7,8,9,10,11,12,13,14," + row("names of all kinds") + "\n",
+}  # fmt: skip
+"""Files of which every row lands. The user of the only row is the name of the file."""
+
+WIDE: Final = [30_000, 500_000]
+OPEN: Final = f'{TIME},open,a,idea,"oops'
+BAD_CSV: Final[Mapping[str, tuple[str, Sequence[str], Sequence[str]]]] = {
+    "wide": (
+        f"{HEADER}\n" + "".join(f"{'wide':,<{commas}}\n{row(f'after {commas}')}\n" for commas in WIDE),
+        [f"after {commas}" for commas in WIDE],
+        [f"{'wide':,<{commas}}" for commas in WIDE],
+    ),
+    "too few, too many": (f"{HEADER}\nfew,a\n{row('many')},\n{row('next')}\n", ["next"], ["few,a", f"{row('many')},"]),
+    "NUL": (f"{HEADER}\n\0\0\0\n{row('after NUL')}\n", ["after NUL"], ["\0\0\0"]),
+    "open": (f"{MESSAGES}\n{OPEN}\n{message('beside open', 'x')}\n", ["beside open"], [OPEN]),
+    "open before lines": (
+        f"{MESSAGES}\n{message('p', 'x')}\n{OPEN}\n{message('q', 'x')}\n" + message("r", f"\n{ROW_IN_TEXT}\n") + "\n",
+        ["p", "q", "r"],
+        [OPEN],
+    ),
+    "open after lines": (
+        f"{MESSAGES}\n" + message("s", f"\n{ROW_IN_TEXT}\n") + f"\n{OPEN}\n{message('t', 'x')}\n",
+        ["s", "t"],
+        [OPEN],
+    ),
+    "open twice": (f"{MESSAGES}\n{OPEN}\n{message('u', 'x')}\n{OPEN}\n{message('v', 'x')}\n", ["u", "v"], [OPEN, OPEN]),
+}
+"""Files with their content, the users of the rows that land, and the records that are quarantined."""
+
+NOTHING: Final[Mapping[str, bytes]] = {
+    "no bytes": b"",
+    "BOM only": b"\xef\xbb\xbf",
+    "blank lines only": b"\n\r\n  \n",
+    "compressed nothing.gz": gzip.compress(b""),
+    "compressed blank line.bz2": bz2.compress(b"\n"),
+    "no bytes.gz": b"",
+    "no bytes.zst": b"",
+}
+
+
+def write(folder: Path, contents: Mapping[str, str]) -> None:
+    for name, content in contents.items():
+        (folder / f"{name}.txt").write_bytes(content.encode())
+
+
+@pytest.fixture(scope="module")
+def lake(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Lake:
+    return Lake(spark, tmp_path_factory.mktemp("text"))
+
+
+@pytest.fixture(scope="module")
+def from_csv(lake: Lake) -> Landed:
+    folder = lake.folder(DAY)
+    write(folder, GOOD_CSV)
+    write(folder, {name: content for name, (content, _, _) in BAD_CSV.items()})
+    for name, content in NOTHING.items():
+        (folder / name).write_bytes(content)
+    (folder / "only a header").write_text(HEADER)
+    return landed(lake, DAY, "csv")
+
+
+def test_csv_of_every_style_lands_completely(from_csv: Landed) -> None:
+    others = [user for _, users, _ in BAD_CSV.values() for user in users]
+    assert sorted(row.user for row in from_csv.accepted) == sorted([*GOOD_CSV, *others])
+
+
+def test_a_broken_csv_record_costs_itself_alone(from_csv: Landed) -> None:
+    rejected = [(row[RECORD], row[REASON]) for row in from_csv.rejected]
+    expected = [record for _, _, records in BAD_CSV.values() for record in records]
+    assert sorted(rejected) == sorted((record, RejectReason.UNREADABLE_RECORD) for record in expected)
+
+
+# --- any table that a writer of CSV writes ----------------------------------------------------------------------------
+
+OWN: Final = st.lists(
+    st.sampled_from(["\n", "\r\n", "\r", '"', ",", "x", "é", " ", TIME, "2025-09-20", row("u")]), max_size=6
+)
+Written = tuple[list[str], list[list[str]], str]
+
+
+@st.composite
+def written_files(draw: st.DrawFn) -> Written:
+    """The text of a file in any order of columns, the values of its rows, and what they are called."""
+    own = ["note", *draw(st.lists(st.sampled_from(["own", "", "_metadata", "NOTE"]), max_size=3))]
+    names = draw(st.permutations([*COLUMNS, *own]))
+    values = {EVENT: st.just("a"), PRODUCT: st.just("idea"), TIMESTAMP: st.just(TIME)}
+    text = OWN.map("".join)
+    rows = draw(st.lists(st.tuples(*[values.get(name, text) for name in names]).map(list), max_size=6))
+    out = io.StringIO(newline="")
+    quoting, line_end = draw(
+        st.sampled_from([(csv.QUOTE_MINIMAL, "\r\n"), (csv.QUOTE_ALL, "\r\n"), (csv.QUOTE_ALL, "\n")])
+    )
+    csv.writer(out, quoting=quoting, lineterminator=line_end).writerows([names, *rows])
+    return names, rows, out.getvalue()
+
+
+@settings(max_examples=4, deadline=None)
+@given(tables=st.lists(written_files(), min_size=12, max_size=12), again=st.uuids())
+def test_what_a_writer_of_csv_wrote_lands_exactly(lake: Lake, tables: Sequence[Written], again: object) -> None:
+    day = date(2025, 9, 21)
+    folder = lake.folder(day)
+    expected = []
+    for number, (names, rows, text) in enumerate(tables):
+        (folder / f"{number}.csv").write_bytes(text.encode())
+        expected += [(values[names.index(USER)], values[names.index("note")] or None) for values in rows]
+    land_batch(
+        lake.spark,
+        lake.input,
+        lake.warehouse,
+        day,
+        "csv",
+        datetime.now(UTC),
+        SessionRules(),
+        carried_columns={"note": "string"},
+    )
+    accepted = [(row[USER], row["note"]) for row in lake.rows(lake.warehouse.raw_events, day)]
+    assert sorted(accepted, key=repr) == sorted([values for values in expected if values[0]], key=repr)
+    assert [row[REASON] for row in lake.rejected(day)] == [RejectReason.EMPTY_USER_ID] * (len(expected) - len(accepted))
+
+
+# --- JSON -------------------------------------------------------------------------------------------------------------
+
+JSON_DAY: Final = date(2025, 9, 22)
+
+
+def line(user: str, own: str = "1", key: str = "own") -> str:
+    """A JSON object; the user and the own value as they are written in JSON."""
+    return f'{{"{USER}":"{user}","{EVENT}":"a","{PRODUCT}":"idea","{TIMESTAMP}":"2025-09-22 10:00:00","{key}":{own}}}'
+
+
+PAIR: Final = r"\ud83d\ude00"
+GOOD_JSON: Final[Mapping[str, str]] = {
+    "number": line("number", "1"),
+    "object": line("object", '{"a":[1,{"b":null}]}'),
+    "list": line("list", "[[],{}]"),
+    "key twice": line("key twice", '1,"own":2'),
+    "key by case": line("key by case", '1,"OWN":2,"User_ID":"x"'),
+    "key of Spark": line("key of Spark", '1,"_metadata":{"file_path":null},"_corrupt_record":"x","value":1,"":2'),
+    "digits": line("digits", "1" * 5_000),
+    "long": line("long", '"' + "x," * LONG + '"'),
+    "nested": line("nested", "[" * 500 + "]" * 500),
+    "pair \U0001f600": line(f"pair {PAIR}"),
+    "pair in own": line("pair in own", f'"{PAIR}{PAIR.upper().replace("U", "u")}"'),
+    r"escaped \ud83d": line(r"escaped \\ud83d", r'"\\ud83d"'),
+}
+HALVES: Final = [r"\ud83d", r"\uD83D", r"\udc00", r"\ude00\ud83d", r"\ud83d\ud83d\ude00", r"\ud83dx\ude00", r"\\\ud83d"]
+BAD_JSON: Final = [
+    *[line(f"cut{half}") for half in HALVES],
+    *[line("own", f'"cut{half}"') for half in HALVES],
+    line("key", "1", r"cut\ud83d"),
+    line("deep", "[" * 1_000 + "]" * 1_000),
+    line("deep", '{"a":' * 1_000 + "1" + "}" * 1_000),
+    line("deeper", "[" * 100_000 + "]" * 100_000),
+]
+
+
+@pytest.fixture(scope="module")
+def from_json(lake: Lake) -> Landed:
+    folder = lake.folder(JSON_DAY)
+    write(folder, {name.replace("\\", ""): content for name, content in GOOD_JSON.items()})
+    write(folder, {f"bad {number}": content for number, content in enumerate(BAD_JSON)})
+    write(
+        folder,
+        {
+            "BOM": "\ufeff" + line("BOM"),
+            "CR": f"{line('CR')}\r{line('CR 2')}\r",
+            "CRLF": f"\r\n{line('CRLF')}\r\n\r\n{line('CRLF 2')}",
+        },
+    )
+    for name, content in NOTHING.items():
+        (folder / name).write_bytes(content)
+    return landed(lake, JSON_DAY, "json")
+
+
+def test_json_objects_with_keys_and_values_of_any_kind_land(from_json: Landed) -> None:
+    assert sorted(row.user for row in from_json.accepted) == sorted([*GOOD_JSON, "BOM", "CR", "CR 2", "CRLF", "CRLF 2"])
+
+
+def test_json_with_half_a_character_or_nested_too_deep_is_quarantined(from_json: Landed) -> None:
+    rejected = [(row[RECORD], row[REASON]) for row in from_json.rejected]
+    assert sorted(rejected) == sorted((text, RejectReason.UNREADABLE_RECORD) for text in BAD_JSON)
+
+
+# --- no file is lost --------------------------------------------------------------------------------------------------
+
+
+def test_a_file_that_spark_reads_as_nothing_is_named_although_others_are_read(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As if the checks had missed it. Spark treats the file as compressed because of its name, and finds no data in it.
+    monkeypatch.setattr(files, "_OTHER_COMPRESSIONS", frozenset())
+    for number, (input_format, text) in enumerate([("csv", f"{HEADER}\n{row('x')}\n"), ("json", line("x") + "\n")]):
+        day = date(2025, 9, 24 + number)
+        (lake.folder(day) / "good").write_text(text)
+        (lake.folder(day) / "bad.lz4").write_bytes(b"\0\0\0\0\n" + text.encode() if number else text.encode())
+        with pytest.raises(BatchError, match=r"bad\.lz4"):
+            lake.land(day, "json" if input_format == "json" else "csv")
+
+
+TEXT: Final = f"{HEADER}\n{row('x')}\n".encode()
+LZ4: Final = pa.compress(TEXT, "lz4", asbytes=True)
+REFUSED: Final[Mapping[str, tuple[bytes, str]]] = {
+    **{
+        f"x{suffix}": (TEXT, r"as its name says \(" + suffix)
+        for suffix in (
+            ".lz4",
+            ".snappy",
+            ".xz",
+            ".deflate",
+            ".Z",
+            ".zip",
+            ".gzip",
+            ".zstd",
+            ".GZ",
+            ".Bz2",
+            ".ZST",
+            ".br",
+        )
+    },
+    "lz4.csv": (LZ4, r"is compressed \(\.lz4\).*another compression"),
+    "gzip.csv": (gzip.compress(TEXT), r"is compressed \(\.gz\).*ends in \.gz"),
+    "bzip2.json": (bz2.compress(TEXT), r"is compressed \(\.bz2\).*ends in \.bz2"),
+    "xz": (lzma.compress(TEXT), r"is compressed \(\.xz\)"),
+    "zip.csv": (b"PK\x03\x04" + TEXT, r"is compressed \(\.zip\)"),
+    "bzip2.gz": (bz2.compress(TEXT), r"is compressed \(\.bz2\).*ends in \.bz2"),
+    "text.gz": (TEXT, r"is not compressed as its name says \(\.gz\)"),
+    "text.bz2": (TEXT, r"is not compressed as its name says \(\.bz2\)"),
+    "text.zst": (TEXT, r"is not compressed as its name says \(\.zst\)"),
+    "deflate.gz": (zlib.compress(TEXT), r"is not compressed as its name says"),
+}
+ALLOWED: Final[Mapping[str, bytes]] = {
+    "x.csv": TEXT,
+    "BZh9.csv": b"BZh9,own\n",
+    "x.lz4.csv": TEXT,
+    "X.CSV": TEXT,
+    "x.gz": gzip.compress(TEXT) * 2,
+    "x.bz2": bz2.compress(TEXT) * 2,
+    "nothing.bz2": bz2.compress(b""),
+    "no bytes.gz": b"",
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_compression_that_cannot_be_read_or_is_not_as_named_is_refused_by_name(tmp_path: Path, name: str) -> None:
+    content, error = REFUSED[name]
+    folder = Path(InputRoot(str(tmp_path)).batch_folder(DAY))
+    folder.mkdir()
+    (folder / name).write_bytes(content)
+    (file,) = InputRoot(str(tmp_path)).delivery(DAY).files
+    with pytest.raises(BatchError, match=f"{name} {error}" if error.startswith("is") else error):
+        check_compression(file)
+
+
+def test_text_and_supported_compressions_are_allowed(tmp_path: Path) -> None:
+    folder = Path(InputRoot(str(tmp_path)).batch_folder(DAY))
+    folder.mkdir()
+    for name, content in ALLOWED.items():
+        (folder / name).write_bytes(content)
+    for file in InputRoot(str(tmp_path)).delivery(DAY).files:
+        check_compression(file)
