@@ -36,9 +36,9 @@ def tables(draw: st.DrawFn) -> Rows:
     return draw(st.lists(st.lists(VALUES, min_size=columns, max_size=columns), min_size=1, max_size=8))
 
 
-def written(rows: Rows, line_end: str = "\n", quoting: int = csv.QUOTE_MINIMAL) -> str:
+def written(rows: Rows, line_end: str = "\n", quote_all: bool = False) -> str:
     text = io.StringIO(newline="")
-    csv.writer(text, lineterminator=line_end, quoting=quoting).writerows(rows)
+    csv.writer(text, lineterminator=line_end, quoting=csv.QUOTE_ALL if quote_all else csv.QUOTE_MINIMAL).writerows(rows)
     return text.getvalue()
 
 
@@ -56,10 +56,8 @@ def values_of(record: str) -> list[str]:
     return values
 
 
-@given(
-    rows=tables(), way=st.sampled_from([("\r\n", csv.QUOTE_MINIMAL), ("\r\n", csv.QUOTE_ALL), ("\n", csv.QUOTE_ALL)])
-)
-def test_what_a_writer_wrote_is_assembled_exactly(rows: Rows, way: tuple[str, int]) -> None:
+@given(rows=tables(), way=st.sampled_from([("\r\n", False), ("\r\n", True), ("\n", True)]))
+def test_what_a_writer_wrote_is_assembled_exactly(rows: Rows, way: tuple[str, bool]) -> None:
     records = records_of(written(rows, *way), len(rows[0]))
     assert [(values_of(record), broken) for record, broken in records] == [([*row], False) for row in rows]
 

@@ -10,6 +10,7 @@ import io
 import lzma
 import zlib
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Final
@@ -23,7 +24,8 @@ from pyspark.sql import SparkSession
 from sessions_dagster.errors import BatchError
 from sessions_dagster.input import files
 from sessions_dagster.input.folders import InputRoot
-from sessions_dagster.input.readers.text import check_compression
+from sessions_dagster.input.readers.csv_header import has_rows, read_header
+from sessions_dagster.input.readers.text import FileLines, check_compression, check_that_all_are_read
 from sessions_dagster.model.columns import EVENT, PRODUCT, REASON, RECORD, TIMESTAMP, USER
 from sessions_dagster.model.rejects import RejectReason
 from sessions_dagster.model.rules import SessionRules
@@ -56,11 +58,11 @@ GOOD_CSV: Final[Mapping[str, str]] = {
     "long value": f"{MESSAGES}\n" + message("long value", "x" * LONG) + "\n",
     "CR": f"{HEADER}\r{row('CR')}\r",
     "CR without last end": f"{HEADER}\r{row('CR without last end')}",
-    "CR, CR and LF in a message": f"{MESSAGES}\r" + message("CR, CR and LF in a message", "x\ry\nz\r\n") + "\r",
+    "CR and LF in a message of CR": f"{MESSAGES}\r" + message("CR and LF in a message of CR", "x\ry\nz\r\n") + "\r",
     "CRLF": f"{HEADER}\r\n{row('CRLF')}\r\n",
     "CRCRLF": f"{HEADER}\r\r\n{row('CRCRLF')}\r\r\n",
     "CRLF after LF": f"{HEADER}\n{row('CRLF after LF')}\r\n",
-    "CRLF, LF in a message": f"{MESSAGES}\r\n" + message("CRLF, LF in a message", "x\ny\n") + "\r\n",
+    "LF in a message of CRLF": f"{MESSAGES}\r\n" + message("LF in a message of CRLF", "x\ny\n") + "\r\n",
     "no last end": f"{HEADER}\n{row('no last end')}",
     "blank lines": f"\n \n{HEADER}\n\n  \n{row('blank lines')}\n\r\n\n",
     "BOM": f"\ufeff{HEADER}\n{row('BOM')}\n",
@@ -160,35 +162,41 @@ def written_files(draw: st.DrawFn) -> Written:
     text = OWN.map("".join)
     rows = draw(st.lists(st.tuples(*[values.get(name, text) for name in names]).map(list), max_size=6))
     out = io.StringIO(newline="")
-    quoting, line_end = draw(
-        st.sampled_from([(csv.QUOTE_MINIMAL, "\r\n"), (csv.QUOTE_ALL, "\r\n"), (csv.QUOTE_ALL, "\n")])
+    quote_all, line_end = draw(st.sampled_from([(False, "\r\n"), (True, "\r\n"), (True, "\n")]))
+    csv.writer(out, quoting=csv.QUOTE_ALL if quote_all else csv.QUOTE_MINIMAL, lineterminator=line_end).writerows(
+        [names, *rows]
     )
-    csv.writer(out, quoting=quoting, lineterminator=line_end).writerows([names, *rows])
     return names, rows, out.getvalue()
 
 
+@pytest.fixture(scope="module")
+def lake_of_notes(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Lake:
+    """A lake in which the column `note` is carried."""
+    return Lake(spark, tmp_path_factory.mktemp("notes"))
+
+
 @settings(max_examples=4, deadline=None)
-@given(tables=st.lists(written_files(), min_size=12, max_size=12), again=st.uuids())
-def test_what_a_writer_of_csv_wrote_lands_exactly(lake: Lake, tables: Sequence[Written], again: object) -> None:
-    day = date(2025, 9, 21)
-    folder = lake.folder(day)
+@given(tables=st.lists(written_files(), min_size=12, max_size=12))
+def test_what_a_writer_of_csv_wrote_lands_exactly(lake_of_notes: Lake, tables: Sequence[Written]) -> None:
+    lake = lake_of_notes
     expected = []
     for number, (names, rows, text) in enumerate(tables):
-        (folder / f"{number}.csv").write_bytes(text.encode())
+        (lake.folder(DAY) / f"{number}.csv").write_bytes(text.encode())
         expected += [(values[names.index(USER)], values[names.index("note")] or None) for values in rows]
+    carried = {"note": "string"}
     land_batch(
         lake.spark,
         lake.input,
         lake.warehouse,
-        day,
+        DAY,
         "csv",
         datetime.now(UTC),
         SessionRules(),
-        carried_columns={"note": "string"},
+        carried_columns=carried,
     )
-    accepted = [(row[USER], row["note"]) for row in lake.rows(lake.warehouse.raw_events, day)]
+    accepted = [(row[USER], row["note"]) for row in lake.rows(lake.warehouse.raw_events, DAY)]
     assert sorted(accepted, key=repr) == sorted([values for values in expected if values[0]], key=repr)
-    assert [row[REASON] for row in lake.rejected(day)] == [RejectReason.EMPTY_USER_ID] * (len(expected) - len(accepted))
+    assert [row[REASON] for row in lake.rejected(DAY)] == [RejectReason.EMPTY_USER_ID] * (len(expected) - len(accepted))
 
 
 # --- JSON -------------------------------------------------------------------------------------------------------------
@@ -260,14 +268,27 @@ def test_json_with_half_a_character_or_nested_too_deep_is_quarantined(from_json:
 def test_a_file_that_spark_reads_as_nothing_is_named_although_others_are_read(
     lake: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    day = date(2025, 9, 24)
+    (lake.folder(day) / "good.json").write_text(line("x"))
     # As if the checks had missed it. Spark treats the file as compressed because of its name, and finds no data in it.
     monkeypatch.setattr(files, "_OTHER_COMPRESSIONS", frozenset())
-    for number, (input_format, text) in enumerate([("csv", f"{HEADER}\n{row('x')}\n"), ("json", line("x") + "\n")]):
-        day = date(2025, 9, 24 + number)
-        (lake.folder(day) / "good").write_text(text)
-        (lake.folder(day) / "bad.lz4").write_bytes(b"\0\0\0\0\n" + text.encode() if number else text.encode())
-        with pytest.raises(BatchError, match=r"bad\.lz4"):
-            lake.land(day, "json" if input_format == "json" else "csv")
+    (lake.folder(day) / "bad.json.lz4").write_bytes(b"\0\0\0\0\n" + line("x").encode())
+    with pytest.raises(BatchError, match=r"bad\.json\.lz4 has records, but Spark reads none"):
+        lake.land(day, "json")
+
+
+@pytest.mark.parametrize(("lines", "is_lost"), [(0, True), (1, True), (2, False)])
+def test_a_file_of_which_only_the_header_is_read_is_lost_if_it_has_rows(
+    tmp_path: Path, lines: int, is_lost: bool
+) -> None:
+    folder = Path(InputRoot(str(tmp_path)).batch_folder(DAY))
+    folder.mkdir()
+    (folder / "a.csv").write_bytes(TEXT)
+    (folder / "header.csv").write_text(HEADER)
+    a, header = InputRoot(str(tmp_path)).delivery(DAY).files
+    found = {a.uri: FileLines(a.uri, lines, {}), header.uri: FileLines(header.uri, 1, {})}
+    with pytest.raises(BatchError, match=r"a\.csv has records") if is_lost else nullcontext():
+        check_that_all_are_read([a, header], found, lambda file: read_header(file).lines, has_rows)
 
 
 TEXT: Final = f"{HEADER}\n{row('x')}\n".encode()

@@ -10,6 +10,7 @@ import pyarrow as pa
 from pyspark import cloudpickle
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql.pandas.functions import arrow_udf
 
 from sessions_dagster.input.files import BatchFile
 from sessions_dagster.input.formats import EpochUnit
@@ -124,7 +125,7 @@ def _assembled(lines: DataFrame, header: CsvHeader, odd_lines: Mapping[str, int]
         SOURCE, F.make_valid_utf8(LINE).alias(LINE), BLOCK, F.monotonically_increasing_id().alias(_NUMBER)
     )
     in_order = numbered.repartition(SOURCE).sortWithinPartitions(SOURCE, BLOCK, _NUMBER)
-    assembled = F.arrow_udf(assemble, f"{_RECORD} string, {_BROKEN} boolean").asNondeterministic()
+    assembled = arrow_udf(assemble, f"{_RECORD} string, {_BROKEN} boolean").asNondeterministic()
     return (
         in_order.select(SOURCE, assembled(SOURCE, LINE).alias(_VALUES))
         .where(F.col(_VALUES).isNotNull())
@@ -134,9 +135,9 @@ def _assembled(lines: DataFrame, header: CsvHeader, odd_lines: Mapping[str, int]
 
 def _prepare_workers(spark: SparkSession) -> None:
     """Let Python workers run what is in `csv_records`: they need Python and pyarrow, and not this package."""
-    cloudpickle.register_pickle_by_value(csv_records)
+    cloudpickle.register_pickle_by_value(csv_records)  # type: ignore[no-untyped-call]
     # On this machine they would be the first Python of the path, and not that of this environment.
-    if spark.sparkContext.master.startswith("local") and "PYSPARK_PYTHON" not in os.environ:
+    if (spark.sparkContext.master or "").startswith("local") and "PYSPARK_PYTHON" not in os.environ:
         spark.sparkContext.pythonExec = sys.executable
 
 
