@@ -39,7 +39,12 @@ def refresh_summary(report: SessionsReport) -> str:
     """What refreshing `sessions` did."""
     if not report.committed:
         return f"sessions already reflects version {report.events_version} of sessionized_events"
+    sessions, dates = _number(report.rebuilt, "session"), _number(len(report.changed_dates), "changed date")
     return (
-        f"sessions reflects version {report.events_version} of sessionized_events: {report.rebuilt:,} sessions rebuilt "
-        f"on {len(report.changed_dates)} changed dates, {report.seconds:.1f} s"
+        f"sessions reflects version {report.events_version} of sessionized_events: {sessions} rebuilt on {dates}, "
+        f"{report.seconds:.1f} s"
     )
+
+
+def _number(count: int, one: str) -> str:
+    return f"{count:,} {one}{'' if count == 1 else 's'}"
