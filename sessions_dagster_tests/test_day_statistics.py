@@ -131,7 +131,7 @@ def _applied(day: date) -> ApplyReport:
     """The report of a run that corrected rows of a day."""
     fields: dict[str, Any] = dict.fromkeys(inspect.signature(ApplyReport).parameters, 0)
     rows = {"inserted": {day: 7}, "updated": {day: 3}, "deleted": {day: 2}}
-    others = {"session_changes": {}, "applied": (), "present": ()}
+    others: dict[str, Any] = {"session_changes": {}, "applied": (), "present": ()}
     return ApplyReport(**(fields | rows | others))
 
 

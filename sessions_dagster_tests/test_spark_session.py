@@ -178,7 +178,7 @@ def test_the_machines_java_is_launched_without_the_module_and_found_by_others_af
     echo = script(tmp_path / "home" / "bin" / "java", 'echo "$@"')
     env = {"JAVA_HOME": str(tmp_path / "home")}
     with launched_quietly(env):
-        command = [Path(env["JAVA_HOME"], "bin", "java"), "-Da=b", "--add-modules=jdk.incubator.vector", "-version"]
+        command = [f"{env['JAVA_HOME']}/bin/java", "-Da=b", "--add-modules=jdk.incubator.vector", "-version"]
         assert subprocess.check_output(command, env=env, text=True) == "-Da=b -version\n"
     assert env == {"JAVA_HOME": str(echo.parents[1])}
 

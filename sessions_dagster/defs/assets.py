@@ -273,7 +273,7 @@ def _table_asset(
         backfill_policy=dg.BackfillPolicy.single_run(),
         required_resource_keys=resource_keys(config),
         pool=config.prefixed(WAREHOUSE_POOL),
-        metadata=definition_metadata(config, name, schema) | (settings or {}),
+        metadata={**definition_metadata(config, name, schema), **(settings or {})},
         **_ownership(config),
         **arguments,
     )
