@@ -87,8 +87,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except _UsageError as error:
             parser.error(str(error))
         master = submitted_master() or config.spark.master
+        warehouse = Warehouse(config.warehouse_root)
+        warehouse.check_writable()
         with spark_session(replace(config.spark, master=master)) as spark:
-            work = _Work(config, spark, Warehouse(config.warehouse_root), days)
+            work = _Work(config, spark, warehouse, days)
             with watched_on_terminal(parsed.command):
                 return 0 if _COMMANDS[parsed.command](work) else 1
     except (*NON_RETRYABLE, SparkStartError, TableNotFoundError) as error:

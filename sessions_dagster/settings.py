@@ -9,11 +9,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime
 from typing import Final, NamedTuple, get_args
 
-from sessions_dagster.errors import WrongSettingError
+from sessions_dagster.errors import SettingsError, WrongSettingError
 from sessions_dagster.input.formats import EpochUnit, InputFormat
 from sessions_dagster.model import columns
 from sessions_dagster.model.rules import MAX_LATENESS_DAYS, MAX_TIMEOUT
 from sessions_dagster.model.schemas import CARRIED_TYPES
+from sessions_dagster.storage.filesystem import PLACES, canonical
 
 START_DATE_VARIABLE: Final = "SESSIONS_START_DATE"
 INPUT_ROOT_VARIABLE: Final = "SESSIONS_INPUT_ROOT"
@@ -40,26 +41,13 @@ FIRST_YEAR: Final = 1900
 LAST_YEAR: Final = 2199
 """A first partition outside of these years is a slip, and at the ends of the calendar there is no room for lateness."""
 
-URI_SCHEMES: Final = ("s3a", "s3", "gs", "abfss", "abfs", "hdfs", "viewfs")
-"""Those that Spark (with its connectors), delta-rs and pyarrow may all understand."""
-
 _NAME: Final = re.compile(r"[A-Za-z0-9_]+")
 _COLUMN: Final = re.compile(r"(?!__)[A-Za-z_][A-Za-z0-9_]*")
 _DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
-_URI: Final = re.compile(
-    rf"(?:(?:{'|'.join(URI_SCHEMES)})://[^/\s]|(?:hdfs|viewfs):///|file:/(?://)?(?!/))[^\x00-\x1f]*"
-)
-_LIKE_A_URI: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/.*", re.DOTALL)
-# Only a shell replaces these, and the folder would really have that name.
-_UNREPLACED: Final = re.compile(r"(~|\$).*", re.DOTALL)
-_LOCAL: Final = re.compile(r"[^\x00-\x1f]+")
-
 # What Dagster takes.
 _OWNER: Final = re.compile(r"team:\S.*|[A-Za-z0-9._%+-]*[A-Za-z0-9_]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,7}")
 _TAG_NAME: Final = re.compile(r"([A-Za-z0-9_.-]{1,63}/)?[A-Za-z0-9_.-]{1,63}")
 _TAG_VALUE: Final = re.compile(r"[A-Za-z0-9_.-]{0,63}")
-
-_PLACE: Final = f"a folder, or a URI that begins with file:///, {', '.join(f'{each}://' for each in URI_SCHEMES)}"
 
 
 class Setting(NamedTuple):
@@ -76,8 +64,8 @@ SETTINGS: Final = {
         f"a date such as 2025-09-20, in a year from {FIRST_YEAR} to {LAST_YEAR}",
         START_DATE_VARIABLE,
     ),
-    "input_root": Setting("where the batches arrive", _PLACE, INPUT_ROOT_VARIABLE),
-    "warehouse_root": Setting("where the tables are", _PLACE, WAREHOUSE_ROOT_VARIABLE),
+    "input_root": Setting("where the batches arrive", PLACES, INPUT_ROOT_VARIABLE),
+    "warehouse_root": Setting("where the tables are", PLACES, WAREHOUSE_ROOT_VARIABLE),
     "input_format": Setting(
         "the format of the input files", f"one of {', '.join(get_args(InputFormat))}", INPUT_FORMAT_VARIABLE
     ),
@@ -185,10 +173,12 @@ def checked_place(name: str, value: object) -> str:
         WrongSettingError: If it is neither.
     """
     place = os.fspath(value) if isinstance(value, str | os.PathLike) else None
-    if not isinstance(place, str) or not place.strip() or _UNREPLACED.fullmatch(place):
+    if not isinstance(place, str):
         raise wrong(name, value)
-    if not (_URI if _LIKE_A_URI.fullmatch(place) else _LOCAL).fullmatch(place):
-        raise wrong(name, value)
+    try:
+        canonical(place)
+    except SettingsError:
+        raise wrong(name, value) from None
     return place
 
 

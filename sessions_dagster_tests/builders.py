@@ -13,8 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable, QueryBuilder
+from pyarrow.fs import FileSystem
 from pyspark.sql import SparkSession
 
+from sessions_dagster.input import files
 from sessions_dagster.input.folders import InputRoot
 from sessions_dagster.model.columns import (
     BATCHES,
@@ -37,6 +39,7 @@ from sessions_dagster.model.rules import SessionRules
 from sessions_dagster.pipeline.apply import ApplyReport, apply_batches
 from sessions_dagster.pipeline.land import LandingReport, land_batch
 from sessions_dagster.pipeline.refresh_sessions import SessionsReport, refresh_sessions
+from sessions_dagster.storage.filesystem import open_file
 from sessions_dagster.storage.warehouse import Warehouse
 from sessions_dagster_tests.oracle import Event, SessionizedEvent
 
@@ -196,10 +199,15 @@ def nest_too_deep(folder: Path) -> None:
 NEEDS_A_FILE_THAT_FAILS = pytest.mark.skipif(sys.platform != "linux", reason="needs a file that Linux has")
 
 
-def fail_to_read(file: Path) -> None:
+def fail_to_read(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Create a file as on a broken disk: it can be listed and opened, but reading it fails."""
-    # The memory of this process; nothing is mapped at its beginning.
-    file.symlink_to("/proc/self/mem")
+    file.write_bytes(b"rows")
+
+    def open_or_fail(filesystem: FileSystem, path: str) -> Any:
+        # The memory of this process; nothing is mapped at its beginning. A link to it would not be followed.
+        return open_file(filesystem, "/proc/self/mem" if path == str(file) else path)
+
+    monkeypatch.setattr(files, "open_file", open_or_fail)
 
 
 def _read_without_spark(table_uri: str, columns: Sequence[str]) -> list[list[Any]]:

@@ -216,7 +216,7 @@ def with_a_bad_batch(spark: SparkSession, tmp_path_factory: pytest.TempPathFacto
     return graph
 
 
-def _garble(file: Path) -> None:
+def _garble(file: Path, _: pytest.MonkeyPatch) -> None:
     file.write_text("no JSON")
 
 
@@ -226,14 +226,14 @@ def test_a_landing_is_retried_after_a_storage_failure_but_not_for_a_bad_batch(
     spark: SparkSession,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    spoil: Callable[[Path], None],
+    spoil: Callable[[Path, pytest.MonkeyPatch], None],
     restarts: int,
 ) -> None:
     monkeypatch.setattr(retries, "FIRST_WAIT_SECONDS", 0)
     world = World(spark, tmp_path)
     folder = Path(world.input.batch_folder(BAD_DAY))
     folder.mkdir(parents=True)
-    spoil(folder / "events.json")
+    spoil(folder / "events.json", monkeypatch)
     config = SessionsConfig(
         start_date="2025-01-01",
         input_root=world.input.root,

@@ -136,7 +136,7 @@ def _applied(day: date) -> ApplyReport:
 
 
 def _landed(on_time: int, late: int, rejected: Mapping[RejectReason, int]) -> LandingReport:
-    return LandingReport(DAY, "0123456789abcdef", 1, 100, (on_time, late, 0, 0, 0, 0), rejected, 1, 1, 0.5)
+    return LandingReport(DAY, "0123456789abcdef", (), 1, 100, (on_time, late, 0, 0, 0, 0), rejected, 1, 1, 0.5)
 
 
 def test_the_metadata_of_a_day_has_the_late_and_the_corrected_share() -> None:

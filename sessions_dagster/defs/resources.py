@@ -119,7 +119,8 @@ class RunResources:
 
     @property
     def spark(self) -> SparkSession:
-        """The Spark session. It starts now if it is not running."""
+        """The Spark session. It starts now if it is not running, and if there is somewhere to write to."""
+        self.warehouse.check_writable()
         return self.spark_resource.spark_session
 
     @property

@@ -131,7 +131,7 @@ def _conclude(stage: _Stage, snapshot: Snapshot) -> None:
     console = stage.console
     console.rule(align="left")
     console.print(f"sessionized_events now has {len(snapshot.rows)} events and {len(snapshot.sessions)} sessions.")
-    console.print(f"It is in {stage.warehouse.root}, beside raw_events and rejected_events.")
+    console.print(f"It is in {escape(stage.warehouse.root)}, beside raw_events and rejected_events.")
     console.print(
         "What next: [bold]make dev[/] opens Dagster's UI on the same tables, with these runs and their checks."
     )

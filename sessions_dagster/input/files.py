@@ -37,6 +37,8 @@ _SIGNATURES: Final = {
 
 _SIGNATURE_BYTES: Final = 16
 
+_OF_PATTERNS: Final = re.compile(r"[\\{}\[\]*?]")
+
 
 @dataclass(frozen=True)
 class BatchFile:
@@ -53,9 +55,16 @@ class BatchFile:
     _path: str = field(repr=False, compare=False)
 
     @property
-    def spark_path(self) -> str:
-        """The file for Spark's readers, which take every path for a pattern."""
-        return re.sub(r"([\\{}\[\]*?])", r"\\\1", self.uri)
+    def is_like_a_pattern(self) -> bool:
+        """Whether Hadoop would take its path for a pattern."""
+        return _OF_PATTERNS.search(self.uri) is not None
+
+    @property
+    def pattern(self) -> str | None:
+        """A pattern for Spark that only this file matches; None if Hadoop can have none, because of a colon."""
+        if self.is_like_a_pattern and ":" in self.uri.rpartition("://")[2]:
+            return None
+        return _OF_PATTERNS.sub(r"\\\g<0>", self.uri)
 
     @property
     def suffix(self) -> str:

@@ -5,9 +5,10 @@ Here belongs what can be said by listing files. Nothing is opened, and nothing i
 
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from typing import Final, NoReturn
@@ -16,12 +17,16 @@ import pyarrow as pa
 
 from sessions_dagster.errors import BatchError, NotDeliveredError, StorageError
 from sessions_dagster.input.files import BatchFile
-from sessions_dagster.storage.filesystem import Entry, canonical, filesystem_of, list_entries
+from sessions_dagster.storage.filesystem import canonical, filesystem_of
+from sessions_dagster.storage.listing import HIDING, Entry, list_entries
 
 SUCCESS_MARKER: Final = "_SUCCESS"
 """The file that Spark and Hadoop write into a folder when all others are there."""
 
 _FOLDER_NAME: Final = re.compile(r"date=([0-9]{4}-[0-9]{2}-[0-9]{2})")
+_MARK: Final = re.compile(r"_SUCCESS|_(committed|started)_.*|_metadata|_common_metadata", re.DOTALL)
+_MAY_BE_DATA: Final = re.compile(r"_.*|[^.].*\.tmp", re.DOTALL | re.IGNORECASE)
+_NAMED_AT_MOST: Final = 5
 _FINGERPRINT_LENGTH: Final = 16
 _LISTINGS_AT_ONCE: Final = 8
 
@@ -78,10 +83,12 @@ class Delivery:
         files: The data files, in the order of their paths. Files in sub-folders count, and so do empty files; hidden
             ones do not (see `Entry.is_hidden`).
         fingerprint: That of `BatchContent`.
+        left_out: What is there, may be data, and is not read: names with the reason, in the order of the names.
     """
 
     files: Sequence[BatchFile]
     fingerprint: str
+    left_out: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -124,17 +131,21 @@ class InputRoot:
             OSError: If it cannot be listed as it is.
             StorageError: If the storage fails.
         """
-        return list_entries(self.root, unreadable_name=repr)
+        return list_entries(self.root, unreadable_name=repr, links_within=self.root)
 
     def batch_entries(self, day: date) -> list[Entry]:
         """All that lies below the folder of a batch, sub-folders and hidden files included, in the order of the paths.
+
+        Links are followed within the input root only, and each file is there once.
 
         Raises:
             FileNotFoundError: If there is no such folder.
             OSError: If it cannot be listed as it is.
             StorageError: If the storage fails.
         """
-        return list_entries(self.batch_folder(day), unreadable_name=_refuse_name, recursive=True)
+        return list_entries(
+            self.batch_folder(day), unreadable_name=_refuse_name, links_within=self.root, recursive=True
+        )
 
     def delivery(self, day: date) -> Delivery:
         """What a batch delivers.
@@ -146,12 +157,14 @@ class InputRoot:
         """
         folder = self.batch_folder(day)
         filesystem, path = filesystem_of(folder)
-        data = [entry for entry in self.batch_entries(day) if entry.is_data_file]
+        entries = self.batch_entries(day)
+        data = [entry for entry in entries if entry.is_data_file]
         return Delivery(
             files=[
                 BatchFile(f"{folder}/{entry.path}", entry.size, filesystem, f"{path}/{entry.path}") for entry in data
             ],
             fingerprint=_fingerprint(data),
+            left_out=left_out(entries),
         )
 
 
@@ -174,9 +187,32 @@ def delivery(input_root: InputRoot, day: date) -> Delivery:
         raise BatchError(f"The batch folder {folder} cannot be listed: {error}") from error
     if not found.files:
         raise BatchError(
-            f"The batch folder {folder} has no data file. Deliver the batch; one without events is a file without rows."
+            f"The batch folder {folder} has no data file{left_out_line(found.left_out)}. Deliver the batch; one "
+            "without events is a file without rows."
         )
     return found
+
+
+def left_out(entries: Iterable[Entry]) -> list[str]:
+    """What may be data and is not read, because of its name or because it is a link that is not followed.
+
+    Empty files are not mentioned, nor what is known to be no data, such as the marks of Spark.
+
+    Args:
+        entries: What lies below the folder of a batch.
+    """
+    files = Counter(name for entry in entries if (name := _name_of_left_out(entry)) is not None)
+    texts = {name: f"{name} ({_files(count)})" if name.endswith("/") else name for name, count in files.items()}
+    texts |= {entry.path: f"{entry.path} (a link to {entry.leads_to})" for entry in entries if entry.leads_to}
+    return [texts[name] for name in sorted(texts)]
+
+
+def left_out_line(names: Sequence[str]) -> str:
+    """What is left out, to be put behind what is said of a batch; empty if that is nothing."""
+    if not names:
+        return ""
+    more = f" and {len(names) - _NAMED_AT_MOST} more" if len(names) > _NAMED_AT_MOST else ""
+    return f"; left out: {', '.join(names[:_NAMED_AT_MOST])}{more}"
 
 
 def batch_folders(root: InputRoot, first_day: date, now: datetime) -> BatchFolders:
@@ -282,6 +318,22 @@ def _day_of(entry: Entry) -> date | None:
         return date.fromisoformat(match[1])
     except ValueError:
         return None
+
+
+def _name_of_left_out(entry: Entry) -> str | None:
+    """The name under which a file is mentioned as left out: that of the hidden folder around it, or its own."""
+    if not entry.is_file or entry.size == 0 or entry.is_data_file:
+        return None
+    names = entry.path.split("/")
+    for depth, folder in enumerate(names[:-1], start=1):
+        if folder.startswith(HIDING):
+            is_data_there = replace(entry, path="/".join(names[depth:])).is_data_file
+            return f"{'/'.join(names[:depth])}/" if is_data_there else None
+    return entry.path if _MAY_BE_DATA.fullmatch(names[-1]) and not _MARK.fullmatch(names[-1]) else None
+
+
+def _files(count: int) -> str:
+    return "1 file" if count == 1 else f"{count} files"
 
 
 def _fingerprint(data_files: Iterable[Entry]) -> str:

@@ -41,6 +41,7 @@ class LandingReport:
     Attributes:
         day: The date of the batch.
         fingerprint: Which content of its folder landed (see `BatchContent`).
+        left_out: What is in the folder, may be data, and was not read.
         files: The number of its data files.
         bytes: Their size.
         rows_by_lateness: The number of rows that are now its slice of `raw_events`, duplicates included, by how many
@@ -53,6 +54,7 @@ class LandingReport:
 
     day: date
     fingerprint: str
+    left_out: Sequence[str]
     files: int
     bytes: int
     rows_by_lateness: Sequence[int]
@@ -155,6 +157,7 @@ def land_batch(
     return LandingReport(
         day=day,
         fingerprint=delivered.fingerprint,
+        left_out=delivered.left_out,
         files=len(delivered.files),
         bytes=size,
         rows_by_lateness=by_lateness,

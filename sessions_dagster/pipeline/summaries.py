@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from datetime import date
 
+from sessions_dagster.input.folders import left_out_line
 from sessions_dagster.model.dates import date_list
 from sessions_dagster.pipeline.apply import ApplyReport
 from sessions_dagster.pipeline.land import LandingReport
@@ -11,7 +12,8 @@ from sessions_dagster.pipeline.refresh_sessions import SessionsReport
 
 def landing_summary(report: LandingReport) -> str:
     """What landing one batch did, without its name."""
-    return f"{report.accepted:,} rows, {sum(report.rejected.values()):,} rejected, {report.seconds:.1f} s"
+    rows = f"{report.accepted:,} rows, {sum(report.rejected.values()):,} rejected, {report.seconds:.1f} s"
+    return f"{rows}{left_out_line(report.left_out)}"
 
 
 def apply_summary(report: ApplyReport) -> str:

@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -125,6 +126,20 @@ def launched_quietly(env: MutableMapping[str, str]) -> Iterator[None]:
                 del env[name]
             else:
                 env[name] = value
+
+
+def use_utf8_for_names(env: MutableMapping[str, str]) -> None:
+    """Makes a JVM on Linux read and write the names of files as UTF-8, whatever the locale.
+
+    In the locale `C`, Java cannot open a file whose name has a letter beyond ASCII. Python takes such names for UTF-8
+    there.
+
+    Args:
+        env: Environment variables, changed in place.
+    """
+    locale = env.get("LC_ALL") or env.get("LC_CTYPE") or env.get("LANG") or ""
+    if sys.platform == "linux" and not re.search(r"utf-?8", locale, re.IGNORECASE):
+        env["LC_ALL"] = "C.UTF-8"
 
 
 def _own_javas(env: Mapping[str, str]) -> Iterator[tuple[str, Path]]:

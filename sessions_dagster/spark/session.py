@@ -24,7 +24,7 @@ from pyspark.errors import PySparkRuntimeError
 from pyspark.sql import SparkSession
 
 from sessions_dagster.errors import SparkStartError, WrongSettingError
-from sessions_dagster.spark.java import launched_quietly, use_java
+from sessions_dagster.spark.java import launched_quietly, use_java, use_utf8_for_names
 from sessions_dagster.spark.tuning import SHUFFLE_PARTITIONS, properties_for
 
 _DEFAULT_JAVA_OPTIONS: Final = "spark.driver.defaultJavaOptions"
@@ -159,7 +159,7 @@ def spark_conf(settings: SparkSettings) -> dict[str, str]:
         "spark.master": settings.master,
         "spark.driver.memory": settings.driver_memory,
         # Not extraJavaOptions, so that extra_conf can set those.
-        _DEFAULT_JAVA_OPTIONS: f'-Duser.timezone=UTC "-Dlog4j2.configurationFile={_LOG_SETTINGS}"',
+        _DEFAULT_JAVA_OPTIONS: f"-Duser.timezone=UTC -Dlog4j2.configurationFile={_LOG_SETTINGS.as_uri()}",
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
         "spark.sql.session.timeZone": "UTC",
@@ -209,6 +209,7 @@ def start_spark(settings: SparkSettings) -> SparkSession:
         SparkStartError: If Spark does not start.
     """
     use_java(os.environ)
+    use_utf8_for_names(os.environ)
     # Without it, Spark's launch script would ask the first python3 on the PATH where Spark is.
     os.environ.setdefault("SPARK_HOME", str(Path(pyspark.__file__).parent))
     _check_delta_jars(settings)

@@ -8,17 +8,33 @@ opens input files, expects `s3://` and `%20` for a blank. `location_of` turns ot
 import errno
 import io
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, unquote
 
 import pyarrow as pa
-from pyarrow.fs import FileInfo, FileSelector, FileSystem, FileType, LocalFileSystem
+from pyarrow.fs import FileSystem, LocalFileSystem
 
-from sessions_dagster.errors import StorageError
+from sessions_dagster.errors import SettingsError, StorageError
+
+SCHEMES: Final = ("s3a", "s3", "gs", "abfss", "abfs", "hdfs", "viewfs")
+"""The schemes of URIs that Spark (with its connectors), delta-rs and pyarrow may all understand."""
+
+PLACES: Final = f"a folder, or a URI that begins with file:///, {', '.join(f'{scheme}://' for scheme in SCHEMES)}"
+"""What a location may be, for messages."""
+
+_FILE_URI: Final = re.compile(r"file:(?://)?(/(?!/)[^\x00-\x1f]*)")
+_URI: Final = re.compile(
+    rf"(?:{'|'.join(SCHEMES)})://[^/\s]+(?:/[^\x00-\x1f]*)?|(?:hdfs|viewfs):///[^\x00-\x1f]*",
+)
+
+# URIs of other schemes, paths of Windows, and what a shell would have replaced.
+_NO_LOCAL_FOLDER: Final = re.compile(
+    rf"[a-z][a-z0-9+.-]*:/.*|(?:file|{'|'.join(SCHEMES)}):.*|[a-z]:\\.*|\\\\.*|[~$].*|.*[\x00-\x1f].*",
+    re.IGNORECASE | re.DOTALL,
+)
 
 _LEGAL_IN_URI: Final = "/:@=+,&;!$'()*"
 """The characters that are not escaped in the path of a URI, beside letters, digits and a few marks."""
@@ -33,53 +49,36 @@ _NOT_READABLE: Final = frozenset(
 )
 
 
-@dataclass(frozen=True)
-class Entry:
-    """A file or a folder, as a listing shows it.
-
-    Attributes:
-        path: Its path below the folder that was listed.
-        is_file: False for folders.
-        size: The bytes of a file; 0 for folders.
-        modified_ns: When it was last modified, in nanoseconds since 1970 (UTC). None if the file system does not say:
-            object stores know no time of a folder.
-    """
-
-    path: str
-    is_file: bool
-    size: int
-    modified_ns: int | None
-
-    @property
-    def is_hidden(self) -> bool:
-        """Whether its name, or that of a folder on the way to it, starts with `_` or `.`.
-
-        By Spark's convention these are marks and unfinished work, such as `_SUCCESS`.
-        """
-        return any(name.startswith(("_", ".")) for name in self.path.split("/"))
-
-    @property
-    def is_data_file(self) -> bool:
-        """Whether it is among the data files of a batch."""
-        return self.is_file and not self.is_hidden
-
-
 def canonical(location: str) -> str:
     """A location in the spelling of this module.
 
     Args:
         location: A local folder (relative to the working directory, absolute, or `file://`) or a URI.
+
+    Raises:
+        SettingsError: If it is neither. A text that looks like a URI, or that only a shell or another system
+            understands, is never taken for the name of a local folder.
     """
-    if location.startswith("file:"):
-        return str(Path(unquote(urlsplit(location).path)).resolve())
-    if is_local(location):
-        return str(Path(location).resolve())
-    return re.sub("^s3://", "s3a://", location).rstrip("/")
+    of_file = _FILE_URI.fullmatch(location)
+    if of_file is not None:
+        # Not taken apart as a URI: in the name of a folder, "#" and "?" are characters like all others.
+        return str(Path(unquote(of_file[1])).resolve())
+    if _URI.fullmatch(location):
+        return _stored(location)
+    if not location.strip() or _NO_LOCAL_FOLDER.fullmatch(location):
+        raise SettingsError(f"{location!r} is no place: it must be {PLACES}.")
+    return str(Path(location).resolve())
 
 
 def location_of(uri: str) -> str:
     """The location of a URI as delta-rs and Spark write it, in which `%20` stands for a blank."""
-    return canonical(uri if uri.startswith("file:") else unquote(uri))
+    if uri.startswith("file:"):
+        return str(Path(unquote(re.sub("^file:/*", "/", uri))).resolve())
+    return _stored(unquote(uri))
+
+
+def _stored(uri: str) -> str:
+    return re.sub("^s3://", "s3a://", uri).rstrip("/")
 
 
 def is_local(location: str) -> bool:
@@ -94,34 +93,6 @@ def filesystem_of(location: str) -> tuple[FileSystem, str]:
     scheme, path_of_uri = location.split("://", 1)
     filesystem, path = FileSystem.from_uri(f"{scheme.replace('s3a', 's3')}://{quote(path_of_uri, safe=_LEGAL_IN_URI)}")
     return filesystem, path
-
-
-def list_entries(location: str, *, unreadable_name: Callable[[bytes], str], recursive: bool = False) -> list[Entry]:
-    """What lies below a folder, in the order of the paths.
-
-    Args:
-        location: The folder, in the spelling of this module.
-        unreadable_name: What to do with a name that is not UTF-8: return another one, or raise.
-        recursive: Also what lies below its sub-folders.
-
-    Raises:
-        FileNotFoundError: If there is no such folder.
-        OSError: If it cannot be listed as it is.
-        StorageError: If the storage fails.
-    """
-    filesystem, path = filesystem_of(location)
-
-    def entry(info: FileInfo) -> Entry:
-        try:
-            name = info.path.removeprefix(path).removeprefix("/")
-        except UnicodeDecodeError as error:
-            name = unreadable_name(error.object)
-        is_file = info.type == FileType.File
-        return Entry(name, is_file, info.size if is_file else 0, info.mtime_ns)
-
-    with storage_errors():
-        listed = filesystem.get_file_info(FileSelector(path, recursive=recursive))
-    return sorted(map(entry, listed), key=lambda each: each.path)
 
 
 def read_text(location: str) -> str:

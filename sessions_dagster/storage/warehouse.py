@@ -1,5 +1,6 @@
 """The warehouse: where the tables are, one open handle of each, and the lock that keeps writers apart."""
 
+import errno
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,14 +12,16 @@ from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 from filelock import FileLock
 
-from sessions_dagster.errors import SettingsError
+from sessions_dagster.errors import SettingsError, StorageError
 from sessions_dagster.storage.filesystem import canonical, is_local
 
 _LOCK_FILE: Final = ".writing.lock"
 
-# delta-rs decodes such a path once more than it encodes it, or gives up with an error of Rust.
-_UNUSABLE: Final = re.compile(r"[\[\]^|\\]|%[0-9A-Fa-f]{2}")
-_UNUSABLE_IN_URIS: Final = re.compile(rf"{_UNUSABLE.pattern}|[?#]")
+# delta-rs decodes such a path once more than it encodes it.
+_UNUSABLE: Final = re.compile(r"\\|%[0-9A-Fa-f]{2}")
+_UNUSABLE_IN_URIS: Final = re.compile(rf"{_UNUSABLE.pattern}|[\[\]^|?#]")
+
+_MAY_PASS: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.ETIMEDOUT})
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,7 @@ class Warehouse:
             of `filesystem`.
 
     Raises:
-        SettingsError: If its path has a character that delta-rs cannot cope with.
+        SettingsError: If it is no location, or its path has a character that delta-rs cannot cope with.
     """
 
     root: str
@@ -109,6 +112,28 @@ class Warehouse:
         if table is None:
             raise TableNotFoundError(f"There is no table {table_uri} yet.")
         return table
+
+    def check_writable(self) -> None:
+        """Create the folder of a local warehouse if it is missing, and check that tables can be written there.
+
+        Spark and delta-rs need long to find out, and do not say which folder it is.
+
+        Raises:
+            SettingsError: If they cannot.
+            StorageError: If the storage fails.
+        """
+        if not is_local(self.root):
+            return
+        try:
+            Path(self.root).mkdir(parents=True, exist_ok=True)
+            Path(self.root, _LOCK_FILE).touch()
+        except OSError as error:
+            if error.errno in _MAY_PASS:
+                raise StorageError(f"{self.root} cannot be written to now: {error.strerror}.") from error
+            raise SettingsError(
+                f"The tables cannot be written to {self.root}: {error.strerror} ({error.filename}). Let this process "
+                "write there, or set the warehouse root (warehouse_root) to another folder."
+            ) from error
 
     @contextmanager
     def writing(self) -> Iterator[None]:

@@ -8,13 +8,15 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 from typing import Final
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
 
 from sessions_dagster.input.files import BatchFile
 from sessions_dagster.input.formats import EpochUnit, InputFormat
 from sessions_dagster.input.readers.csv import read_csv
 from sessions_dagster.input.readers.json import read_json
 from sessions_dagster.input.readers.parquet import read_parquet
+from sessions_dagster.model.columns import SOURCE_FILE
 
 _Reader = Callable[[SparkSession, Sequence[BatchFile], Mapping[str, str], EpochUnit | None], list[DataFrame]]
 
@@ -43,11 +45,20 @@ def read_batch(
         as delivered); `record` (string: the whole row as JSON, or its text if it cannot be read); `__unreadable`
         (boolean: the record is broken, or the text of one of its four columns is not UTF-8, and then it need not be
         UTF-8 here either); `__unusable_id` (boolean: one of the ids is a value that cannot be an id); `source_file`
-        (string: a URI); and the carried columns, NULL if they are not delivered.
+        (string: the path of the file, or its URI in an object store); and the carried columns, NULL if they are not
+        delivered.
 
     Raises:
         BatchError: If a file is not of the format, is compressed in a way that cannot be read, lacks a required column,
             has one twice, or has one of a type that cannot be used.
         StorageError: If the storage fails.
     """
-    return reduce(DataFrame.union, _READERS[input_format](spark, files, carried_columns, epoch_unit))
+    rows = reduce(DataFrame.union, _READERS[input_format](spark, files, carried_columns, epoch_unit))
+    return rows.withColumn(SOURCE_FILE, _location(F.col(SOURCE_FILE)))
+
+
+def _location(uri: Column) -> Column:
+    """A file in the spelling of `storage.filesystem` (string). Spark gives an encoded URI."""
+    # Decoding would also turn a plus sign into a blank.
+    decoded = F.url_decode(F.replace(uri, F.lit("+"), F.lit("%2B")))
+    return F.regexp_replace(decoded, "^file:/+", "/")

@@ -26,13 +26,13 @@ from sessions_dagster.input.readers.numbers import whole_number
 from sessions_dagster.input.readers.rows import (
     AS_JSON,
     NESTED_TYPES,
-    WHOLE_FILES,
     any_of,
     check_columns,
     delivered,
     grouped,
     is_invalid_utf8,
     unusable,
+    whole_files,
 )
 from sessions_dagster.input.readers.timestamps import from_epoch, parse_timestamp_or_number
 from sessions_dagster.model.columns import EVENT_IDENTITY, KEY_COLUMNS, TIMESTAMP
@@ -65,7 +65,8 @@ def _parquet_rows(
     spark: SparkSession, files: Sequence[BatchFile], carried_columns: Mapping[str, str], epoch_unit: EpochUnit | None
 ) -> DataFrame:
     try:
-        rows = spark.read.options(**WHOLE_FILES).parquet(*[file.spark_path for file in files])
+        reader, paths = whole_files(spark, files)
+        rows = reader.parquet(*paths)
     except (AnalysisException, ArithmeticException) as error:
         raise BatchError(f"{files[0].uri} has columns that Spark cannot read: {error}") from error
     for name in KEY_COLUMNS:

@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import Column, DataFrame, DataFrameReader, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import (
     ArrayType,
@@ -47,8 +47,17 @@ UNREADABLE: Final = "__unreadable"
 UNUSABLE_ID: Final = "__unusable_id"
 """Whether one of the ids is a value that cannot be an id."""
 
-WHOLE_FILES: Final = {"ignoreCorruptFiles": "false", "ignoreMissingFiles": "false"}
-"""A file that cannot be read is an error, even if the settings of a cluster make Spark pass over it in silence."""
+_WHOLE_FILES: Final = {
+    # A file that cannot be read is an error, even if the settings of a cluster make Spark pass over it in silence.
+    "ignoreCorruptFiles": "false",
+    "ignoreMissingFiles": "false",
+    # Hadoop's usual file system for local files looks for a checksum beside each of them, and cannot build the name of
+    # that one if there is a colon in it.
+    "fs.file.impl": "org.apache.hadoop.fs.RawLocalFileSystem",
+    "fs.file.impl.disable.cache": "true",
+}
+
+_PATHS_ARE_PATTERNS: Final = "__globPaths__"
 
 AS_JSON: Final = {
     "ignoreNullFields": "false",
@@ -190,7 +199,7 @@ def any_of(conditions: Sequence[Column]) -> Column:
 
 
 def grouped(files: Sequence[BatchFile], kind_of: Callable[[BatchFile], Hashable]) -> list[list[BatchFile]]:
-    """The files grouped by their kind.
+    """The files grouped by their kind, so that `whole_files` can read each group at once.
 
     Args:
         files: The files of a batch.
@@ -198,8 +207,23 @@ def grouped(files: Sequence[BatchFile], kind_of: Callable[[BatchFile], Hashable]
     """
     groups: defaultdict[Hashable, list[BatchFile]] = defaultdict(list)
     for file, kind in zip(files, for_each(kind_of, files), strict=True):
-        groups[kind].append(file)
+        groups[kind, file.uri if file.pattern is None else None].append(file)
     return list(groups.values())
+
+
+def whole_files(spark: SparkSession, files: Sequence[BatchFile]) -> tuple[DataFrameReader, list[str]]:
+    """A reader that reads files whole or fails, and the paths of the files for it.
+
+    Args:
+        spark: The session.
+        files: One file, or several that all have a pattern.
+    """
+    reader = spark.read.options(**_WHOLE_FILES)
+    if len(files) == 1:
+        # If it is told of several files that none of them is a pattern, Spark reads them several times when it would
+        # have taken several of them for one.
+        return reader.option(_PATHS_ARE_PATTERNS, "false"), [files[0].uri]
+    return reader, [file.pattern for file in files if file.pattern is not None]
 
 
 def for_each(look: Callable[[BatchFile], _Found], files: Sequence[BatchFile]) -> list[_Found]:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Final
 from urllib.parse import unquote
 
@@ -11,7 +12,7 @@ from pyspark.sql import functions as F
 
 from sessions_dagster.errors import BatchError
 from sessions_dagster.input.files import COMPRESSIONS, BatchFile
-from sessions_dagster.input.readers.rows import WHOLE_FILES, for_each
+from sessions_dagster.input.readers.rows import for_each, grouped, whole_files
 
 LINE: Final = "__line"
 """A line of a file, without its end."""
@@ -48,12 +49,16 @@ def text_lines(spark: SparkSession, files: Sequence[BatchFile], line_end: str | 
         files: The files.
         line_end: What lines end with; None: with any of a line feed, a carriage return, or both.
     """
-    rows = spark.read.options(**WHOLE_FILES).text([file.spark_path for file in files], lineSep=line_end)
-    return rows.select(
-        F.col("value").alias(LINE),
-        F.col("_metadata.file_path").alias(SOURCE),
-        F.col("_metadata.file_block_start").alias(BLOCK),
-    )
+    groups = [whole_files(spark, alike) for alike in grouped(files, lambda _: None)]
+    lines = [
+        reader.text(paths, lineSep=line_end).select(
+            F.col("value").alias(LINE),
+            F.col("_metadata.file_path").alias(SOURCE),
+            F.col("_metadata.file_block_start").alias(BLOCK),
+        )
+        for reader, paths in groups
+    ]
+    return reduce(DataFrame.union, lines)
 
 
 def has_text(line: Column) -> Column:
