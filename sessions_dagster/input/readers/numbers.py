@@ -65,11 +65,16 @@ def text_or_whole_number(text: Column, line: Column, name: str) -> Column:
         The text or the digits (string). NULL if the value is anything else, as in `whole_number`. A number that has a
         fraction or an exponent is a float, as it is for other readers.
     """
-    # Only few values need this second look at the line.
     value = F.from_json(line, StructType([StructField(name, VariantType())])).getField(name)
-    digits = F.try_variant_get(value, "$", "string")
-    kind = F.schema_of_variant(value)
-    looked_up = (
+    # As a function of an array, what few rows need stays out of the code that Spark generates for all rows.
+    looked_up = F.transform(F.array(value), lambda found: _text_or_digits(text, found))
+    return F.when(text.rlike(_MAY_BE_NO_TEXT), F.get(looked_up, F.lit(0))).otherwise(text)
+
+
+def _text_or_digits(text: Column, value: Column) -> Column:
+    """The text if a value (variant) is one, and its digits if it is a whole number."""
+    kind, digits = F.schema_of_variant(value), F.try_variant_get(value, "$", "string")
+    return (
         F.when(kind == "STRING", text)
         .when(kind == "DOUBLE", whole_number(F.try_variant_get(value, "$", "double"), DoubleType()))
         .when(
@@ -77,4 +82,3 @@ def text_or_whole_number(text: Column, line: Column, name: str) -> Column:
             F.when(F.abs(digits.try_cast(LongType())) <= _EXACT_IN_DOUBLE, digits),
         )
     )
-    return F.when(text.rlike(_MAY_BE_NO_TEXT), looked_up).otherwise(text)
