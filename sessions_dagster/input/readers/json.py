@@ -68,7 +68,8 @@ def _json_rows(lines: DataFrame, carried_columns: Mapping[str, str], epoch_unit:
         unreadable=broken,
         source_file=F.col(SOURCE),
         whole_numbers={
-            name: text_or_whole_number(F.col(name), F.col(LINE), name) for name in (*KEY_COLUMNS, *carried_columns)
+            name: text_or_whole_number(F.col(name), F.col(LINE), name, _ANY_LENGTH)
+            for name in (*KEY_COLUMNS, *carried_columns)
         },
     )
 

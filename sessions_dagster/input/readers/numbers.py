@@ -1,5 +1,6 @@
 """Numbers where text is expected, above all ids: whole numbers are written alike, whatever their type or spelling."""
 
+from collections.abc import Mapping
 from typing import Final
 
 from pyspark.sql import Column
@@ -52,7 +53,7 @@ def _whole_float(value: Column, limit: int) -> Column:
     return F.when((F.abs(value) <= limit) & (F.floor(value) == value), value.cast(LongType()).cast(StringType()))
 
 
-def text_or_whole_number(text: Column, line: Column, name: str) -> Column:
+def text_or_whole_number(text: Column, line: Column, name: str, options: Mapping[str, str]) -> Column:
     """The value of a JSON field: its text if it is a text, and its digits if it is a whole number.
 
     Args:
@@ -60,12 +61,13 @@ def text_or_whole_number(text: Column, line: Column, name: str) -> Column:
             does not tell the number from the same text in quotes.
         line: The JSON object (string).
         name: The name of the field.
+        options: With which `from_json` reads the line.
 
     Returns:
         The text or the digits (string). NULL if the value is anything else, as in `whole_number`. A number that has a
         fraction or an exponent is a float, as it is for other readers.
     """
-    value = F.from_json(line, StructType([StructField(name, VariantType())])).getField(name)
+    value = F.from_json(line, StructType([StructField(name, VariantType())]), options).getField(name)
     # As a function of an array, what few rows need stays out of the code that Spark generates for all rows.
     looked_up = F.transform(F.array(value), lambda found: _text_or_digits(text, found))
     return F.when(text.rlike(_MAY_BE_NO_TEXT), F.get(looked_up, F.lit(0))).otherwise(text)
