@@ -824,13 +824,6 @@ COMPRESSED_OTHERWISE: Final[Mapping[str, Callable[[bytes], bytes]]] = {
 }
 
 
-def column_name_not_utf8(folder: Path) -> None:
-    """Write a file in which the name of one column is not valid UTF-8."""
-    rows = GOOD_ROWS.append_column("mueller", GOOD_ROWS[USER])
-    pq.write_table(rows, folder / "bad.parquet", store_schema=False)
-    (folder / "bad.parquet").write_bytes((folder / "bad.parquet").read_bytes().replace(b"mueller", b"m\xfc\xfcller"))
-
-
 STOPS: Final = [
     Stop("no folder", no_folder, ["There is no batch folder", "date={day}", "check the input root"]),
     Stop("an empty folder", no_file, ["date={day} has no data file"]),
@@ -844,11 +837,6 @@ STOPS: Final = [
         "a column name in another case",
         bad_parquet(GOOD_ROWS.rename_columns(["User_ID", EVENT, PRODUCT, TIMESTAMP])),
         ["bad.parquet lacks", "user_id;", "exactly as written"],
-    ),
-    Stop(
-        "a column twice, in another case",
-        bad_parquet(GOOD_ROWS.append_column("User_ID", GOOD_ROWS[USER])),
-        ["bad.parquet has more than one column user_id"],
     ),
     Stop(
         "a timestamp that is a number",
@@ -865,17 +853,9 @@ STOPS: Final = [
         bad_parquet(with_column(EVENT, pa.array([True]))),
         ["bad.parquet has boolean in the column event_id", "text, or a number that is an id"],
     ),
-    *[
-        Stop(f"a column of {type_}", bad_parquet(GOOD_ROWS.append_column("extra", pa.nulls(1, type_))), [error])
-        for type_, error in [
-            (pa.float16(), "bad.parquet has columns that Spark cannot read"),
-            (pa.decimal256(60), "bad.parquet has columns that Spark cannot read"),
-        ]
-    ],
     Stop("not Parquet", bad("bad.parquet", CSV_HEADER.encode()), ["bad.parquet is not a Parquet file"]),
     Stop("an empty file as Parquet", bad("bad.parquet", b""), ["bad.parquet is not a Parquet file"]),
     Stop("Parquet that was cut", cut_parquet, ["bad.parquet is not a Parquet file"]),
-    Stop("Parquet with a column name that is not UTF-8", column_name_not_utf8, ["bad.parquet is not a Parquet file"]),
     Stop("Parquet that fails only when it is read", garbled_parquet, ["bad.parquet cannot be read to its end"]),
     Stop("CSV without a column", bad("bad.csv", b"user_id,event_id\n"), ["bad.csv lacks", "product_code"], "csv"),
     Stop("not CSV", bad_parquet(GOOD_ROWS), ["bad.parquet is not a CSV file"], "csv"),

@@ -11,15 +11,17 @@ from pyspark.sql import Column, DataFrame, Row
 from pyspark.sql import functions as F
 from pyspark.sql.types import DateType, StructType
 
-from sessions_dagster.input.readers.rows import TIMESTAMP_TEXT, UNREADABLE, UNUSABLE_ID
+from sessions_dagster.input.readers.rows import AS_JSON, TIMESTAMP_TEXT, UNREADABLE, UNUSABLE_ID
 from sessions_dagster.model.columns import (
     BATCH_DATE,
     EVENT,
     EVENT_DATE,
     EVENT_IDENTITY,
+    KEY_COLUMNS,
     LANDED_AT,
     PRODUCT,
     REASON,
+    RECORD,
     TIMESTAMP,
     USER,
 )
@@ -122,6 +124,20 @@ def rejected_events(classified: DataFrame) -> DataFrame:
     # As delivered, except for bytes that are not text: with them in a string, nobody but Spark could read the file.
     as_text = {name: F.make_valid_utf8(name) for name in EVENT_IDENTITY}
     return rejected.withColumns(as_text).select(*_own_columns(REJECTED_EVENTS_SCHEMA))
+
+
+def without_own_columns(classified: DataFrame) -> DataFrame:
+    """The rows with a record that has the four columns of an event only, so that no other column is read.
+
+    Args:
+        classified: Rows as `classify` gives them.
+
+    Returns:
+        The same rows and columns.
+    """
+    event = [F.make_valid_utf8(name).alias(name) for name in KEY_COLUMNS]
+    text = F.make_valid_utf8(TIMESTAMP_TEXT).alias(TIMESTAMP)
+    return classified.withColumn(RECORD, F.to_json(F.struct(*event, text), AS_JSON))
 
 
 def _own_columns(schema: StructType) -> list[str]:

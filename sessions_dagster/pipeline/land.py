@@ -9,20 +9,30 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Final
 
+from py4j.protocol import Py4JJavaError
+from pyspark.errors import PySparkException
 from pyspark.sql import Column, DataFrame, Observation, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import TimestampType
 
+from sessions_dagster.input.files import BatchFile
 from sessions_dagster.input.folders import InputRoot, delivery
 from sessions_dagster.input.formats import EpochUnit, InputFormat
-from sessions_dagster.input.readers import read_batch
+from sessions_dagster.input.readers import find_broken_file, read_batch
 from sessions_dagster.input.readers.rows import broken_files_named
 from sessions_dagster.model.columns import BATCH_DATE, EVENT_DATE, LANDED_AT, REASON
 from sessions_dagster.model.rejects import DEFAULT_BOT_LIMIT, RejectReason
 from sessions_dagster.model.rules import SessionRules
 from sessions_dagster.model.schemas import NO_CARRIED_COLUMNS, REJECTED_EVENTS_SCHEMA
-from sessions_dagster.pipeline.classify import accepted_events, classify, find_bots, reject_users, rejected_events
-from sessions_dagster.spark.tuning import Sizes, interpreted_if_few
+from sessions_dagster.pipeline.classify import (
+    accepted_events,
+    classify,
+    find_bots,
+    reject_users,
+    rejected_events,
+    without_own_columns,
+)
+from sessions_dagster.spark.tuning import CASE_SENSITIVE, Sizes, interpreted_if_few, spark_property
 from sessions_dagster.storage.delta_tables import ensure_table, files_for, replace_slice
 from sessions_dagster.storage.landed_batches import LandedBatch, note_landing
 from sessions_dagster.storage.raw_events import STATISTICS, ensure_raw_events
@@ -92,7 +102,7 @@ def land_batch(
     of all, `raw_events` is told which content of the folder has landed. Both tables are created if they are missing.
 
     Args:
-        spark: A session with Delta, in UTC, with `spark.sql.legacy.parquet.nanosAsLong`.
+        spark: A session with Delta, in UTC.
         input_root: Where the batch's folder is.
         warehouse: Where the tables are.
         day: The batch.
@@ -119,11 +129,20 @@ def land_batch(
     delivered = delivery(input_root, day)
     size = sum(file.size for file in delivered.files)
     sizes = Sizes.of(spark)
-    with broken_files_named(), interpreted_if_few(spark, size // _BYTES_A_ROW):
-        rows = classify(read_batch(spark, delivered.files, input_format, carried_columns, epoch_unit), day, rules)
+
+    def read(files: Sequence[BatchFile]) -> DataFrame:
+        return read_batch(spark, files, input_format, carried_columns, epoch_unit)
+
+    with (
+        interpreted_if_few(spark, size // _BYTES_A_ROW),
+        # A column of the sender's own may differ from a required one in upper and lower case only.
+        spark_property(spark, CASE_SENSITIVE, "true"),
+        broken_files_named(lambda: find_broken_file(delivered.files, read)),
+    ):
+        rows = classify(read(delivered.files), day, rules)
         if bot_limit is not None:
             rows = reject_users(rows, find_bots(rows, bot_limit))
-        metrics, reasons = Observation(), Observation()
+        metrics = Observation()
         with warehouse.writing():
             ensure_table(
                 spark,
@@ -142,15 +161,20 @@ def land_batch(
                 _slice(accepted, day, landed_at).coalesce(files_for(size, sizes.bytes_per_file, spark)),
             )
             rejected_rows = metrics.get[_REJECTED]
-            rejected = rejected_events(rows.observe(reasons, *_by_reason()))
-            rejected_version = replace_slice(
-                warehouse,
-                warehouse.rejected_events,
-                day,
+
+            def replace_rejected(rows: DataFrame, reasons: Observation) -> int:
+                rejected = rejected_events(rows.observe(reasons, *_by_reason()))
                 # Gathered from all tasks of the read: there are few of these rows, and they need few files.
-                _slice(rejected, day, landed_at).repartition(files_for(rejected_rows, sizes.rows_per_file, spark)),
-                row_count=rejected_rows,
-            )
+                slice_ = _slice(rejected, day, landed_at).repartition(
+                    files_for(rejected_rows, sizes.rows_per_file, spark)
+                )
+                return replace_slice(warehouse, warehouse.rejected_events, day, slice_, row_count=rejected_rows)
+
+            try:
+                rejected_version = replace_rejected(rows, reasons := Observation())
+            except (PySparkException, Py4JJavaError):
+                # Only now are the sender's own columns read. What is damaged in them must not separate the two tables.
+                rejected_version = replace_rejected(without_own_columns(rows), reasons := Observation())
             by_lateness = tuple(metrics.get[_late(days)] for days in rules.latenesses)
             landed = LandedBatch(delivered.fingerprint, landed_at if any(by_lateness) else None)
             note_landing(warehouse, day, landed)

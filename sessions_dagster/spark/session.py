@@ -175,8 +175,6 @@ def spark_conf(settings: SparkSettings) -> dict[str, str]:
         "spark.sql.unionOutputPartitioning": "false",
         "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
         "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
-        # Nanoseconds in Parquet are then read as a long; otherwise Spark refuses the file.
-        "spark.sql.legacy.parquet.nanosAsLong": "true",
         # By default Spark writes 96 bits. It reads and writes these much more slowly, and other readers deprecate them.
         "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
     }

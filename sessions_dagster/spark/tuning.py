@@ -18,6 +18,7 @@ from sessions_dagster.errors import SizeError
 
 SHUFFLE_PARTITIONS: Final = "spark.sql.shuffle.partitions"
 ADAPTIVE: Final = "spark.sql.adaptive.enabled"
+CASE_SENSITIVE: Final = "spark.sql.caseSensitive"
 
 INTERPRETED: Final[Mapping[str, str]] = {
     "spark.sql.codegen.wholeStage": "false",

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 from typing import Final
 
+from py4j.protocol import Py4JJavaError
+from pyspark.errors import PySparkException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -33,7 +35,7 @@ def read_batch(
     """The rows of a batch as delivered. Only what can be said without reading all of them is checked at once.
 
     Args:
-        spark: A session in UTC, with `spark.sql.legacy.parquet.nanosAsLong`.
+        spark: A session in UTC. Names that differ in upper and lower case only need `spark.sql.caseSensitive`.
         files: The files of the batch; at least one. They may differ in their columns and types.
         input_format: `parquet`; `csv` (RFC 4180, UTF-8, with a header line); or `json` (one object per line, UTF-8).
         carried_columns: The type of each carried column, by its name.
@@ -55,6 +57,37 @@ def read_batch(
     """
     rows = reduce(DataFrame.union, _READERS[input_format](spark, files, carried_columns, epoch_unit))
     return rows.withColumn(SOURCE_FILE, _location(F.col(SOURCE_FILE)))
+
+
+def find_broken_file(files: Sequence[BatchFile], read: Callable[[Sequence[BatchFile]], DataFrame]) -> str | None:
+    """Find a file whose rows cannot be read, by reading all of them, then half of them, and so on.
+
+    Args:
+        files: The files of a batch; at least one.
+        read: Gives the rows of some of them, as `read_batch` does.
+
+    Returns:
+        Where the file is; None if all of them can be read.
+
+    Raises:
+        BatchError: If `read` refuses a file.
+        StorageError: If the storage fails.
+    """
+
+    def is_broken(some: Sequence[BatchFile]) -> bool:
+        try:
+            read(some).write.format("noop").mode("overwrite").save()
+        except (PySparkException, Py4JJavaError):
+            return True
+        return False
+
+    suspects = files
+    if not is_broken(suspects):
+        return None
+    while len(suspects) > 1:
+        half = suspects[: len(suspects) // 2]
+        suspects = half if is_broken(half) else suspects[len(half) :]
+    return suspects[0].uri
 
 
 def _location(uri: Column) -> Column:

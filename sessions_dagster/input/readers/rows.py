@@ -31,7 +31,7 @@ from pyspark.sql.types import (
     VariantType,
 )
 
-from sessions_dagster.errors import BatchError, StorageError
+from sessions_dagster.errors import BatchError, StorageError, is_retryable
 from sessions_dagster.input.files import BatchFile
 from sessions_dagster.input.readers.timestamps import parse_timestamp
 from sessions_dagster.model.columns import EVENT_IDENTITY, KEY_COLUMNS, RECORD, SOURCE_FILE, TIMESTAMP
@@ -91,7 +91,6 @@ def delivered(
     record: Column,
     unreadable: Column,
     source_file: Column,
-    converted: Mapping[str, Column] = _NONE,
     whole_numbers: Mapping[str, Column] = _NONE,
 ) -> DataFrame:
     """The columns that every reader gives.
@@ -105,7 +104,6 @@ def delivered(
         record: The whole row (string).
         unreadable: Whether the record is broken (boolean).
         source_file: The URI of the file (string).
-        converted: The timestamps among the columns that Spark reads as something else, by the name of the column.
         whole_numbers: The columns that are numbers or may have some, as `numbers.whole_number` or
             `numbers.text_or_whole_number` gives them, by the name of the column.
 
@@ -124,7 +122,7 @@ def delivered(
         any_of([F.lit(False), *[_is_unusable(name, digits) for name, digits in ids.items()]]).alias(UNUSABLE_ID),
         source_file.alias(SOURCE_FILE),
         *[
-            _carried(rows, name, CARRIED_TYPES[type_], converted, whole_numbers.get(name)).alias(name)
+            _carried(rows, name, CARRIED_TYPES[type_], whole_numbers.get(name)).alias(name)
             for name, type_ in carried_columns.items()
         ],
     )
@@ -139,14 +137,11 @@ def _is_unusable(name: str, whole_number: Column) -> Column:
     return F.col(name).isNotNull() & whole_number.isNull()
 
 
-def _carried(
-    rows: DataFrame, name: str, wanted: DataType, converted: Mapping[str, Column], whole_number: Column | None
-) -> Column:
+def _carried(rows: DataFrame, name: str, wanted: DataType, whole_number: Column | None) -> Column:
     """The value of a carried column: of the wanted type, or NULL."""
     if name not in rows.columns:
         return F.lit(None).cast(wanted)
-    value = converted.get(name, F.col(name))
-    found = TimestampType() if name in converted else rows.schema[name].dataType
+    value, found = F.col(name), rows.schema[name].dataType
     if isinstance(wanted, StringType):
         text = F.to_json(value, AS_JSON) if isinstance(found, NESTED_TYPES) else _as_text(value, whole_number)
         return F.make_valid_utf8(text)
@@ -162,9 +157,18 @@ def _carried(
     return value.try_cast(wanted) if isinstance(found, (StringType, *castable)) else F.lit(None).cast(wanted)
 
 
+def _nobody_knows() -> str | None:
+    return None
+
+
 @contextmanager
-def broken_files_named() -> Iterator[None]:
+def broken_files_named(find_broken: Callable[[], str | None] = _nobody_knows) -> Iterator[None]:
     """Turns Spark's failure to read a file, which shows only when its rows are read, into an error of ours.
+
+    Args:
+        find_broken: Finds the location of a file that cannot be read, None if there is none. It is asked if a task of
+            Spark fails without naming a file: the readers decode some values only when they are used, and then nobody
+            knows any more where these are from.
 
     Raises:
         BatchError: If Spark failed because it could not read a file.
@@ -173,14 +177,22 @@ def broken_files_named() -> Iterator[None]:
     try:
         yield
     except (PySparkException, Py4JJavaError) as error:
-        named = re.search(r"\[FAILED_READ_FILE[^\]]*\].*? file (\S+?)\.?\s", str(error))
-        if named is None:
+        text = str(error)
+        named = re.search(r"\[FAILED_READ_FILE[^\]]*\].*? file (\S+?)\.?\s", text)
+        file = location_of(named[1]) if named else find_broken() if _is_failed_task(error) else None
+        if file is None:
             raise
-        file = location_of(named[1])
-        causes = re.findall(r"Caused by: (.+)", str(error)) or ["see above"]
+        causes = re.findall(r"Caused by: (.+)", text) or ["see above"]
         if any(map(_STORAGE_FAILURES.search, causes)):
             raise StorageError(f"{file} cannot be read now ({causes[-1]}).") from error
-        raise BatchError(f"{file} cannot be read to its end ({causes[-1]}). Deliver it again.") from error
+        raise BatchError(
+            f"{file} cannot be read to its end ({causes[-1]}). Deliver it again; if it is whole, write it in another "
+            "way, for example with another compression."
+        ) from error
+
+
+def _is_failed_task(error: Exception) -> bool:
+    return "stage failure" in str(error) and not is_retryable(error)
 
 
 def has_marks_of_bytes() -> Column:
@@ -250,29 +262,8 @@ def check_required_columns(file: BatchFile, names: Sequence[str]) -> None:
         )
 
 
-def check_columns(file: BatchFile, names: Sequence[str]) -> None:
-    """Refuse a file that lacks a required column, or has one column twice.
-
-    Args:
-        file: The file.
-        names: The names of its columns.
-
-    Raises:
-        BatchError: If it does.
-    """
-    check_required_columns(file, names)
-    folded = [name.casefold() for name in names if name]
-    repeated = sorted({name for name in folded if folded.count(name) > 1})
-    if repeated:
-        raise BatchError(
-            f"{file.uri} has more than one column {', '.join(repeated)}, upper and lower case being the same. "
-            "Deliver the file with one of each."
-        )
-
-
-def unusable(file: BatchFile, column: str, type_: DataType, wanted: str) -> BatchError:
+def unusable(file: BatchFile, column: str, found: str, wanted: str) -> BatchError:
     """The error of a column whose type cannot be used."""
     return BatchError(
-        f"{file.uri} has {type_.simpleString()} in the column {column}, which must be {wanted}. "
-        "Deliver the file with another type."
+        f"{file.uri} has {found} in the column {column}, which must be {wanted}. Deliver the file with another type."
     )
