@@ -77,7 +77,17 @@ class _Group:
 def read_parquet(
     spark: SparkSession, files: Sequence[BatchFile], carried_columns: Mapping[str, str], epoch_unit: EpochUnit | None
 ) -> list[DataFrame]:
-    """The rows of Parquet files, as `read_batch` takes and gives them: one DataFrame per kind of file."""
+    """The rows of Parquet files.
+
+    Args:
+        spark: As `read_batch` takes it.
+        files: The files of a batch, all Parquet.
+        carried_columns: As `read_batch` takes them.
+        epoch_unit: As `read_batch` takes it.
+
+    Returns:
+        What `read_batch` gives, in one DataFrame per kind of file.
+    """
     needed = (*EVENT_IDENTITY, *carried_columns)
     footers = list(zip(files, for_each(lambda file: _checked_footer(file, needed, epoch_unit), files), strict=True))
     # Frames without rows have columns of any type: nobody has set the types that no value has.
