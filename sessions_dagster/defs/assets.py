@@ -14,10 +14,10 @@ import dagster as dg
 
 # Dagster has no public way to materialize only some partitions of a range, and each at its own time.
 from dagster._core.definitions.source_asset import SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION
-from dagster._core.storage.tags import BACKFILL_ID_TAG
 from pyspark.sql.types import StructType
 
 from sessions_dagster.config import SessionsConfig
+from sessions_dagster.defs.landing import LandingEvent, landed
 from sessions_dagster.defs.metadata import (
     ROWS_OF_DAY,
     Metadata,
@@ -25,13 +25,9 @@ from sessions_dagster.defs.metadata import (
     corrections_metadata,
     day_metadata,
     definition_metadata,
-    failed_landing_metadata,
     input_metadata,
-    landing_metadata,
     landing_settings,
-    not_delivered_metadata,
     refresh_metadata,
-    rejected_metadata,
     session_settings,
     table_metadata,
 )
@@ -39,7 +35,6 @@ from sessions_dagster.defs.partitions import daily_partitions, days_of_step, ups
 from sessions_dagster.defs.progress import watched_in_log
 from sessions_dagster.defs.resources import RunResources, resource_keys, resources_of
 from sessions_dagster.defs.retries import retry_or_fail
-from sessions_dagster.errors import BatchError, NotDeliveredError
 from sessions_dagster.model.dates import counted
 from sessions_dagster.model.schemas import (
     REJECTED_EVENTS_SCHEMA,
@@ -49,16 +44,8 @@ from sessions_dagster.model.schemas import (
     sessionized_events_schema,
 )
 from sessions_dagster.pipeline.apply import ApplyReport, apply_batches
-from sessions_dagster.pipeline.land import LandingReport
-from sessions_dagster.pipeline.land_range import (
-    BatchOutcome,
-    land_range,
-    landing_failures,
-    never_delivered,
-    never_delivered_line,
-)
 from sessions_dagster.pipeline.refresh_sessions import events_to_follow, refresh_sessions
-from sessions_dagster.pipeline.summaries import apply_summary, landing_summary, never_applied_line, refresh_summary
+from sessions_dagster.pipeline.summaries import apply_summary, never_applied_line, refresh_summary
 from sessions_dagster.pipeline.summarize import summarize_events
 from sessions_dagster.storage.delta_log import partition_rows
 
@@ -76,8 +63,6 @@ WAREHOUSE_POOL: Final = "warehouse"
 """The pool of every step that writes. The instance gives it its limit of one run (see `deploy/local/dagster.yaml`)."""
 
 _AssetDecorator = Callable[[Callable[..., Any]], dg.AssetsDefinition]
-
-_Events = Iterator[dg.AssetMaterialization | dg.AssetObservation | dg.Output[None]]
 
 _KINDS: Final = {"spark", "deltalake"}
 _CODE_REFERENCES: Final = "dagster/code_references"
@@ -172,7 +157,7 @@ def _raw_events(config: SessionsConfig) -> dg.AssetsDefinition:
         deps=[asset_key(config, INPUT_BATCHES)],
         dagster_type=dg.Nothing,
     )
-    def raw_events(context: dg.AssetExecutionContext) -> _Events:
+    def raw_events(context: dg.AssetExecutionContext) -> Iterator[LandingEvent | dg.Output[None]]:
         """The accepted events of each batch, as delivered. What is not accepted goes to the table `rejected_events`.
 
         Partition D is the batch in the folder `date=D/`. Materializing it again replaces what it delivered before. A
@@ -183,8 +168,14 @@ def _raw_events(config: SessionsConfig) -> dg.AssetsDefinition:
         with retry_or_fail(context):
             days = days_of_step(context, config)
             with watched_in_log(context, f"landing {counted(days, 'batch', 'batches')}"):
-                yield from _landed(context, config, days)
-            # Each partition is materialized by itself above. Without this key Dagster would do it for the whole range,
+                yield from landed(
+                    context,
+                    config,
+                    days,
+                    rejected_events=asset_key(config, REJECTED_EVENTS),
+                    sessionized_events=asset_key(config, SESSIONIZED_EVENTS),
+                )
+            # Each partition has been materialized by itself. Without this key Dagster would do it for the whole range,
             # and without the output it would skip what depends on it.
             yield dg.Output(None, metadata={SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION: True})
 
@@ -277,7 +268,7 @@ def _table_asset(
         **_ownership(config),
         **arguments,
     )
-    return cast("_AssetDecorator", decorator)
+    return decorator
 
 
 def _written_beside(
@@ -303,80 +294,6 @@ def _written_beside(
 def _ownership(config: SessionsConfig) -> dict[str, Any]:
     """What all assets of a product have, those without a step included."""
     return {"group_name": config.group, "owners": config.owners, "tags": config.tags, "kinds": _KINDS}
-
-
-def _landed(context: dg.AssetExecutionContext, config: SessionsConfig, days: Sequence[date]) -> _Events:
-    """Land the batches of a run, and materialize the partition of each as soon as it has landed.
-
-    Raises:
-        BatchError: At the end, if there are batches that should have landed. It has the errors of all of them.
-    """
-    resources = resources_of(context, config)
-    held_back = _held_back(context, config, days)
-    outcomes: list[BatchOutcome] = []
-    later: list[dg.AssetMaterialization] = []
-    for outcome in land_range(
-        resources.spark,
-        resources.lake.input,
-        resources.warehouse,
-        days,
-        resources.lake.input_format,
-        config.rules,
-        bot_limit=config.bot_limit,
-        carried_columns=config.carried_columns,
-        epoch_unit=config.epoch_unit,
-    ):
-        outcomes.append(outcome)
-        day, result = outcome.day, outcome.result
-        if isinstance(result, LandingReport):
-            context.log.info("landed batch %s (%d of %d): %s", day, len(outcomes), len(days), landing_summary(result))
-            yield _materialization(asset_key(config, REJECTED_EVENTS), day, rejected_metadata(result))
-            metadata = landing_metadata(result)
-            facts = _table_metadata(resources, resources.warehouse.raw_events)
-            landed = _materialization(context.asset_key, day, metadata | facts)
-            if day in held_back:
-                later.append(landed)
-            else:
-                yield landed
-        elif not isinstance(result, NotDeliveredError):
-            context.log.error("batch %s (%d of %d) cannot be landed: %s", day, len(outcomes), len(days), result)
-            yield _failure(context.asset_key, outcome.day, result, outcome.fingerprint)
-    yield from later
-    holes = never_delivered(outcomes)
-    if holes:
-        context.log.warning(never_delivered_line(holes, resources.lake.input))
-    if holes and _is_of_backfill(context):
-        # A backfill waits for every partition that it has asked for, and fails if one never comes.
-        yield from (_materialization(context.asset_key, day, not_delivered_metadata()) for day in holes)
-    failures = landing_failures(outcomes)
-    if failures:
-        raise BatchError("\n".join(map(str, failures)))
-
-
-def _held_back(context: dg.AssetExecutionContext, config: SessionsConfig, days: Sequence[date]) -> set[date]:
-    """The days of a run that are materialized only when all of them have landed: in most runs none.
-
-    A backfill that lands in one run and applies in another one would start a run for each few days whose windows are
-    complete, each with a Spark and a commit of its own. So every window has a day that is held back.
-    """
-    selected = context.run.asset_selection
-    if not _is_of_backfill(context) or selected is None or asset_key(config, SESSIONIZED_EVENTS) in selected:
-        return set()
-    return {*days[:: config.rules.lateness_days + 1], days[-1]}
-
-
-def _is_of_backfill(context: dg.AssetExecutionContext) -> bool:
-    return BACKFILL_ID_TAG in context.run.tags
-
-
-def _materialization(key: dg.AssetKey, day: date, metadata: Metadata) -> dg.AssetMaterialization:
-    return dg.AssetMaterialization(key, partition=day.isoformat(), metadata=metadata)
-
-
-def _failure(key: dg.AssetKey, day: date, error: BatchError, fingerprint: str | None) -> dg.AssetObservation:
-    """What the partition of a batch that cannot be landed shows. The sensor looks here, too."""
-    metadata = failed_landing_metadata(error, fingerprint)
-    return dg.AssetObservation(key, partition=day.isoformat(), description=str(error), metadata=metadata)
 
 
 def _warn_of_days_before_the_first(

@@ -57,15 +57,18 @@ class _Watch(logging.Handler):
 
     def __init__(self, doing: str, see: Callable[[Progress], None]) -> None:
         super().__init__(logging.INFO)
-        self._doing, self._since, self._see = doing, time.monotonic(), see
+        self._doing, self._see = doing, see
+        self._since = self.said_at = time.monotonic()
         see(Progress(doing))
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._doing, self._since = record.getMessage(), time.monotonic()
+        self._doing = record.getMessage()
+        self._since = self.said_at = time.monotonic()
         self._see(Progress(self._doing))
 
     def beat(self) -> None:
         """Say once more what the step is at."""
+        self.said_at = time.monotonic()
         is_running, done, tasks = _spark_tasks()
         self._see(Progress(self._doing, time.monotonic() - self._since, done, tasks, is_running))
 
@@ -82,7 +85,9 @@ def watched(doing: str, see: Callable[[Progress], None], every: float = BEAT_SEC
     watch, ended = _Watch(doing, see), threading.Event()
 
     def beat() -> None:
-        while not ended.wait(every):
+        while not ended.wait(max(0.0, watch.said_at + every - time.monotonic())):
+            if time.monotonic() < watch.said_at + every:
+                continue
             # To say what the step is at must never be what the step fails for.
             try:
                 watch.beat()
