@@ -258,7 +258,7 @@ def _table_asset(
         settings: Metadata of the definition: the settings that the asset goes by.
         arguments: What only this asset has, as `dagster.asset` takes it.
     """
-    decorator = dg.asset(
+    decorator: _AssetDecorator = dg.asset(
         key=asset_key(config, name),
         partitions_def=daily_partitions(config),
         backfill_policy=dg.BackfillPolicy.single_run(),
