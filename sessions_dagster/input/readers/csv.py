@@ -125,9 +125,11 @@ def _assembled(lines: DataFrame, header: CsvHeader, odd_lines: Mapping[str, int]
         SOURCE, F.make_valid_utf8(LINE).alias(LINE), BLOCK, F.monotonically_increasing_id().alias(_NUMBER)
     )
     in_order = numbered.repartition(SOURCE).sortWithinPartitions(SOURCE, BLOCK, _NUMBER)
-    assembled = arrow_udf(assemble, f"{_RECORD} string, {_BROKEN} boolean").asNondeterministic()
+    type_ = f"{_RECORD} string, {_BROKEN} boolean"
+    # It depends on the order, so nothing may move it.
+    record = arrow_udf(assemble, type_).asNondeterministic()  # type: ignore[call-overload]
     return (
-        in_order.select(SOURCE, assembled(SOURCE, LINE).alias(_VALUES))
+        in_order.select(SOURCE, record(SOURCE, LINE).alias(_VALUES))
         .where(F.col(_VALUES).isNotNull())
         .select(SOURCE, f"{_VALUES}.*")
     )
