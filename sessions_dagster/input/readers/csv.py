@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from functools import reduce
 from itertools import chain, count, islice
 from typing import Final
 
@@ -16,29 +17,30 @@ from sessions_dagster.input.files import BatchFile
 from sessions_dagster.input.formats import EpochUnit
 from sessions_dagster.input.readers import csv_records
 from sessions_dagster.input.readers.csv_header import CsvHeader, has_rows, read_header
-from sessions_dagster.input.readers.rows import AS_JSON, delivered, for_each, has_marks_of_bytes
+from sessions_dagster.input.readers.csv_layout import NUMBER, CsvLines, Layout, layouts, look_at_lines, numbered
+from sessions_dagster.input.readers.rows import (
+    AS_JSON,
+    WHOLE_FILES,
+    delivered,
+    for_each,
+    has_marks_of_bytes,
+)
 from sessions_dagster.input.readers.text import (
     BLOCK,
     LINE,
     SOURCE,
-    FileLines,
     check_compression,
     check_that_all_are_read,
     has_text,
-    lines_by_file,
     text_lines,
 )
 from sessions_dagster.input.readers.timestamps import parse_timestamp_or_number
 from sessions_dagster.model.columns import EVENT_IDENTITY, TIMESTAMP
 
 _BROKEN: Final = "__broken"
-_NUMBER: Final = "__number"
 _RECORD: Final = "__record"
-_VALUES: Final = "__values"
+_PARSED: Final = "__parsed"
 _RAW_TEXT: Final = "__raw_text"
-
-_ODD_LINES: Final = "odd_lines"
-_COMMAS: Final = "commas"
 
 _LEAST_LIMIT_OF_COLUMNS: Final = 20_480
 """Spark's own limit. It is raised for lines with more commas: one of them would be an error of the whole batch."""
@@ -56,61 +58,70 @@ def read_csv(
     """
     for_each(check_compression, files)
     headers = dict(zip(files, for_each(read_header, files), strict=True))
-    found = _look_at_lines(spark, headers)
+    found = look_at_lines(spark, headers)
     check_that_all_are_read(files, found, lambda file: headers[file].lines, has_rows)
-    kinds: dict[tuple[CsvHeader, bool], list[BatchFile]] = {}
+    lines = layouts(spark, headers, found)
+    kinds: dict[tuple[CsvHeader, Layout], dict[BatchFile, CsvLines]] = {}
     for file, header in headers.items():
-        kinds.setdefault((header, _odd_lines(file, found) > 0), []).append(file)
-    most_commas = max((lines.numbers[_COMMAS] for lines in found.values()), default=0)
-    frames = []
-    for (header, is_odd), alike in kinds.items():
-        lines = text_lines(spark, alike, header.line_end)
-        odd_lines = {found[file.uri].source: _odd_lines(file, found) for file in alike} if is_odd else {}
-        records = _assembled(lines, header, odd_lines) if is_odd else _lines_as_records(lines)
-        frames.append(_csv_rows(_without_header(records, header), header, most_commas, carried_columns, epoch_unit))
-    return frames
+        kinds.setdefault((header, lines[file].layout), {})[file] = lines[file]
+    return [
+        _rows(_values(spark, alike, header, layout), header, carried_columns, epoch_unit)
+        for (header, layout), alike in kinds.items()
+    ]
 
 
-def _look_at_lines(spark: SparkSession, headers: Mapping[BatchFile, CsvHeader]) -> dict[str, FileLines]:
-    """What has to be known of the lines of each file before its records can be found."""
-    numbers = {
-        _ODD_LINES: F.count_if(F.col(LINE).contains('"') & (_count_of('"') % 2 == 1)),
-        _COMMAS: F.coalesce(F.max(F.when(F.length(LINE) > _LEAST_LIMIT_OF_COLUMNS, _count_of(","))), F.lit(0)),
+def _values(spark: SparkSession, files: Mapping[BatchFile, CsvLines], header: CsvHeader, layout: Layout) -> DataFrame:
+    """The values of all records of files with one header and one layout.
+
+    Returns:
+        A column (string) for each one of the header, named as in `_columns`; `__source_file` (string); and `__raw_text`
+        (string): the whole record if it is broken, else NULL.
+    """
+    options = {
+        "escape": '"',
+        "multiLine": "true",
+        "columnNameOfCorruptRecord": _RAW_TEXT,
+        "maxColumns": str(max(_LEAST_LIMIT_OF_COLUMNS, *[lines.commas + 2 for lines in files.values()])),
     }
-    found: dict[str, FileLines] = {}
-    for line_end in {header.line_end for header in headers.values()}:
-        files = [file for file, header in headers.items() if header.text and header.line_end == line_end]
-        if files:
-            found |= lines_by_file(text_lines(spark, files, line_end), numbers)
-    return found
+    schema = ", ".join(f"{name} string" for name in (*_columns(header), _RAW_TEXT))
+    if layout is Layout.RFC_4180:
+        rows = spark.read.options(**WHOLE_FILES, **options).schema(schema).csv([file.spark_path for file in files])
+        return rows.select("*", F.col("_metadata.file_path").alias(SOURCE))
+    lines = text_lines(spark, list(files), header.line_end)
+    records = _assembled(lines, header, files) if layout is Layout.OPEN_QUOTES else _lines_as_records(lines)
+    trimmed = records.withColumn(_RECORD, F.expr(rf"trim(TRAILING '\r' FROM {_RECORD})"))
+    parsed = F.from_csv(F.when(~F.col(_BROKEN), F.col(_RECORD)), schema, {**options, "lineSep": "\n"})
+    return (
+        trimmed.where(has_text(F.col(_RECORD)))
+        .withColumn(_PARSED, parsed)
+        .select(SOURCE, _RECORD, _BROKEN, f"{_PARSED}.*")
+        .withColumn(_RAW_TEXT, F.when(F.col(_BROKEN), F.col(_RECORD)).otherwise(F.col(_RAW_TEXT)))
+    )
 
 
-def _odd_lines(file: BatchFile, found: Mapping[str, FileLines]) -> int:
-    return found[file.uri].numbers[_ODD_LINES] if file.uri in found else 0
-
-
-def _count_of(mark: str) -> Column:
-    """How often a mark occurs in a line."""
-    return F.length(LINE) - F.length(F.replace(F.col(LINE), F.lit(mark)))
+def _columns(header: CsvHeader) -> list[str]:
+    """Names for the columns of a file: those of the sender may be anything, and even the same one twice."""
+    return [f"c{number}" for number in range(len(header.names))]
 
 
 def _lines_as_records(lines: DataFrame) -> DataFrame:
     return lines.select(SOURCE, F.col(LINE).alias(_RECORD), F.lit(False).alias(_BROKEN))
 
 
-def _assembled(lines: DataFrame, header: CsvHeader, odd_lines: Mapping[str, int]) -> DataFrame:
-    """The records of files that have lines with an odd number of quotes.
+def _assembled(lines: DataFrame, header: CsvHeader, files: Mapping[BatchFile, CsvLines]) -> DataFrame:
+    """The records of files in which some quotes are never closed.
 
     Args:
         lines: Lines as `text_lines` gives them.
-        header: The header of all these files.
-        odd_lines: How many such lines each file has.
+        header: The header of all files.
+        files: The files.
 
     Returns:
         `__source_file`, `__record` (string) and `__broken` (boolean), see `csv_records.assemble`.
     """
     _prepare_workers(lines.sparkSession)
     fields, line_end = len(header.names), header.line_end
+    odd_lines = {file.source: file.odd_lines for file in files.values()}
 
     def assemble(batches: Iterator[tuple[pa.Array, pa.Array]]) -> Iterator[pa.Array]:
         lines = (
@@ -120,18 +131,15 @@ def _assembled(lines: DataFrame, header: CsvHeader, odd_lines: Mapping[str, int]
         while some := list(islice(assembled, _LINES_AT_ONCE)):
             yield pa.array([each and {_RECORD: each[0], _BROKEN: each[1]} for each in some], _ASSEMBLED)
 
-    # A large file is read in several tasks. Within each of them, numbers follow the order of the lines.
-    numbered = lines.select(
-        SOURCE, F.make_valid_utf8(LINE).alias(LINE), BLOCK, F.monotonically_increasing_id().alias(_NUMBER)
-    )
-    in_order = numbered.repartition(SOURCE).sortWithinPartitions(SOURCE, BLOCK, _NUMBER)
+    valid = lines.withColumn(LINE, F.make_valid_utf8(LINE))
+    in_order = numbered(valid).repartition(SOURCE).sortWithinPartitions(SOURCE, BLOCK, NUMBER)
     type_ = f"{_RECORD} string, {_BROKEN} boolean"
     # It depends on the order, so nothing may move it.
     record = arrow_udf(assemble, type_).asNondeterministic()  # type: ignore[call-overload]
     return (
-        in_order.select(SOURCE, record(SOURCE, LINE).alias(_VALUES))
-        .where(F.col(_VALUES).isNotNull())
-        .select(SOURCE, f"{_VALUES}.*")
+        in_order.select(SOURCE, record(SOURCE, LINE).alias(_PARSED))
+        .where(F.col(_PARSED).isNotNull())
+        .select(SOURCE, f"{_PARSED}.*")
     )
 
 
@@ -143,41 +151,16 @@ def _prepare_workers(spark: SparkSession) -> None:
         spark.sparkContext.pythonExec = sys.executable
 
 
-def _without_header(records: DataFrame, header: CsvHeader) -> DataFrame:
-    """Records without the header, wherever it stands: some files are put together from several ones."""
-    trimmed = records.withColumn(_RECORD, F.expr(rf"trim(TRAILING '\r' FROM {_RECORD})"))
-    return trimmed.where(has_text(F.col(_RECORD)) & (F.col(_RECORD) != header.text))
-
-
-def _csv_rows(
-    records: DataFrame,
-    header: CsvHeader,
-    most_commas: int,
-    carried_columns: Mapping[str, str],
-    epoch_unit: EpochUnit | None,
+def _rows(
+    values: DataFrame, header: CsvHeader, carried_columns: Mapping[str, str], epoch_unit: EpochUnit | None
 ) -> DataFrame:
-    # The names of the sender may be anything, and even the same one twice.
-    columns = [f"c{number}" for number in range(len(header.names))]
-    values = F.from_csv(
-        F.when(~F.col(_BROKEN), F.col(_RECORD)),
-        ", ".join(f"{name} string" for name in (*columns, _RAW_TEXT)),
-        {
-            "escape": '"',
-            "multiLine": "true",
-            "lineSep": "\n",
-            "columnNameOfCorruptRecord": _RAW_TEXT,
-            "maxColumns": str(max(_LEAST_LIMIT_OF_COLUMNS, most_commas + 2)),
-        },
-    )
-    parsed = records.withColumn(_VALUES, values).select(SOURCE, _RECORD, _BROKEN, f"{_VALUES}.*")
-    is_broken = F.col(_BROKEN) | F.col(_RAW_TEXT).isNotNull()
-    named = [F.col(column).alias(name) for column, name in zip(columns, _distinct(header.names), strict=True)]
-    wanted = [name for name in (*EVENT_IDENTITY, *carried_columns) if name in header.names]
-    rows = parsed.select(
+    columns = dict(zip(reversed(header.names), reversed(_columns(header)), strict=True))
+    named = [F.col(column).alias(name) for column, name in zip(_columns(header), _distinct(header.names), strict=True)]
+    rows = values.where(~_is_header(columns)).select(
         SOURCE,
-        is_broken.alias(_BROKEN),
-        F.when(is_broken, F.make_valid_utf8(_RECORD)).otherwise(F.to_json(F.struct(*named), AS_JSON)).alias(_RECORD),
-        *[F.col(columns[header.names.index(name)]).alias(name) for name in wanted],
+        F.col(_RAW_TEXT).isNotNull().alias(_BROKEN),
+        F.coalesce(F.make_valid_utf8(_RAW_TEXT), F.to_json(F.struct(*named), AS_JSON)).alias(_RECORD),
+        *[F.col(columns[name]).alias(name) for name in (*EVENT_IDENTITY, *carried_columns) if name in columns],
     )
     return delivered(
         rows,
@@ -188,6 +171,11 @@ def _csv_rows(
         unreadable=F.col(_BROKEN) | has_marks_of_bytes(),
         source_file=F.col(SOURCE),
     )
+
+
+def _is_header(columns: Mapping[str, str]) -> Column:
+    """Whether a record is a header, wherever it stands: some files are put together from several ones (boolean)."""
+    return reduce(Column.__and__, [F.col(columns[name]).eqNullSafe(name) for name in EVENT_IDENTITY])
 
 
 def _distinct(names: Sequence[str]) -> list[str]:

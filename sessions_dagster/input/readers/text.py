@@ -25,6 +25,9 @@ BLOCK: Final = "__block"
 
 _LINES: Final = "__lines"
 
+_SHORT_LINE: Final = 32
+"""Longer lines, in bytes, do not count as blank."""
+
 
 @dataclass(frozen=True)
 class FileLines:
@@ -74,15 +77,15 @@ def lines_by_file(lines: DataFrame, numbers: Mapping[str, Column]) -> dict[str, 
         numbers: Aggregates of the lines of a file (int), by name.
 
     Returns:
-        What was found, by the location of the file. Files that have only blank lines are missing.
+        What was found, by the location of the file. Files without a line are missing.
     """
-    rows = (
-        lines.where(has_text(F.col(LINE)))
-        .groupBy(SOURCE)
-        .agg(F.count("*").alias(_LINES), *[number.alias(name) for name, number in numbers.items()])
+    # Nearly all lines are long enough to have no need of a pattern.
+    is_record = (F.octet_length(LINE) > _SHORT_LINE) | has_text(F.col(LINE))
+    rows = lines.groupBy(SOURCE).agg(
+        F.count_if(is_record).alias(_LINES), *[number.alias(name) for name, number in numbers.items()]
     )
     found = [FileLines(row[SOURCE], row[_LINES], {name: row[name] for name in numbers}) for row in rows.collect()]
-    return {_location_of(lines.source): lines for lines in found}
+    return {location_of(lines.source): lines for lines in found}
 
 
 def check_that_all_are_read(
@@ -145,6 +148,6 @@ def check_compression(file: BatchFile) -> None:
         raise BatchError(f"{file.uri} is compressed ({found}), but its name says otherwise. {remedy}.")
 
 
-def _location_of(source: str) -> str:
+def location_of(source: str) -> str:
     """The location of a file by the URI that Spark gives it. Links on the way to it are not followed."""
     return re.sub("^file:/+", "/", unquote(source))

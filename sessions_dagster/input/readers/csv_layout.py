@@ -1,0 +1,159 @@
+"""How records lie in the lines of CSV files, which says how they have to be read."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Final
+
+from pyspark.sql import Column, DataFrame, SparkSession, Window
+from pyspark.sql import functions as F
+
+from sessions_dagster.input.files import BatchFile
+from sessions_dagster.input.readers.csv_header import CsvHeader
+from sessions_dagster.input.readers.text import BLOCK, LINE, SOURCE, FileLines, lines_by_file, location_of, text_lines
+
+NUMBER: Final = "__number"
+
+_ODD_LINES: Final = "odd_lines"
+_OTHER_LINES: Final = "other_lines"
+_RETURNS: Final = "returns"
+_COMMAS: Final = "commas"
+
+_LONG_LINE: Final = 20_480
+"""Only a line of more bytes can have more values than Spark reads by default."""
+
+_SHORT_LINE: Final = 32
+"""No record is looked at more closely than this for being white space only."""
+
+
+class Layout(Enum):
+    """How the records of a file lie in its lines."""
+
+    RFC_4180 = auto()
+    """As the standard says; records may go over several lines."""
+    LINES = auto()
+    """Each line is a record, and in some of them there are quotes that the standard does not allow."""
+    OPEN_QUOTES = auto()
+    """Records may go over several lines, and there are quotes that are never closed."""
+
+
+@dataclass(frozen=True)
+class CsvLines:
+    """What is known of the lines of a file.
+
+    Attributes:
+        layout: How its records lie in them.
+        source: The URI of the file, as Spark spells it.
+        odd_lines: How many lines have an odd number of quotes.
+        commas: Of the lines that are very long, the greatest number of commas in one; 0 if there is none.
+    """
+
+    layout: Layout
+    source: str
+    odd_lines: int
+    commas: int
+
+
+def look_at_lines(spark: SparkSession, headers: Mapping[BatchFile, CsvHeader]) -> dict[str, FileLines]:
+    """Look at all lines of some files in one pass.
+
+    Args:
+        spark: The session.
+        headers: The header of each file.
+
+    Returns:
+        What was found, by the location of the file. Files that have only blank lines are missing.
+    """
+    is_quoted = F.col(LINE).contains('"')
+    is_odd = is_quoted & (_count_of('"') % 2 == 1)
+    is_blank = (F.octet_length(LINE) <= _SHORT_LINE) & F.col(LINE).rlike(r"^\s*[ \t\f\x0B]\s*$")
+    numbers = {
+        _ODD_LINES: F.count_if(is_odd),
+        _OTHER_LINES: F.count_if(is_blank | (is_quoted & ~is_odd & _breaks_the_standard(F.lit(0)))),
+        _RETURNS: F.count_if(F.col(LINE).contains("\r")),
+        _COMMAS: F.coalesce(F.max(F.when(F.octet_length(LINE) > _LONG_LINE, _count_of(","))), F.lit(0)),
+    }
+    found: dict[str, FileLines] = {}
+    for line_end in {header.line_end for header in headers.values()}:
+        files = [file for file, header in headers.items() if header.text and header.line_end == line_end]
+        if files:
+            found |= lines_by_file(text_lines(spark, files, line_end), numbers)
+    return found
+
+
+def layouts(
+    spark: SparkSession, headers: Mapping[BatchFile, CsvHeader], found: Mapping[str, FileLines]
+) -> dict[BatchFile, CsvLines]:
+    """How the records of each file lie in its lines.
+
+    Args:
+        spark: The session.
+        headers: The header of each file.
+        found: What `look_at_lines` has found.
+    """
+    read = {file: found[file.uri] for file in headers if file.uri in found}
+    uncertain = {
+        file: headers[file]
+        for file, lines in read.items()
+        if lines.numbers[_ODD_LINES] and _has_one_line_end(lines, headers[file])
+    }
+    valid = _valid_over_lines(spark, uncertain) if uncertain else frozenset()
+
+    def layout(file: BatchFile, lines: FileLines) -> Layout:
+        if lines.numbers[_ODD_LINES]:
+            return Layout.RFC_4180 if file.uri in valid else Layout.OPEN_QUOTES
+        is_standard = not lines.numbers[_OTHER_LINES] and _has_one_line_end(lines, headers[file])
+        return Layout.RFC_4180 if is_standard else Layout.LINES
+
+    nothing = CsvLines(Layout.LINES, "", 0, 0)
+    return dict.fromkeys(headers, nothing) | {
+        file: CsvLines(layout(file, lines), lines.source, lines.numbers[_ODD_LINES], lines.numbers[_COMMAS])
+        for file, lines in read.items()
+    }
+
+
+def numbered(lines: DataFrame) -> DataFrame:
+    """Lines with `__number` (bigint), so that `__source_file, __block, __number` is their order within a file."""
+    # A large file is read in several tasks. Within each of them, numbers follow the order of the lines.
+    return lines.withColumn(NUMBER, F.monotonically_increasing_id())
+
+
+def _has_one_line_end(lines: FileLines, header: CsvHeader) -> bool:
+    """Whether Spark's reader, which goes by the first line, finds all line ends."""
+    return header.is_ended_by_both or (header.line_end == "\n" and not lines.numbers[_RETURNS])
+
+
+def _valid_over_lines(spark: SparkSession, headers: Mapping[BatchFile, CsvHeader]) -> frozenset[str]:
+    """The locations of those files that are RFC 4180, given that some of their lines have an odd number of quotes."""
+    # Lines without quotes are fine anywhere.
+    quoted = numbered(text_lines(spark, list(headers), "\n")).where(F.col(LINE).contains('"'))
+    before = Window.partitionBy(SOURCE).orderBy(BLOCK, NUMBER).rowsBetween(Window.unboundedPreceding, -1)
+    is_inside = F.coalesce(F.sum(_count_of('"')).over(before), F.lit(0)) % 2
+    judged = quoted.select(SOURCE, _count_of('"').alias("quotes"), _breaks_the_standard(is_inside).alias("is_bad"))
+    by_file = judged.groupBy(SOURCE).agg(F.sum("quotes").alias("quotes"), F.max("is_bad").alias("is_bad"))
+    return frozenset(
+        location_of(row[SOURCE]) for row in by_file.collect() if row["quotes"] % 2 == 0 and not row["is_bad"]
+    )
+
+
+def _breaks_the_standard(is_inside: Column) -> Column:
+    """Whether a line has quotes elsewhere than around values and, doubled, within them (boolean).
+
+    Args:
+        is_inside: 1 if the line begins inside of a value in quotes, 0 if not (int).
+    """
+    # By splitting, because a pattern with a repeated group takes a frame of Java's stack for each repetition.
+    parts = F.split(F.expr(rf"trim(TRAILING '\r' FROM {LINE})"), '"')
+    last = F.size(parts) - 1
+
+    def is_bad(part: Column, number: Column) -> Column:
+        follows_value = (number == 0) | (part == "") | part.startswith(",")
+        precedes_value = (number == last) | (part == "") | part.endswith(",")
+        return ((number + is_inside) % 2 == 0) & ~(follows_value & precedes_value)
+
+    return F.size(F.filter(parts, is_bad)) > 0
+
+
+def _count_of(mark: str) -> Column:
+    """How often a mark occurs in a line."""
+    return F.octet_length(LINE) - F.octet_length(F.replace(F.col(LINE), F.lit(mark)))
