@@ -20,10 +20,11 @@ from sessions_dagster.input.readers.csv_header import CsvHeader, has_rows, read_
 from sessions_dagster.input.readers.csv_layout import NUMBER, CsvLines, Layout, layouts, look_at_lines, numbered
 from sessions_dagster.input.readers.rows import (
     AS_JSON,
-    WHOLE_FILES,
     delivered,
     for_each,
+    grouped,
     has_marks_of_bytes,
+    whole_files,
 )
 from sessions_dagster.input.readers.text import (
     BLOCK,
@@ -85,8 +86,9 @@ def _values(spark: SparkSession, files: Mapping[BatchFile, CsvLines], header: Cs
     }
     schema = ", ".join(f"{name} string" for name in (*_columns(header), _RAW_TEXT))
     if layout is Layout.RFC_4180:
-        rows = spark.read.options(**WHOLE_FILES, **options).schema(schema).csv([file.spark_path for file in files])
-        return rows.select("*", F.col("_metadata.file_path").alias(SOURCE))
+        groups = [whole_files(spark, alike) for alike in grouped(list(files), lambda _: None)]
+        rows = [reader.options(**options).schema(schema).csv(paths) for reader, paths in groups]
+        return reduce(DataFrame.union, [some.select("*", F.col("_metadata.file_path").alias(SOURCE)) for some in rows])
     lines = text_lines(spark, list(files), header.line_end)
     records = _assembled(lines, header, files) if layout is Layout.OPEN_QUOTES else _lines_as_records(lines)
     trimmed = records.withColumn(_RECORD, F.expr(rf"trim(TRAILING '\r' FROM {_RECORD})"))
