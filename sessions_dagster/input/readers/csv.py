@@ -1,6 +1,5 @@
 """CSV files of a batch."""
 
-import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from functools import reduce
@@ -46,6 +45,9 @@ _RAW_TEXT: Final = "__raw_text"
 _LEAST_LIMIT_OF_COLUMNS: Final = 20_480
 """Spark's own limit. It is raised for lines with more commas: one of them would be an error of the whole batch."""
 
+_ANY_PYTHON: Final = "python3"
+"""What Spark starts as a Python worker by default."""
+
 _LINES_AT_ONCE: Final = 10_000
 _ASSEMBLED: Final = pa.struct([(_RECORD, pa.string()), (_BROKEN, pa.bool_())])
 
@@ -53,9 +55,16 @@ _ASSEMBLED: Final = pa.struct([(_RECORD, pa.string()), (_BROKEN, pa.bool_())])
 def read_csv(
     spark: SparkSession, files: Sequence[BatchFile], carried_columns: Mapping[str, str], epoch_unit: EpochUnit | None
 ) -> list[DataFrame]:
-    """The rows of CSV files, as `read_batch` takes and gives them: one DataFrame per kind of file.
+    """The rows of CSV files.
 
-    The files are RFC 4180, in UTF-8, with a header line.
+    Args:
+        spark: As `read_batch` takes it.
+        files: The files of a batch, all RFC 4180, in UTF-8, with a header line.
+        carried_columns: As `read_batch` takes them.
+        epoch_unit: As `read_batch` takes it.
+
+    Returns:
+        What `read_batch` gives, in one DataFrame per kind of file.
     """
     for_each(check_compression, files)
     headers = dict(zip(files, for_each(read_header, files), strict=True))
@@ -148,9 +157,10 @@ def _assembled(lines: DataFrame, header: CsvHeader, files: Mapping[BatchFile, Cs
 def _prepare_workers(spark: SparkSession) -> None:
     """Let Python workers run what is in `csv_records`: they need Python and pyarrow, and not this package."""
     cloudpickle.register_pickle_by_value(csv_records)  # type: ignore[no-untyped-call]
-    # On this machine they would be the first Python of the path, and not that of this environment.
-    if (spark.sparkContext.master or "").startswith("local") and "PYSPARK_PYTHON" not in os.environ:
-        spark.sparkContext.pythonExec = sys.executable
+    context = spark.sparkContext
+    # If nobody has said which Python, workers on this machine have the one of this environment, and not of the path.
+    if (context.master or "").startswith("local") and context.pythonExec == _ANY_PYTHON:
+        context.pythonExec = sys.executable
 
 
 def _rows(

@@ -40,9 +40,16 @@ _LOW: Final = r"\\u[dD][c-fC-F][0-9a-fA-F]{2}"
 def read_json(
     spark: SparkSession, files: Sequence[BatchFile], carried_columns: Mapping[str, str], epoch_unit: EpochUnit | None
 ) -> list[DataFrame]:
-    """The rows of JSON files, as `read_batch` takes and gives them: one DataFrame per kind of file.
+    """The rows of JSON files.
 
-    The files have one object per line, in UTF-8.
+    Args:
+        spark: As `read_batch` takes it.
+        files: The files of a batch, all in UTF-8, with one object per line.
+        carried_columns: As `read_batch` takes them.
+        epoch_unit: As `read_batch` takes it.
+
+    Returns:
+        What `read_batch` gives, in one DataFrame per kind of file.
     """
     for_each(check_compression, files)
     for_each(_check_json_lines, files)
