@@ -17,7 +17,7 @@ from typing import Final
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from pyspark.sql import SparkSession
 
@@ -162,8 +162,7 @@ def rows_of(names: Sequence[str]) -> st.SearchStrategy[list[list[str]]]:
 
 def written(rows: Sequence[Sequence[str]], quote_all: bool, line_end: str) -> bytes:
     out = io.StringIO(newline="")
-    quoting = csv.QUOTE_ALL if quote_all else csv.QUOTE_MINIMAL
-    csv.writer(out, quoting=quoting, lineterminator=line_end).writerows(rows)
+    csv.writer(out, quoting=csv.QUOTE_ALL if quote_all else csv.QUOTE_MINIMAL, lineterminator=line_end).writerows(rows)
     return out.getvalue().encode()
 
 
@@ -173,7 +172,7 @@ def lake_of_notes(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory)
     return Lake(spark, tmp_path_factory.mktemp("notes"))
 
 
-@settings(max_examples=3, deadline=None)
+@settings(max_examples=3, deadline=None, phases=[Phase.generate])
 @given(names=NAMES, data=st.data())
 def test_what_a_writer_of_csv_wrote_lands_exactly(
     lake_of_notes: Lake, names: Sequence[str], data: st.DataObject

@@ -95,19 +95,28 @@ def _values(spark: SparkSession, files: Mapping[BatchFile, CsvLines], header: Cs
     }
     schema = ", ".join(f"{name} string" for name in (*_columns(header), _RAW_TEXT))
     if layout is Layout.RFC_4180:
+        options["lineSep"] = header.line_end
         groups = [whole_files(spark, alike) for alike in grouped(list(files), lambda _: None)]
-        rows = [reader.options(**options).schema(schema).csv(paths) for reader, paths in groups]
-        return reduce(DataFrame.union, [some.select("*", F.col("_metadata.file_path").alias(SOURCE)) for some in rows])
+        read = [reader.options(**options).schema(schema).csv(paths) for reader, paths in groups]
+        rows = reduce(DataFrame.union, [some.select("*", F.col("_metadata.file_path").alias(SOURCE)) for some in read])
+        if header.line_end == "\n":
+            rows = rows.withColumns({name: _without_returns(name) for name in (_columns(header)[-1], _RAW_TEXT)})
+        return rows.where(F.col(_RAW_TEXT).isNull() | has_text(F.col(_RAW_TEXT)))
     lines = text_lines(spark, list(files), header.line_end)
     records = _assembled(lines, header, files) if layout is Layout.OPEN_QUOTES else _lines_as_records(lines)
-    trimmed = records.withColumn(_RECORD, F.expr(rf"trim(TRAILING '\r' FROM {_RECORD})"))
     parsed = F.from_csv(F.when(~F.col(_BROKEN), F.col(_RECORD)), schema, {**options, "lineSep": "\n"})
     return (
-        trimmed.where(has_text(F.col(_RECORD)))
+        records.withColumn(_RECORD, _without_returns(_RECORD))
+        .where(has_text(F.col(_RECORD)))
         .withColumn(_PARSED, parsed)
         .select(SOURCE, _RECORD, _BROKEN, f"{_PARSED}.*")
         .withColumn(_RAW_TEXT, F.when(F.col(_BROKEN), F.col(_RECORD)).otherwise(F.col(_RAW_TEXT)))
     )
+
+
+def _without_returns(column: str) -> Column:
+    """A text without the carriage returns at its end, which belong to the end of the line."""
+    return F.expr(rf"trim(TRAILING '\r' FROM {column})")
 
 
 def _columns(header: CsvHeader) -> list[str]:

@@ -20,13 +20,11 @@ class CsvHeader:
         text: The header as it is written, without the end of its line; empty if the file has only white space.
         names: The names of the columns.
         line_end: What lines end with: a line feed, before which there may be carriage returns, or a carriage return.
-        is_ended_by_both: Whether exactly a carriage return and a line feed end it.
     """
 
     text: str
     names: tuple[str, ...]
     line_end: str
-    is_ended_by_both: bool
 
     @property
     def lines(self) -> int:
@@ -48,7 +46,7 @@ def read_header(file: BatchFile) -> CsvHeader:
             header = _first_record(text)
             # Some programs end a line with two carriage returns and a line feed.
             has_carriage_returns = header.endswith("\r") and text.readline() not in {"\n", "\r\n"}
-        ended, header = header, header.rstrip("\r\n")
+        header = header.rstrip("\r\n")
         names = tuple(next(csv.reader(io.StringIO(header, newline="")), EVENT_IDENTITY))
     except (OSError, EOFError, csv.Error) as error:
         raise BatchError(f"{file.uri} is not a CSV file ({error}). Deliver it again.") from error
@@ -61,7 +59,7 @@ def read_header(file: BatchFile) -> CsvHeader:
         raise BatchError(
             f"{file.uri} has more than one column {', '.join(repeated)}. Deliver the file with one of each."
         )
-    return CsvHeader(header, names, "\r" if has_carriage_returns else "\n", ended == f"{header}\r\n")
+    return CsvHeader(header, names, "\r" if has_carriage_returns else "\n")
 
 
 def has_rows(file: BatchFile) -> bool:

@@ -15,26 +15,23 @@ from sessions_dagster.input.readers.text import BLOCK, LINE, SOURCE, FileLines, 
 NUMBER: Final = "__number"
 
 _ODD_LINES: Final = "odd_lines"
-_OTHER_LINES: Final = "other_lines"
-_RETURNS: Final = "returns"
+_MISQUOTED_LINES: Final = "misquoted_lines"
+_SPECIAL_LINES: Final = "special_lines"
 _COMMAS: Final = "commas"
 
 _LONG_LINE: Final = 20_480
 """Only a line of more bytes can have more values than Spark reads by default."""
-
-_SHORT_LINE: Final = 32
-"""No record is looked at more closely than this for being white space only."""
 
 
 class Layout(Enum):
     """How the records of a file lie in its lines."""
 
     RFC_4180 = auto()
-    """As the standard says; records may go over several lines."""
+    """As the standard says, and so that Spark reads every value exactly; records may go over several lines."""
     LINES = auto()
-    """Each line is a record, and in some of them there are quotes that the standard does not allow."""
+    """Each line is a record."""
     OPEN_QUOTES = auto()
-    """Records may go over several lines, and there are quotes that are never closed."""
+    """Records may go over several lines, and there may be quotes that are never closed."""
 
 
 @dataclass(frozen=True)
@@ -64,20 +61,19 @@ def look_at_lines(spark: SparkSession, headers: Mapping[BatchFile, CsvHeader]) -
     Returns:
         What was found, by the location of the file. Files that have only blank lines are missing.
     """
-    is_quoted = F.col(LINE).contains('"')
+    line = F.col(LINE)
+    is_quoted = line.contains('"')
     is_odd = is_quoted & (_count_of('"') % 2 == 1)
-    is_blank = (F.octet_length(LINE) <= _SHORT_LINE) & F.col(LINE).rlike(r"^\s*[ \t\f\x0B]\s*$")
     numbers = {
         _ODD_LINES: F.count_if(is_odd),
-        _OTHER_LINES: F.count_if(is_blank | (is_quoted & ~is_odd & _breaks_the_standard(F.lit(0)))),
-        _RETURNS: F.count_if(F.col(LINE).contains("\r")),
+        _MISQUOTED_LINES: F.count_if(is_quoted & ~is_odd & _breaks_the_standard(F.lit(0))),
+        # Spark takes NUL for the end of a line, and a carriage return at the end of a value may belong to that.
+        _SPECIAL_LINES: F.count_if(line.contains("\0") | (is_quoted & line.contains('\r"'))),
         _COMMAS: F.coalesce(F.max(F.when(F.octet_length(LINE) > _LONG_LINE, _count_of(","))), F.lit(0)),
     }
     found: dict[str, FileLines] = {}
-    for line_end in {header.line_end for header in headers.values()}:
-        files = [file for file, header in headers.items() if header.text and header.line_end == line_end]
-        if files:
-            found |= lines_by_file(text_lines(spark, files, line_end), numbers)
+    for line_end, files in _by_line_end(headers).items():
+        found |= lines_by_file(text_lines(spark, files, line_end), numbers)
     return found
 
 
@@ -92,17 +88,14 @@ def layouts(
         found: What `look_at_lines` has found.
     """
     read = {file: found[file.uri] for file in headers if file.uri in found}
-    uncertain = {
-        file: headers[file]
-        for file, lines in read.items()
-        if lines.numbers[_ODD_LINES] and _has_one_line_end(lines, headers[file])
-    }
-    valid = _valid_over_lines(spark, uncertain) if uncertain else frozenset()
+    usual = {file: lines for file, lines in read.items() if not lines.numbers[_SPECIAL_LINES]}
+    uncertain = {file: headers[file] for file, lines in usual.items() if lines.numbers[_ODD_LINES]}
+    valid = _valid_over_lines(spark, uncertain)
 
     def layout(file: BatchFile, lines: FileLines) -> Layout:
         if lines.numbers[_ODD_LINES]:
             return Layout.RFC_4180 if file.uri in valid else Layout.OPEN_QUOTES
-        is_standard = not lines.numbers[_OTHER_LINES] and _has_one_line_end(lines, headers[file])
+        is_standard = file in usual and not lines.numbers[_MISQUOTED_LINES]
         return Layout.RFC_4180 if is_standard else Layout.LINES
 
     nothing = CsvLines(Layout.LINES, "", 0, 0)
@@ -118,22 +111,29 @@ def numbered(lines: DataFrame) -> DataFrame:
     return lines.withColumn(NUMBER, F.monotonically_increasing_id())
 
 
-def _has_one_line_end(lines: FileLines, header: CsvHeader) -> bool:
-    """Whether Spark's reader, which goes by the first line, finds all line ends."""
-    return header.is_ended_by_both or (header.line_end == "\n" and not lines.numbers[_RETURNS])
-
-
 def _valid_over_lines(spark: SparkSession, headers: Mapping[BatchFile, CsvHeader]) -> frozenset[str]:
     """The locations of those files that are RFC 4180, given that some of their lines have an odd number of quotes."""
-    # Lines without quotes are fine anywhere.
-    quoted = numbered(text_lines(spark, list(headers), "\n")).where(F.col(LINE).contains('"'))
     before = Window.partitionBy(SOURCE).orderBy(BLOCK, NUMBER).rowsBetween(Window.unboundedPreceding, -1)
     is_inside = F.coalesce(F.sum(_count_of('"')).over(before), F.lit(0)) % 2
-    judged = quoted.select(SOURCE, _count_of('"').alias("quotes"), _breaks_the_standard(is_inside).alias("is_bad"))
-    by_file = judged.groupBy(SOURCE).agg(F.sum("quotes").alias("quotes"), F.max("is_bad").alias("is_bad"))
-    return frozenset(
-        location_of(row[SOURCE]) for row in by_file.collect() if row["quotes"] % 2 == 0 and not row["is_bad"]
-    )
+    valid: set[str] = set()
+    for line_end, files in _by_line_end(headers).items():
+        # Lines without quotes are fine anywhere.
+        quoted = numbered(text_lines(spark, files, line_end)).where(F.col(LINE).contains('"'))
+        judged = quoted.select(SOURCE, _count_of('"').alias("quotes"), _breaks_the_standard(is_inside).alias("is_bad"))
+        by_file = judged.groupBy(SOURCE).agg(
+            (F.sum("quotes") % 2 == 0).alias("all_closed"), F.max("is_bad").alias("bad")
+        )
+        valid |= {location_of(row[SOURCE]) for row in by_file.collect() if row["all_closed"] and not row["bad"]}
+    return frozenset(valid)
+
+
+def _by_line_end(headers: Mapping[BatchFile, CsvHeader]) -> dict[str, list[BatchFile]]:
+    """The files that have a header, by what their lines end with."""
+    files: dict[str, list[BatchFile]] = {}
+    for file, header in headers.items():
+        if header.text:
+            files.setdefault(header.line_end, []).append(file)
+    return files
 
 
 def _breaks_the_standard(is_inside: Column) -> Column:
