@@ -4,6 +4,7 @@
 # make test-ui   Dagster's UI used as a person uses it, in a Chromium that the machine must have
 # make dev       Dagster's UI on the data of the demo
 # make bench     how fast: every row of docs/performance.md, in some hours; a part of it: make bench ONLY=corrections-1m
+# make compatibility  which writers' files land: writes docs/compatibility.md, from files of each writer
 # make pictures  takes the pictures of the UI in docs/pictures again
 
 PYTHON ?= python3
@@ -16,7 +17,7 @@ BESIDE := $(VENV)/tests-beside.log
 # These tests use Spark as well, and run beside the others on a Spark of their own, so that both halves take as long.
 SECOND_SPARK := $(addprefix sessions_dagster_tests/test_,programs.py transforms.py carried_columns.py lateness.py)
 
-.PHONY: demo dev test quick style test-ui bench pictures format clean
+.PHONY: demo dev test quick style test-ui bench compatibility pictures format clean
 .DEFAULT_GOAL := demo
 
 demo: $(INSTALLED) $(INSTANCE)
@@ -54,6 +55,9 @@ test-ui: $(INSTALLED)
 
 bench: $(INSTALLED)
 	@$(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY))
+
+compatibility: $(INSTALLED)
+	@$(BIN)/python -m sessions_dagster_tests.compatibility
 
 pictures: $(INSTALLED)
 	@$(BIN)/python -m sessions_dagster_tests.ui.pictures

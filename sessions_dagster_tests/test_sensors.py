@@ -30,7 +30,7 @@ from deltalake import CommitProperties, DeltaTable, write_deltalake
 
 from sessions_dagster.config import SessionsConfig
 from sessions_dagster.defs import build_defs
-from sessions_dagster.defs.batch_job import BATCHES_TAG, JOB_NAME, WHY_TAG
+from sessions_dagster.defs.batch_job import BATCHES_TAG, WHY_TAG
 from sessions_dagster.defs.checks import event_check_specs, sessions_check_spec
 from sessions_dagster.defs.metadata import INPUT_FINGERPRINT
 from sessions_dagster.defs.missing_batches import batches_check_spec
@@ -97,7 +97,7 @@ class World:
     def start(self, request: dg.RunRequest) -> dg.DagsterRun:
         """Create the run of a request, as the daemon does."""
         run = dg.DagsterRun(
-            job_name=request.job_name or JOB_NAME,
+            job_name=request.job_name or "",
             run_id=make_new_run_id(),
             tags={**request.tags, RUN_KEY_TAG: request.run_key or ""},
             asset_selection=frozenset(request.asset_selection or ()),
@@ -258,10 +258,12 @@ def test_consecutive_days_are_requested_as_one_range(world: World) -> None:
     assert days_of(request) == DAYS
 
 
-def test_a_requested_run_is_of_the_job_of_the_sensor(world: World) -> None:
-    assert build_sensor(world.config).job_name == JOB_NAME
-    world.settings["key_prefix"] = "web"
-    assert build_sensor(world.config).job_name == f"web_{JOB_NAME}"
+@pytest.mark.parametrize(("prefix", "job"), [((), "land_and_apply"), ("web", "web_land_and_apply")])
+def test_a_requested_run_is_of_the_job_of_the_sensor(world: World, prefix: Any, job: str) -> None:
+    world.settings["key_prefix"] = prefix
+    deliver(world.root, DAY)
+    (request,) = world.requests()
+    assert {request.job_name, build_sensor(world.config).job_name} == {job}
 
 
 def test_a_tag_names_the_batches_of_a_run(world: World) -> None:

@@ -41,6 +41,7 @@ def run_request(config: SessionsConfig, plan: RunPlan) -> dg.RunRequest:
     is_range = plan.first != plan.last
     return dg.RunRequest(
         plan.run_key,
+        job_name=config.prefixed(JOB_NAME),
         partition_key=None if is_range else str(plan.first),
         asset_selection=_assets(config, but=RAW_EVENTS) if plan.is_landed else _assets(config),
         tags={BATCHES_TAG: batches, WHY_TAG: " and ".join(plan.why), **(days if is_range else {})},
