@@ -18,6 +18,8 @@ def main() -> None:
     console = Console()
     outcomes: dict[tuple[str, str], Outcome] = {}
     with spark_session(SparkSettings(master="local[2]")) as spark:
+        # Files that cannot be read are what this is about: the traces of each are no news.
+        spark.sparkContext.setLogLevel("OFF")
         written, left_out = write_all(spark, FOLDER, console.print)
         lands = Lands(spark, FOLDER / "landed")
         for tool in written:

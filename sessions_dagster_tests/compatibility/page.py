@@ -26,6 +26,8 @@ of the row and four events. It was landed as the only file of a batch, and the t
 
 - **lands**: the three events of the batch's day are in `raw_events` exactly as they were written, and the fourth, which
   is a month late, is in `rejected_events` as `too_late`.
+- **as text**: the same, of a CSV file that has the ids as other texts than the numbers that the tool was given. Text
+  stays as it is, so with another tool or type the user is another one.
 - **rejected**: rows that could have landed are in `rejected_events`; the note has the reason.
 - **refused**: the batch stops with an error, and the tables are as they were; the note has its first words.
 - **WRONG**: anything else, which would be a fault of this project.
