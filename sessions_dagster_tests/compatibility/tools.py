@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -73,7 +74,7 @@ def write_all(
         What the tools have written, and why others are left out.
     """
     programs: dict[str, Callable[[Path], object]] = {
-        **{name: lambda out, package=package: _package(package, folder, out) for name, package in _PACKAGES.items()},
+        **{name: partial(_package, package, folder) for name, package in _PACKAGES.items()},
         "Spark": lambda out: write_cases(spark.cases(session), out, pyspark.__version__),
         "Go": lambda out: _run(["go", "run", "."], str(out), cwd=GO),
         "Python": stdlib.write_all,

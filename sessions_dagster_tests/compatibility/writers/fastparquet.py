@@ -24,7 +24,7 @@ def frame(**others: Any) -> pd.DataFrame:
     return pd.DataFrame(columns(**{"timestamp": UTC_TIMES, **others}))
 
 
-def parquet(options: dict[str, Any] | None = None, **others: Any) -> Write:
+def parquet(options: dict[str, Any] | None = None, /, **others: Any) -> Write:
     return lambda path: fastparquet.write(str(path), frame(**others), **(options or {}))
 
 

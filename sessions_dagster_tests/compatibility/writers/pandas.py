@@ -26,7 +26,7 @@ def frame(**others: Any) -> pd.DataFrame:
     return pd.DataFrame(columns(**{"timestamp": UTC_TIMES, **others}))
 
 
-def parquet(options: dict[str, Any] | None = None, **others: Any) -> Write:
+def parquet(options: dict[str, Any] | None = None, /, **others: Any) -> Write:
     return lambda path: frame(**others).to_parquet(path, **(options or {}))
 
 

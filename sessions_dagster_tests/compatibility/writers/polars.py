@@ -26,7 +26,7 @@ def frame(**others: Any) -> pl.DataFrame:
     return pl.DataFrame(columns(**{"timestamp": UTC_TIMES, **others}))
 
 
-def parquet(options: dict[str, Any] | None = None, **others: Any) -> Write:
+def parquet(options: dict[str, Any] | None = None, /, **others: Any) -> Write:
     return lambda path: frame(**others).write_parquet(path, **(options or {}))
 
 

@@ -39,6 +39,10 @@ def own(values: list[Any], type_: pa.DataType, name: str = "own") -> Write:
     return lambda path: write(path, **{name: pa.array(values, type_)})
 
 
+def compressed(codec: str) -> Write:
+    return lambda path: write(path, {"compression": codec})
+
+
 def same_name_twice(path: Path) -> None:
     plain = columns()
     arrays = [pa.array(values) for values in (*plain.values(), texts(), texts())]
@@ -90,10 +94,7 @@ CASES: dict[str, Write] = {
     "frame: without rows, of type null.parquet": lambda path: pq.write_table(
         pa.table({n: [] for n in columns()}), path
     ),
-    **{
-        f"codec: {codec}.parquet": (lambda path, codec=codec: write(path, {"compression": codec}))
-        for codec in ("none", "snappy", "gzip", "zstd", "lz4", "brotli")
-    },
+    **{f"codec: {codec}.parquet": compressed(codec) for codec in ("none", "snappy", "gzip", "zstd", "lz4", "brotli")},
 }
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ def cases(spark: SparkSession) -> dict[str, Write]:
     """How Spark writes the file of each case. Each is one file of the folder that Spark writes."""
     rows = spark.createDataFrame(records()).withColumn("timestamp", F.col("timestamp").cast("timestamp"))
 
-    def write(format_: str, options: dict[str, str] | None = None, **others: Column) -> Write:
+    def write(format_: str, options: dict[str, str] | None = None, /, **others: Column) -> Write:
         def to(path: Path) -> None:
             folder = path.with_name(f"{path.name}.folder")
             rows.withColumns(others).coalesce(1).write.format(format_).options(**(options or {})).save(str(folder))
@@ -28,11 +28,11 @@ def cases(spark: SparkSession) -> dict[str, Write]:
     def parquet(**others: str) -> Write:
         return write("parquet", **{name: F.expr(value) for name, value in others.items()})
 
-    def csv(options: dict[str, str] | None = None, **others: str) -> Write:
+    def csv(options: dict[str, str] | None = None, /, **others: str) -> Write:
         expressions = {name: F.expr(value) for name, value in others.items()}
         return write("csv", {"header": "true", "escape": '"', **(options or {})}, **expressions)
 
-    def json(options: dict[str, str] | None = None, **others: str) -> Write:
+    def json(options: dict[str, str] | None = None, /, **others: str) -> Write:
         return write("json", options, **{name: F.expr(value) for name, value in others.items()})
 
     return {

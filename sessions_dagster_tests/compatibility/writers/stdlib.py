@@ -44,7 +44,7 @@ def to(content: bytes, compress: Callable[[bytes], bytes] = bytes) -> Write:
     return lambda path: Path(path).write_bytes(compress(content))
 
 
-COMPRESSED = {"gz": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress}
+COMPRESSED: dict[str, Callable[[bytes], bytes]] = {"gz": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress}
 CASES: dict[str, Write] = {
     "timestamp: with a zone.csv": to(as_csv(records())),
     "timestamp: without a zone.csv": to(as_csv(with_column("timestamp", list(TIMES)))),
