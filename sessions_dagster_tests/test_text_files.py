@@ -25,6 +25,7 @@ from sessions_dagster.errors import BatchError
 from sessions_dagster.input import files
 from sessions_dagster.input.folders import InputRoot
 from sessions_dagster.input.readers.csv_header import has_rows, read_header
+from sessions_dagster.input.readers.csv_layout import Layout, layouts, look_at_lines
 from sessions_dagster.input.readers.text import FileLines, check_compression, check_that_all_are_read
 from sessions_dagster.model.columns import EVENT, PRODUCT, REASON, RECORD, TIMESTAMP, USER
 from sessions_dagster.model.rejects import RejectReason
@@ -143,6 +144,14 @@ def test_a_broken_csv_record_costs_itself_alone(from_csv: Landed) -> None:
     rejected = [(row[RECORD], row[REASON]) for row in from_csv.rejected]
     expected = [record for _, _, records in BAD_CSV.values() for record in records]
     assert sorted(rejected) == sorted((record, RejectReason.UNREADABLE_RECORD) for record in expected)
+
+
+@pytest.mark.usefixtures("from_csv")
+def test_only_files_with_a_quote_that_is_never_closed_take_the_slow_way(lake: Lake) -> None:
+    headers = {file: read_header(file) for file in lake.input.delivery(DAY).files}
+    found = layouts(lake.spark, headers, look_at_lines(lake.spark, headers))
+    slow = {Path(file.uri).stem for file, lines in found.items() if lines.layout is Layout.OPEN_QUOTES}
+    assert slow == {name for name in BAD_CSV if name.startswith("open")}
 
 
 # --- any table that a writer of CSV writes ----------------------------------------------------------------------------

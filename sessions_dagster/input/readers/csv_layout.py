@@ -15,7 +15,7 @@ from sessions_dagster.input.readers.text import BLOCK, LINE, SOURCE, FileLines, 
 NUMBER: Final = "__number"
 
 _ODD_LINES: Final = "odd_lines"
-_MISQUOTED_LINES: Final = "misquoted_lines"
+_QUOTED_LINES: Final = "quoted_lines"
 _SPECIAL_LINES: Final = "special_lines"
 _COMMAS: Final = "commas"
 
@@ -66,7 +66,7 @@ def look_at_lines(spark: SparkSession, headers: Mapping[BatchFile, CsvHeader]) -
     is_odd = is_quoted & (_count_of('"') % 2 == 1)
     numbers = {
         _ODD_LINES: F.count_if(is_odd),
-        _MISQUOTED_LINES: F.count_if(is_quoted & ~is_odd & _breaks_the_standard(F.lit(0))),
+        _QUOTED_LINES: F.count_if(is_quoted),
         # Spark takes NUL for the end of a line, and a carriage return at the end of a value may belong to that.
         _SPECIAL_LINES: F.count_if(line.contains("\0") | (is_quoted & line.contains('\r"'))),
         _COMMAS: F.coalesce(F.max(F.when(F.octet_length(LINE) > _LONG_LINE, _count_of(","))), F.lit(0)),
@@ -89,14 +89,15 @@ def layouts(
     """
     read = {file: found[file.uri] for file in headers if file.uri in found}
     usual = {file: lines for file, lines in read.items() if not lines.numbers[_SPECIAL_LINES]}
-    uncertain = {file: headers[file] for file, lines in usual.items() if lines.numbers[_ODD_LINES]}
-    valid = _valid_over_lines(spark, uncertain)
+    quoted = {file: headers[file] for file, lines in usual.items() if lines.numbers[_QUOTED_LINES]}
+    odd = {file: header for file, header in quoted.items() if read[file].numbers[_ODD_LINES]}
+    even = {file: header for file, header in quoted.items() if file not in odd}
+    valid = _valid(spark, odd, _is_inside_of_value()) | _valid(spark, even, F.lit(0))
 
     def layout(file: BatchFile, lines: FileLines) -> Layout:
-        if lines.numbers[_ODD_LINES]:
-            return Layout.RFC_4180 if file.uri in valid else Layout.OPEN_QUOTES
-        is_standard = file in usual and not lines.numbers[_MISQUOTED_LINES]
-        return Layout.RFC_4180 if is_standard else Layout.LINES
+        if file in usual and (file not in quoted or file.uri in valid):
+            return Layout.RFC_4180
+        return Layout.OPEN_QUOTES if lines.numbers[_ODD_LINES] else Layout.LINES
 
     nothing = CsvLines(Layout.LINES, "", 0, 0)
     return dict.fromkeys(headers, nothing) | {
@@ -111,20 +112,29 @@ def numbered(lines: DataFrame) -> DataFrame:
     return lines.withColumn(NUMBER, F.monotonically_increasing_id())
 
 
-def _valid_over_lines(spark: SparkSession, headers: Mapping[BatchFile, CsvHeader]) -> frozenset[str]:
-    """The locations of those files that are RFC 4180, given that some of their lines have an odd number of quotes."""
+def _is_inside_of_value() -> Column:
+    """1 if the line of a file that is RFC 4180 begins inside of a value in quotes, 0 if not (int)."""
     before = Window.partitionBy(SOURCE).orderBy(BLOCK, NUMBER).rowsBetween(Window.unboundedPreceding, -1)
-    is_inside = F.coalesce(F.sum(_count_of('"')).over(before), F.lit(0)) % 2
+    return F.coalesce(F.sum(_count_of('"')).over(before), F.lit(0)) % 2
+
+
+def _valid(spark: SparkSession, headers: Mapping[BatchFile, CsvHeader], is_inside: Column) -> set[str]:
+    """The locations of those files that are RFC 4180, given that some of their lines have quotes.
+
+    Args:
+        spark: The session.
+        headers: The header of each file.
+        is_inside: 1 if a line begins inside of a value in quotes, 0 if not (int).
+    """
     valid: set[str] = set()
     for line_end, files in _by_line_end(headers).items():
         # Lines without quotes are fine anywhere.
         quoted = numbered(text_lines(spark, files, line_end)).where(F.col(LINE).contains('"'))
         judged = quoted.select(SOURCE, _count_of('"').alias("quotes"), _breaks_the_standard(is_inside).alias("is_bad"))
-        by_file = judged.groupBy(SOURCE).agg(
-            (F.sum("quotes") % 2 == 0).alias("all_closed"), F.max("is_bad").alias("bad")
-        )
-        valid |= {location_of(row[SOURCE]) for row in by_file.collect() if row["all_closed"] and not row["bad"]}
-    return frozenset(valid)
+        is_valid = (F.sum("quotes") % 2 == 0) & ~F.max("is_bad")
+        by_file = judged.groupBy(SOURCE).agg(is_valid.alias("is_valid")).collect()
+        valid |= {location_of(row[SOURCE]) for row in by_file if row["is_valid"]}
+    return valid
 
 
 def _by_line_end(headers: Mapping[BatchFile, CsvHeader]) -> dict[str, list[BatchFile]]:
