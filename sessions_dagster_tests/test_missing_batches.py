@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from sessions_dagster.config import SessionsConfig
 from sessions_dagster.defs import build_defs
+from sessions_dagster.defs.metadata import not_delivered_metadata
 from sessions_dagster.defs.missing_batches import (
     batches_check_spec,
     build_missing_batches_sensor,
@@ -95,6 +96,14 @@ def test_with_39_of_40_days_missing_it_is_red_although_a_batch_landed_today(prod
     assert is_red(product.shown)
     assert product.shown is not None
     assert product.shown.description == ("39 of 40 batches that are due have not landed: 2025-09-02...2025-10-10.")
+
+
+def test_a_hole_that_a_backfill_has_materialized_stays_missing(product: Product) -> None:
+    product.land(DAYS)
+    hole = dg.AssetMaterialization("raw_events", partition=str(LAST), metadata=not_delivered_metadata())
+    product.instance.report_runless_asset_event(hole)
+    assert is_red(product.tick())
+    assert find_missing(product.instance, product.config, NOON).days == [LAST]
 
 
 def test_an_empty_lake_is_red(product: Product) -> None:

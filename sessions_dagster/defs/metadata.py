@@ -28,6 +28,9 @@ from sessions_dagster.storage.warehouse import Warehouse
 
 Metadata = dict[str, Any]
 
+DELIVERED: Final = "delivered"
+"""Only of days that were never delivered: false."""
+
 ROWS_OF_DAY: Final = "dagster/partition_row_count"
 """Dagster's name for the rows of a partition. Its `dagster/row_count` would be shown as that of the whole table."""
 
@@ -135,7 +138,7 @@ def failed_landing_metadata(error: BatchError, input_fingerprint: str | None) ->
 
 def not_delivered_metadata() -> Metadata:
     """What a partition of `raw_events` shows that a backfill asked for, although its batch was never delivered."""
-    return {"delivered": False, ROWS_OF_DAY: 0}
+    return {DELIVERED: False, ROWS_OF_DAY: 0}
 
 
 def apply_metadata(report: ApplyReport) -> Metadata:

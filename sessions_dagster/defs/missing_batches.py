@@ -15,6 +15,7 @@ from dagster._core.storage.asset_check_execution_record import AssetCheckExecuti
 from sessions_dagster.config import SessionsConfig
 from sessions_dagster.defs.assets import RAW_EVENTS, asset_key
 from sessions_dagster.defs.checks import Results, newest_materialization
+from sessions_dagster.defs.metadata import DELIVERED
 from sessions_dagster.defs.resources import resource_keys
 from sessions_dagster.defs.retries import retry_or_fail
 from sessions_dagster.defs.run_planning import day_ranges
@@ -110,8 +111,8 @@ def build_missing_batches_sensor(config: SessionsConfig) -> dg.SensorDefinition:
 def find_missing(instance: dg.DagsterInstance, config: SessionsConfig, now: datetime) -> Missing:
     """Find the batches that should have landed and have not.
 
-    A batch has landed if Dagster has seen it landing. Only for the others the tables are asked: Dagster may have been
-    told to forget it, or it landed without Dagster.
+    A batch has landed if the tables have it, or if Dagster has seen it landing: its rows may have been removed since. A
+    backfill also materializes days that were never delivered, and says so in the metadata.
 
     Args:
         instance: Knows what has been materialized.
@@ -120,15 +121,13 @@ def find_missing(instance: dg.DagsterInstance, config: SessionsConfig, now: date
     """
     due = due_batches(config.start_date, _deadline(config), now)
     seen = {date.fromisoformat(key) for key in instance.get_materialized_partitions(asset_key(config, RAW_EVENTS))}
-    unseen = [day for day in due if day not in seen]
-    if not unseen:
-        return Missing(due, [])
     try:
-        in_tables = landed_batches(Warehouse(config.warehouse_root), unseen)
+        in_tables = landed_batches(Warehouse(config.warehouse_root), due)
     except Exception as error:
         # Whatever the tables cannot be read for, it must not look as if all were well.
-        return Missing(due, unseen, f"the tables cannot be read: {error}")
-    return Missing(due, [day for day in unseen if day not in in_tables])
+        return Missing(due, [day for day in due if day not in seen], f"the tables cannot be read: {error}")
+    elsewhere = [day for day in due if day not in in_tables]
+    return Missing(due, [day for day in elsewhere if day not in seen or not _was_delivered(instance, config, day)])
 
 
 def changed_evaluation(
@@ -186,6 +185,13 @@ def evaluation_of(instance: dg.DagsterInstance, config: SessionsConfig, missing:
 def due_text(config: SessionsConfig, day: date) -> str:
     """When the batch of a day must have landed, for a message."""
     return f"{due_at(day, _deadline(config)):%Y-%m-%d at %H:%M} UTC"
+
+
+def _was_delivered(instance: dg.DagsterInstance, config: SessionsConfig, day: date) -> bool:
+    """Whether the newest materialization of a day is the landing of a batch."""
+    of_day = dg.AssetRecordsFilter(asset_key(config, RAW_EVENTS), asset_partitions=[day.isoformat()])
+    newest = [each.asset_materialization for each in instance.fetch_materializations(of_day, limit=1).records]
+    return any(each is not None and DELIVERED not in each.metadata for each in newest)
 
 
 def _last_result(instance: dg.DagsterInstance, key: dg.AssetCheckKey) -> dg.AssetCheckEvaluation | None:
