@@ -100,6 +100,16 @@ def show_check(ui: Ui, asset: str, check: str, partitions: str) -> None:
     _select_partitions(ui.page, partitions)
 
 
+def show_check_of_asset(ui: Ui, asset: str, check: str) -> None:
+    """Show the newest result of a check that has no partitions."""
+    ui.open(f"assets/{asset}?view=checks&checkDetail={check}")
+
+
+def show_launchpad(ui: Ui, job: str) -> None:
+    """Show the Launchpad of a job, in which its configuration can be edited."""
+    ui.open(f"locations/{_CODE_LOCATION}/jobs/{job}/playground")
+
+
 def open_partition(ui: Ui, partition: str) -> None:
     """Show the details of one of the visible partitions."""
     ui.page.get_by_title(partition, exact=True).click()

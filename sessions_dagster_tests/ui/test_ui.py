@@ -15,7 +15,9 @@ from deltalake import DeltaTable, QueryBuilder
 from playwright.sync_api import expect
 
 from sessions_dagster.config import SessionsConfig
+from sessions_dagster.defs.assets import INPUT_BATCHES, RAW_EVENTS
 from sessions_dagster.defs.checks import WINDOW_IS_COMPLETE, event_check_specs, sessions_check_spec
+from sessions_dagster.defs.missing_batches import BATCHES_HAVE_LANDED
 from sessions_dagster.demo import story
 from sessions_dagster_tests.builders import landed_events, sessionized_events, write_batch
 from sessions_dagster_tests.oracle import Event, sessionize
@@ -32,6 +34,8 @@ from sessions_dagster_tests.ui.clicks import (
     open_partition,
     open_requested,
     show_check,
+    show_check_of_asset,
+    show_launchpad,
     show_partitions,
     show_sensor,
     switch_sensor,
@@ -147,6 +151,23 @@ def test_all_partitions_of_a_backfill_to_the_newest_day_in_one_run_are_green(
 ) -> None:
     show_partitions(ui, asset, backfilled_to_the_end)
     expect(number_of(ui, "Materialized", 5)).to_be_visible()
+
+
+def test_batches_that_never_came_are_red_without_any_run(ui: Ui) -> None:
+    show_check_of_asset(ui, RAW_EVENTS, BATCHES_HAVE_LANDED)
+    missing = ui.page.get_by_text(re.compile(r"of \d+ batches that are due have not landed")).first
+    expect(missing, "the sensor `missing_batches` says nothing").to_be_visible(timeout=milliseconds(TICK_SECONDS))
+
+
+def test_the_graph_begins_with_the_input_folder(ui: Ui) -> None:
+    ui.open("asset-groups")
+    expect(ui.page.get_by_text(INPUT_BATCHES, exact=True).first).to_be_visible()
+
+
+def test_a_vacuum_started_by_hand_begins_as_a_dry_run(ui: Ui) -> None:
+    show_launchpad(ui, "vacuum")
+    expect(ui.page.get_by_text("dry_run: true").first).to_be_visible()
+    expect(ui.page.get_by_text("retention_days: 0").first).to_be_visible()
 
 
 def test_the_sensor_lands_a_new_folder(dagster: DagsterDev, ui: Ui, running_sensor: None) -> None:
