@@ -24,26 +24,27 @@ _NUMBER: Final = r"^\s*+[+-]?+\d++(?:\.\d*+)?+(?:[eE][+-]?+\d++)?+\s*+\z"
 
 # All quantifiers that take any number of characters are possessive (`++`): a pattern that gives characters back takes a
 # time that grows with the square of a text's length.
-_FRACTION: Final = r"(?:[.,](?<fraction>\d++)|\.)?+"
+
+# Nearly all timestamps look like this, and Spark's own cast says whether they are. No name of a zone can be among them.
+# Java is quickest with a class of single characters.
+_COMMON: Final = r"^\s*+\d{4}-\d{1,2}-\d{1,2}[ T]\d{1,2}:[0123456789:. +Z-]++\z"
+
+# A text without seconds takes them from this, which is put behind every text: a replacement has no default.
+_END: Final = "|00"
+_NO_SECONDS: Final = r"(?=[^|]*+\|(?<{}>00)\z)"
+
 _OFFSET: Final = r"[+-](?:\d{4}(?:\d\d)?|\d{1,2}(?::\d\d(?::\d\d)?)?)"
 _REGION: Final = r"(?!SystemV/)[A-Z][A-Za-z]*+/[A-Za-z0-9_+/-]++"
 _REGION_OR_UTC: Final = rf"{_REGION}|UTC|GMT"
 
-# Spark understands these as they are. Nearly all timestamps are like that.
-_COMMON: Final = (
-    r"^\s*+\d{4}-\d{1,2}-\d{1,2}[ T]\d{1,2}:\d{1,2}"
-    rf"(?::\d{{1,2}}(?:\.\d*+)?+\s*+(?:Z|UTC|GMT|{_OFFSET})?+)?+\s*+\z"
-)
-
-_WITHOUT_SECONDS: Final = r"(?=\s*+(?:[A-Za-z+\[-]|\z))"
-_EXTENDED_WITHOUT_SECONDS: Final = r"^(\s*+\d{4}([-/])\d{1,2}\2\d{1,2}[ Tt]\d{1,2}:\d{1,2})" + _WITHOUT_SECONDS
-_BASIC_WITHOUT_SECONDS: Final = r"^(\s*+\d{8}[Tt]\d{4})" + _WITHOUT_SECONDS
-
 _EXTENDED: Final = (
-    r"(?<separator>[-/])(?<month>\d{1,2})\k<separator>(?<day>\d{1,2})[ Tt]"
-    r"(?<hour>\d{1,2}):(?<minute>\d{1,2}):(?<second>\d{1,2})"
+    r"(?<separator>[-/])(?<month>\d{1,2})\k<separator>(?<day>\d{1,2})[ Tt](?<hour>\d{1,2}):(?<minute>\d{1,2})"
+    rf"(?::(?<second>\d{{1,2}})(?:[.,](?<fraction>\d++)|\.)?+|{_NO_SECONDS.format('noSecond')})"
 )
-_BASIC: Final = r"(?<month2>\d\d)(?<day2>\d\d)[Tt](?<hour2>\d\d)(?<minute2>\d\d)(?<second2>\d\d)"
+_BASIC: Final = (
+    r"(?<month2>\d\d)(?<day2>\d\d)[Tt](?<hour2>\d\d)(?<minute2>\d\d)"
+    rf"(?:(?<second2>\d\d)(?:[.,](?<fraction2>\d++))?+|(?!\d){_NO_SECONDS.format('noSecond2')})"
+)
 
 # What Go prints: the offset, and then the name of the zone, which may be any abbreviation, or a number. Only the offset
 # counts. A time since the program began can follow.
@@ -53,13 +54,14 @@ _GO: Final = (
 )
 
 _ANY: Final = (
-    rf"^\s*+(?<year>\d{{4}})(?:{_EXTENDED}|{_BASIC}){_FRACTION}\s*+"
+    rf"^\s*+(?<year>\d{{4}})(?:{_EXTENDED}|{_BASIC})\s*+"
     rf"(?:(?i:Z|UTC|GMT)(?:\[(?<utcIn>{_REGION_OR_UTC})\])?+|{_GO}"
     rf"|(?<offset>{_OFFSET})(?:\[(?<offsetIn>{_REGION_OR_UTC})\])?+"
-    rf"|(?<region>{_REGION})|\[(?<regionIn>{_REGION})\])?+\s*+\z"
+    rf"|(?<region>{_REGION})|\[(?<regionIn>{_REGION})\])?+\s*+\|00\z"
 )
 _LOCAL: Final = (
-    "${year}-${month}${month2}-${day}${day2}T${hour}${hour2}:${minute}${minute2}:${second}${second2}.${fraction}"
+    "${year}-${month}${month2}-${day}${day2}T${hour}${hour2}:${minute}${minute2}:"
+    "${second}${second2}${noSecond}${noSecond2}.${fraction}${fraction2}"
 )
 _ZONE: Final = "${goHours}${goMinutes}${offset}${region}${regionIn}"
 
@@ -75,34 +77,30 @@ def parse_timestamp(text: Column) -> Column:
         not a timestamp, or one that can be understood in several ways. Spark's own cast would take `12:00:00` for today
         and `2025` for New Year, and an abbreviation such as `IST` for one of the zones of that name.
     """
-    # As a function of an array, what few rows need stays out of the code that Spark generates for all rows: Java does
-    # not compile methods that are too long. With it, a million rows of text took twice as long to land.
-    uncommon = F.transform(F.transform(F.array(text), _with_seconds), _parse_uncommon)
-    return F.when(text.rlike(_COMMON), text.try_cast(TimestampType())).otherwise(F.get(uncommon, F.lit(0)))
-
-
-def _with_seconds(text: Column) -> Column:
-    return F.regexp_replace(F.regexp_replace(text, _EXTENDED_WITHOUT_SECONDS, "$1:00"), _BASIC_WITHOUT_SECONDS, "$100")
+    common = F.when(text.rlike(_COMMON), text.try_cast(TimestampType()))
+    return F.coalesce(common, _parse_uncommon(F.concat(text, F.lit(_END))))
 
 
 def _parse_uncommon(text: Column) -> Column:
-    """A timestamp in any spelling that the contract lists, with seconds."""
-    instant = _respelled(text, _LOCAL + _ZONE)
-    in_brackets = F.when(text.contains("["), _agreed(text, instant)).otherwise(instant)
-    return F.when(text.rlike(_ANY), in_brackets)
+    """A timestamp in any spelling that the contract lists, from a text with its end."""
+    # This is part of the code that runs for all rows, and Java does not compile methods that are too long. With a few
+    # replacements more, a million rows of text took twice as long.
+    instant = _respelled(text, _LOCAL + _ZONE).try_cast(TimestampType())
+    return F.when(~text.contains("["), instant).when(_agrees(text, instant), instant)
 
 
-def _agreed(text: Column, instant: Column) -> Column:
-    """The instant, if the region in brackets exists and does not contradict the offset before it."""
-    region = F.regexp_replace(text, _ANY, "${offsetIn}")
-    is_known = _respelled(text, _LOCAL + "${utcIn}${offsetIn}").isNotNull()
-    local = _respelled(text, _LOCAL)
-    agrees = F.when(region == "", F.lit(True)).otherwise(F.from_utc_timestamp(instant, region) == local)
-    return F.when(is_known & agrees, instant)
+def _agrees(text: Column, instant: Column) -> Column:
+    """Whether the region in brackets exists, and does not contradict an offset before it."""
+    region = _respelled(text, "${offsetIn}")
+    is_known = _respelled(text, _LOCAL + "${utcIn}${offsetIn}").try_cast(TimestampType()).isNotNull()
+    local = _respelled(text, _LOCAL).try_cast(TimestampType())
+    # Spark fails for a region that it does not know, so that comes first.
+    return F.when(is_known, F.when(region == "", F.lit(True)).otherwise(F.from_utc_timestamp(instant, region) == local))
 
 
 def _respelled(text: Column, parts: str) -> Column:
-    return F.regexp_replace(text, _ANY, parts).try_cast(TimestampType())
+    """Some parts of a text. A text that is no timestamp stays as it is, and its end makes Spark refuse it."""
+    return F.regexp_replace(text, _ANY, parts)
 
 
 def parse_timestamp_or_number(text: Column, epoch_unit: EpochUnit | None) -> Column:
