@@ -25,7 +25,7 @@ _NUMBER: Final = r"^\s*+[+-]?+\d++(?:\.\d*+)?+(?:[eE][+-]?+\d++)?+\s*+\z"
 # All quantifiers that take any number of characters are possessive (`++`): a pattern that gives characters back takes a
 # time that grows with the square of a text's length.
 
-# Nearly all timestamps look like this, and Spark's own cast says whether they are. No other name of a zone can be in it.
+# Nearly all timestamps look like this, and Spark's own cast says whether they are. It lets no other name of a zone in.
 _COMMON: Final = r"^\s*+\d{4}-\d{1,2}-\d{1,2}[ T]\d{1,2}:\d[\d:. +-]*+(?:Z|UTC|GMT)?+\s*+\z"
 
 # A text without seconds takes them from this, which is put behind every text: a replacement has no default.
