@@ -13,7 +13,8 @@ from typing import Final
 from deltalake import DeltaTable
 from playwright.sync_api import Locator, Page, expect
 
-from sessions_dagster.defs.assets import SESSIONIZED_EVENTS
+from sessions_dagster.defs.assets import RAW_EVENTS, SESSIONIZED_EVENTS
+from sessions_dagster.defs.missing_batches import BATCHES_HAVE_LANDED
 from sessions_dagster.demo import story
 from sessions_dagster.demo.story import Delivery
 from sessions_dagster.quality.events import Rule
@@ -29,6 +30,7 @@ from sessions_dagster_tests.ui.clicks import (
     open_launched,
     open_partition,
     open_requested,
+    show_check_of_asset,
     show_sensor,
     switch_sensor,
     ticks,
@@ -90,7 +92,8 @@ def main() -> None:
     first_day = today - _ONE_DAY - 2 * _WEEK
     with (
         TemporaryDirectory() as folder,
-        dagster_dev(Path(folder).resolve(), first_day) as dagster,
+        # Otherwise yesterday's batch would only be overdue from noon on.
+        dagster_dev(Path(folder).resolve(), first_day, deadline_hours=0) as dagster,
         open_browser(_WIDTH, _HEIGHT) as page,
     ):
         studio = _Studio(dagster, Ui(dagster.url, page), today)
@@ -100,6 +103,7 @@ def main() -> None:
         _break_a_batch(studio)
         _take_partitions(studio)
         _take_sensor_tick(studio)
+        _take_missing_batch(studio)
         _damage_a_session(studio)
         _take_failed_check(studio)
 
@@ -185,6 +189,15 @@ def _take_sensor_tick(studio: _Studio) -> None:
     # The folder is temporary and of no interest to a reader.
     page.evaluate(_LEAVE_OUT, f"{studio.dagster.folder}/")
     _take(page, "sensor-tick", dialog.get_by_text("Tick for"), reason, inside=dialog)
+
+
+def _take_missing_batch(studio: _Studio) -> None:
+    page = studio.page
+    show_check_of_asset(studio.ui, RAW_EVENTS, BATCHES_HAVE_LANDED)
+    missing = page.get_by_text("batches that are due have not landed").first
+    expect(missing).to_be_visible(timeout=milliseconds(TICK_SECONDS))
+    rows = page.get_by_role("row", name="newest_missing_batches")
+    _take(page, "missing-batch", page.get_by_text(BATCHES_HAVE_LANDED, exact=True).last, missing, rows)
 
 
 def _take_failed_check(studio: _Studio) -> None:

@@ -21,6 +21,7 @@ from dagster._core.storage.asset_check_execution_record import AssetCheckExecuti
 from sessions_dagster.defs.assets import WAREHOUSE_POOL
 from sessions_dagster.settings import (
     INPUT_ROOT_VARIABLE,
+    LANDING_DEADLINE_VARIABLE,
     SETTLE_SECONDS_VARIABLE,
     START_DATE_VARIABLE,
     WAREHOUSE_ROOT_VARIABLE,
@@ -80,12 +81,13 @@ class DagsterDev:
 
 
 @contextmanager
-def dagster_dev(folder: Path, first_day: date) -> Iterator[DagsterDev]:
+def dagster_dev(folder: Path, first_day: date, deadline_hours: int = 12) -> Iterator[DagsterDev]:
     """Start `dagster dev`, and stop it and its runs afterwards.
 
     Args:
         folder: An empty folder for everything it reads and writes.
         first_day: The day of the first partition.
+        deadline_hours: How long after its day a batch is overdue.
 
     Yields:
         It, ready to be used.
@@ -103,6 +105,7 @@ def dagster_dev(folder: Path, first_day: date) -> Iterator[DagsterDev]:
         INPUT_ROOT_VARIABLE: str(_INPUT),
         WAREHOUSE_ROOT_VARIABLE: str(_WAREHOUSE),
         SETTLE_SECONDS_VARIABLE: str(SETTLE_SECONDS),
+        LANDING_DEADLINE_VARIABLE: str(deadline_hours),
         # Every run starts a JVM for a few rows, so optimizing compilation costs more than it saves.
         "JAVA_TOOL_OPTIONS": "-XX:TieredStopAtLevel=1",
     }
