@@ -4,8 +4,11 @@ from datetime import date, timedelta
 
 import pytest
 
+from sessions_dagster.model.rejects import RejectReason
+from sessions_dagster.pipeline.apply import ApplyReport
+from sessions_dagster.pipeline.land import LandingReport
 from sessions_dagster.pipeline.refresh_sessions import SessionsReport
-from sessions_dagster.pipeline.summaries import refresh_summary
+from sessions_dagster.pipeline.summaries import apply_summary, landing_summary, refresh_summary
 
 
 @pytest.mark.parametrize(
@@ -20,3 +23,17 @@ def test_one_session_and_one_date_are_singular(count: int, said: str) -> None:
     days = tuple(date(2025, 9, 1) + timedelta(days=number) for number in range(count))
     report = SessionsReport(1, 1, committed=True, changed_dates=days, rebuilt=count, seconds=0.5)
     assert f": {said}, 0.5 s" in refresh_summary(report)
+
+
+@pytest.mark.parametrize(("count", "said"), [(0, "0 rows"), (1, "1 row"), (2, "2 rows"), (1234, "1,234 rows")])
+def test_one_row_is_singular(count: int, said: str) -> None:
+    day = date(2025, 9, 1)
+    rejected = {RejectReason.BOT: 1}
+    landed = LandingReport(day, "x", (), 1, 1, (count,), rejected, 1, 1, seconds=0.5)
+    assert landing_summary(landed) == f"{said}, 1 rejected, 0.5 s"
+    assert apply_summary(ApplyReport(1, False, (), (day,))).endswith(": 1 landed batch")
+    changes = {day: count}
+    applied = ApplyReport(1, True, (day,), (day,), inserted=changes, updated=changes, deleted=changes, seconds=0.5)
+    assert apply_summary(applied) == (
+        f"applied 1 batch (2025-09-01): {said} inserted, {said} updated, {said} deleted, 0.5 s"
+    )

@@ -12,19 +12,20 @@ from sessions_dagster.pipeline.refresh_sessions import SessionsReport
 
 def landing_summary(report: LandingReport) -> str:
     """What landing one batch did, without its name."""
-    rows = f"{report.accepted:,} rows, {sum(report.rejected.values()):,} rejected, {report.seconds:.1f} s"
+    rows = f"{_number(report.accepted, 'row')}, {sum(report.rejected.values()):,} rejected, {report.seconds:.1f} s"
     return f"{rows}{left_out_line(report.left_out)}"
 
 
 def apply_summary(report: ApplyReport) -> str:
     """What applying the batches of a window did."""
     if not report.applied:
-        return f"the table already reflects all {len(report.present)} landed batches of the window"
+        batches = _number(len(report.present), "landed batch", "landed batches")
+        return f"the table already reflects the window: {batches}"
     rows = ", ".join(
-        f"{sum(changes.values()):,} rows {what}"
+        f"{_number(sum(changes.values()), 'row')} {what}"
         for what, changes in (("inserted", report.inserted), ("updated", report.updated), ("deleted", report.deleted))
     )
-    batches = "1 batch" if len(report.applied) == 1 else f"{len(report.applied)} batches"
+    batches = _number(len(report.applied), "batch", "batches")
     return f"applied {batches} ({date_list(report.applied)}): {rows}, {report.seconds:.1f} s"
 
 
@@ -48,5 +49,5 @@ def refresh_summary(report: SessionsReport) -> str:
     )
 
 
-def _number(count: int, one: str) -> str:
-    return f"{count:,} {one}{'' if count == 1 else 's'}"
+def _number(count: int, one: str, many: str | None = None) -> str:
+    return f"{count:,} {one if count == 1 else many or f'{one}s'}"
