@@ -273,7 +273,7 @@ def config_with(folder: Path, **alerts: Any) -> SessionsConfig:
 
 
 def test_the_sensor_is_off_until_a_channel_is_set(tmp_path: Path) -> None:
-    off, on = config_with(tmp_path), config_with(tmp_path, command=("notify",))
+    off, on = config_with(tmp_path), config_with(tmp_path, command=("echo",))
     assert build_alerts_sensor(off).default_status is dg.DefaultSensorStatus.STOPPED
     assert build_alerts_sensor(on).default_status is dg.DefaultSensorStatus.RUNNING
     result = evaluate(off, dg.DagsterInstance.ephemeral(), None)

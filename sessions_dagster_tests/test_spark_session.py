@@ -19,12 +19,12 @@ from delta import DeltaTable
 from pyspark.sql import SparkSession
 
 from sessions_dagster.config import SessionsConfig
-from sessions_dagster.errors import NoSuitableJavaError, SparkStartError
+from sessions_dagster.errors import NoSuitableJavaError, SettingsError, SparkStartError
 from sessions_dagster.spark.java import describe_java, launched_quietly, use_java, use_utf8_for_names
+from sessions_dagster.spark.master import local_cores
 from sessions_dagster.spark.session import (
     SparkSettings,
     delta_coordinate,
-    local_cores,
     running_session,
     spark_conf,
     spark_session,
@@ -277,23 +277,27 @@ def test_an_incomplete_jar_is_resolved_again(tmp_path: Path) -> None:
     assert conf["spark.jars.packages"] == delta_coordinate()
 
 
-def test_local_jars_of_the_environment_are_used() -> None:
-    jars = {"SESSIONS_DELTA_JARS": "/opt/delta-spark.jar,/opt/delta-storage.jar"}
-    conf = spark_conf(SessionsConfig.from_env(jars).spark)
-    assert conf["spark.jars"] == "/opt/delta-spark.jar,/opt/delta-storage.jar"
+def test_local_jars_of_the_environment_are_used(tmp_path: Path) -> None:
+    paths = [tmp_path / "jars" / name for name in ("delta-spark.jar", "delta-storage.jar")]
+    ivy_home(*paths)
+    jars = f"{paths[0]},{paths[1]}"
+    conf = spark_conf(SessionsConfig.from_env({"SESSIONS_DELTA_JARS": jars}).spark)
+    assert conf["spark.jars"] == jars
     assert "spark.jars.packages" not in conf
 
 
 def test_jars_and_packages_of_the_user_are_added_to_those_of_delta(tmp_path: Path) -> None:
     extra = {"spark.jars": "/x.jar", "spark.jars.packages": "org.x:y:1", "spark.jars.ivy": str(tmp_path)}
     resolving = spark_conf(SparkSettings(delta_jars=None, extra_conf=extra))
-    local = spark_conf(SparkSettings(delta_jars="/delta.jar", extra_conf=extra))
+    jar = tmp_path / "jars" / "delta.jar"
+    ivy_home(jar)
+    local = spark_conf(SparkSettings(delta_jars=str(jar), extra_conf=extra))
     assert (resolving["spark.jars"], resolving["spark.jars.packages"]) == (
         "/x.jar",
         f"{delta_coordinate()},org.x:y:1",
     )
     assert "spark.jars.excludes" not in resolving
-    assert (local["spark.jars"], local["spark.jars.packages"]) == ("/delta.jar,/x.jar", "org.x:y:1")
+    assert (local["spark.jars"], local["spark.jars.packages"]) == (f"{jar},/x.jar", "org.x:y:1")
 
 
 def test_time_is_utc_in_the_session_and_in_the_jvm(spark: SparkSession) -> None:
@@ -323,9 +327,16 @@ def test_delta_with_only_its_two_jars_merges_with_deletion_vectors(spark: SparkS
     assert {row.id for row in target.toDF().collect()} == set(range(5))
 
 
-def test_an_error_names_the_missing_local_jar(tmp_path: Path) -> None:
-    with pytest.raises(SparkStartError, match=r"gone\.jar is no JAR file.*Delta's JARs"):
-        start_spark(SparkSettings(delta_jars=f"{tmp_path}/gone.jar"))
+def test_a_local_jar_that_is_missing_or_none_is_refused_before_spark_starts(tmp_path: Path) -> None:
+    jar = tmp_path / "jars" / "delta.jar"
+    ivy_home(jar)
+    (tmp_path / "text.jar").write_text("no archive")
+    for good in (f"{jar}", f"file://{jar}", f"file:{jar},s3a://jars/delta.jar"):
+        assert SparkSettings(delta_jars=good).delta_jars == good
+    for bad in ("gone.jar", "text.jar", "jars"):
+        for location in (f"{tmp_path}/{bad}", f"{jar},{tmp_path}/{bad}", f"file://{tmp_path}/{bad}"):
+            with pytest.raises(SettingsError, match=rf"^spark\.delta_jars \(Delta's JARs\) must be .*{bad}'\.$"):
+                SparkSettings(delta_jars=location)
 
 
 def test_an_error_names_the_master_that_does_not_answer() -> None:

@@ -1,6 +1,7 @@
 """The settings of alerts: through which channels somebody is told."""
 
 from dataclasses import dataclass, field
+from shutil import which
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -11,7 +12,7 @@ DEFAULT_UI_URL: Final = "http://127.0.0.1:3000"
 
 ALLOWED: Final = {
     "webhook_url": "a URL that begins with https:// or http://",
-    "command": "an executable, with its arguments",
+    "command": "an executable file, or the name of one on the PATH, with its arguments",
     "slack_channel": "a channel, given together with a token",
     "slack_token": "a token, given together with a channel",
     "email_to": "addresses with commas between them, given together with email_from and smtp_url",
@@ -69,7 +70,7 @@ class AlertSettings:
         wrong = [
             *(name for name in ("webhook_url", "ui_url") if not _is_url(getattr(self, name), {"http", "https"})),
             *(["smtp_url"] if not _is_url(self.smtp_url, {"smtp", "smtps"}) else []),
-            *(["command"] if not all(isinstance(each, str) and each for each in self.command) else []),
+            *(["command"] if not _is_command(self.command) else []),
             *(["email_to"] if not all(map(_is_address, self.email_to)) else []),
             *(["email_from"] if self.email_from is not None and not _is_address(self.email_from) else []),
             *self._lacking("slack_channel", "slack_token"),
@@ -98,6 +99,12 @@ def _is_url(value: str | None, schemes: set[str]) -> bool:
     except (ValueError, AttributeError):
         return False
     return parts.scheme in schemes and bool(parts.hostname) and not any(each.isspace() for each in value)
+
+
+def _is_command(words: tuple[object, ...]) -> bool:
+    if not all(isinstance(each, str) and each and "\0" not in each for each in words):
+        return False
+    return not words or which(str(words[0])) is not None
 
 
 def _is_address(value: object) -> bool:

@@ -6,7 +6,6 @@ on the number of cores or rows is in `tuning`.
 
 import os
 import re
-import socket
 import tempfile
 import warnings
 import zipfile
@@ -25,6 +24,7 @@ from pyspark.sql import SparkSession
 
 from sessions_dagster.errors import SparkStartError, WrongSettingError
 from sessions_dagster.spark.java import launched_quietly, use_java, use_utf8_for_names
+from sessions_dagster.spark.master import MASTERS, check_answers, is_master, local_cores
 from sessions_dagster.spark.tuning import SHUFFLE_PARTITIONS, properties_for
 
 _DEFAULT_JAVA_OPTIONS: Final = "spark.driver.defaultJavaOptions"
@@ -40,11 +40,7 @@ _NOT_NEEDED_OF_DELTA: Final = (
 )
 """Dependencies in Delta's POM that are not needed: Spark has a newer version, or only Unity Catalog uses them."""
 
-_STANDALONE: Final = re.compile(r"spark://[^\s,/:]+:[0-9]+(,[^\s,/:]+:[0-9]+)*")
-"""The URL of Spark's own master: addresses of one, or of several of which one leads."""
-
-_MASTER_SECONDS: Final = 5
-"""How long a master has to accept a connection."""
+_FILE_URI: Final = re.compile("^file:(//)?(?=/)")
 
 _LOG_SETTINGS: Final = Path(__file__).with_name("log4j2.properties")
 
@@ -85,21 +81,24 @@ def _is_text(value: object) -> bool:
     return isinstance(value, str) and bool(value.strip())
 
 
+def _is_jar(location: str) -> bool:
+    """Whether a location is that of a JAR. Without one Spark would only warn, and fail later at the first table.
+
+    What is not on this machine is not looked for.
+    """
+    path = _FILE_URI.sub("", location)
+    return "://" in path or ("\0" not in path and zipfile.is_zipfile(path))
+
+
 def _is_like(pattern: str) -> Callable[[object], bool]:
     return lambda value: isinstance(value, str) and re.fullmatch(pattern, value) is not None
 
 
-# Other managers of clusters than Spark's own can be installed, so a master may have any scheme.
-_MASTER: Final = (
-    r"local|local\[([1-9][0-9]*|\*)(, *[1-9][0-9]*)?\]|local-cluster\[ *[0-9]+ *, *[0-9]+ *, *[0-9]+ *\]|yarn"
-    rf"|{_STANDALONE.pattern}|(?!spark:)[a-z][a-z0-9+.-]*://\S+"
-)
-
 _CHECKS: Final[Mapping[str, tuple[str, str, Callable[[object], bool]]]] = {
     "master": (
         "Spark's master",
-        "a master URL such as local[*], local[4], spark://host:7077, yarn or k8s://https://host:443",
-        _is_like(_MASTER),
+        MASTERS,
+        is_master,
     ),
     "driver_memory": (
         "the heap of Spark's driver",
@@ -120,21 +119,13 @@ _CHECKS: Final[Mapping[str, tuple[str, str, Callable[[object], bool]]]] = {
     ),
     "delta_jars": (
         "Delta's JARs",
-        "the paths of the JARs of delta-spark and delta-storage with a comma between them, or None",
-        lambda value: value is None or (_is_text(value) and all(map(_is_text, str(value).split(",")))),
+        "the paths of the JARs of delta-spark and delta-storage with a comma between them, which are files on this "
+        "machine, or None",
+        lambda value: value is None or (_is_text(value) and all(map(_is_jar, str(value).split(",")))),
     ),
     "app_name": ("the name of the Spark application", "a text that is not empty", _is_text),
 }
 """Of each setting what it is, what it may be, and whether a value may be it."""
-
-
-def local_cores(master: str) -> int | None:
-    """The number of cores of a local master (`local`, `local[2]`, `local[*]`, `local[2,3]`); None for all others."""
-    match = re.fullmatch(r"local(?:\[(\d+|\*)(?:,\s*\d+)?\])?", master)
-    if match is None:
-        return None
-    cores = match.group(1) or "1"
-    return (os.cpu_count() or 1) if cores == "*" else int(cores)
 
 
 def delta_coordinate() -> str:
@@ -210,8 +201,7 @@ def start_spark(settings: SparkSettings) -> SparkSession:
     use_utf8_for_names(os.environ)
     # Without it, Spark's launch script would ask the first python3 on the PATH where Spark is.
     os.environ.setdefault("SPARK_HOME", str(Path(pyspark.__file__).parent))
-    _check_delta_jars(settings)
-    _check_master(settings.master)
+    check_answers(settings.master)
     try:
         with launched_quietly(os.environ):
             started = SparkSession.builder.config(map={**spark_conf(settings)}).getOrCreate()
@@ -311,32 +301,6 @@ def _delta_jars_conf(settings: SparkSettings) -> dict[str, str]:
 
 def _listed(*values: str | None) -> str:
     return ",".join(value for value in values if value is not None)
-
-
-def _check_delta_jars(settings: SparkSettings) -> None:
-    """Refuse a JAR that is not there. Spark itself would only warn, and fail later at the first table."""
-    for jar in (settings.delta_jars or "").split(","):
-        if jar and "://" not in jar and not zipfile.is_zipfile(jar):
-            raise SparkStartError(f"{jar} is no JAR file; it is one of those given as Delta's JARs (delta_jars).")
-
-
-def _check_master(master: str) -> None:
-    """Refuse a master of Spark's own kind that nobody answers for. Spark itself would try for more than a minute."""
-    if not _STANDALONE.fullmatch(master):
-        return
-    failed = []
-    for address in master.removeprefix("spark://").split(","):
-        host, port = address.rsplit(":", 1)
-        try:
-            socket.create_connection((host, int(port)), timeout=_MASTER_SECONDS).close()
-        except (OSError, OverflowError) as error:
-            failed.append(f"{address}: {error}")
-        else:
-            return
-    raise SparkStartError(
-        f"No Spark master answers at {master} ({'; '.join(failed)}). It is the setting spark.master "
-        "(SESSIONS_SPARK_MASTER): start that master, or name another one."
-    )
 
 
 def _why_not_started(settings: SparkSettings) -> str:
