@@ -4,10 +4,13 @@ It is the one module that reads the settings from the environment when it is imp
 own imports `sessions_dagster.build_defs` instead, and merges.
 
 `python -m sessions_dagster.definitions` only loads it, and so says what is wrong with the settings, if something is.
+Then it looks at `DAGSTER_HOME`, which Dagster's own commands do before they load anything.
 """
 
+import os
 import sys
 import warnings
+from pathlib import Path
 from types import TracebackType
 
 import dagster as dg
@@ -53,3 +56,12 @@ defs = dg.Definitions.merge(
     # One process a run: its steps share one Spark, where the default executor would start one for each step.
     dg.Definitions(executor=dg.in_process_executor),
 )
+
+if __name__ == "__main__":
+    home = os.environ.get("DAGSTER_HOME", "")
+    folder = Path(os.path.expanduser(home))  # noqa: PTH111 - as Dagster does, and that of Path fails for unknown users
+    if home and not (folder.is_absolute() and folder.is_dir()):
+        sys.exit(
+            "DAGSTER_HOME (the folder in which Dagster keeps its settings and the history of runs) must be "
+            f"the absolute path of a folder that exists, not {home!r}."
+        )

@@ -137,6 +137,17 @@ def test_a_command_with_a_wrong_setting_says_one_sentence(command: str, tmp_path
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("home", ["relative", "/nope"])
+def test_loading_the_code_location_says_what_is_wrong_with_the_home_of_dagster(home: str, tmp_path: Path) -> None:
+    (tmp_path / "relative").mkdir()
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "DAGSTER_HOME": home}
+    words = [sys.executable, "-m", "sessions_dagster.definitions"]
+    done = subprocess.run(words, env=environment, cwd=tmp_path, check=False, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert re.fullmatch(rf"DAGSTER_HOME \(.+\) must be the absolute path of a folder .+, not '{home}'\.\n", done.stderr)
+
+
+@pytest.mark.slow
 def test_loading_the_code_location_with_a_wrong_setting_begins_with_the_sentence(tmp_path: Path) -> None:
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "SESSIONS_START_DATE": "soon"}
     command = [sys.executable, "-m", "dagster", "definitions", "validate", "-m", "sessions_dagster.definitions"]
@@ -371,7 +382,7 @@ def test_a_product_defines_no_executor() -> None:
 
 
 def test_the_resources_are_configured_from_the_settings() -> None:
-    settings = SparkSettings("local[3]", "3g", 7, {"spark.a": "b"}, "a.jar", "web")
+    settings = SparkSettings("local[3]", "3g", 7, {"spark.a": "b"}, "s3a://jars/a.jar", "web")
     config = SessionsConfig(
         start_date=DAY, input_root="in", warehouse_root="out", input_format="csv", key_prefix="web", spark=settings
     )
