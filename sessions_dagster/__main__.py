@@ -26,7 +26,7 @@ from typing import Final, NamedTuple
 from deltalake.exceptions import TableNotFoundError
 from pyspark.sql import SparkSession
 
-from sessions_dagster.config import SessionsConfig
+from sessions_dagster.config import WAREHOUSE_SETTING, SessionsConfig
 from sessions_dagster.errors import NON_RETRYABLE, SparkStartError, is_retryable
 from sessions_dagster.input.folders import InputRoot
 from sessions_dagster.model.dates import date_list, days_between
@@ -88,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             parser.error(str(error))
         master = submitted_master() or config.spark.master
         warehouse = Warehouse(config.warehouse_root)
-        warehouse.check_writable()
+        warehouse.check_writable(WAREHOUSE_SETTING)
         with spark_session(replace(config.spark, master=master)) as spark:
             work = _Work(config, spark, warehouse, days)
             with watched_on_terminal(parsed.command):
@@ -203,15 +203,19 @@ def _days(parsed: argparse.Namespace, config: SessionsConfig) -> list[date]:
     Raises:
         _UsageError: If they are not given as the command needs them.
     """
-    is_range = parsed.first is not None and parsed.last is not None
-    if parsed.date is not None and parsed.first is None and parsed.last is None:
-        days = [parsed.date]
-    elif parsed.date is None and is_range and parsed.first <= parsed.last:
-        days = days_between(parsed.first, parsed.last)
-    elif parsed.command == "sessions" and parsed.date is parsed.first is parsed.last is None:
+    given = {"--date": parsed.date, "--from": parsed.first, "--to": parsed.last}
+    said = " and ".join(f"{name} {day}" for name, day in given.items() if day is not None)
+    first, last = (parsed.first, parsed.last) if parsed.date is None else (parsed.date, parsed.date)
+    if not said and parsed.command == "sessions":
         return []
-    else:
-        raise _UsageError("give either --date, or --from and --to with the first day not after the last one")
+    if parsed.date is not None and (parsed.first is not None or parsed.last is not None):
+        raise _UsageError(f"{said} do not go together: give either --date for one day, or --from and --to for a range")
+    if first is None or last is None:
+        only = f", not only {said}" if said else ""
+        raise _UsageError(f"give either --date, or --from and --to{only}")
+    if first > last:
+        raise _UsageError(f"{said} are the wrong way round: the first day is after the last one")
+    days = days_between(first, last)
     if days[0] < config.start_date:
         raise _UsageError(f"{days[0]} is before the first partition, which is {config.start_date}")
     if days[-1] >= datetime.now(UTC).date():

@@ -25,6 +25,7 @@ from sessions_dagster.settings import (
     MAX_SETTLE_SECONDS,
     SETTINGS,
     SPARK_VARIABLES,
+    WAREHOUSE_ROOT_VARIABLE,
     checked_columns,
     checked_date,
     checked_names,
@@ -37,6 +38,7 @@ from sessions_dagster.settings import (
     wrong,
 )
 from sessions_dagster.spark.session import SparkSettings
+from sessions_dagster.storage.filesystem import canonical, table_root
 
 DEFAULT_INPUT_ROOT: Final = "data/input"
 DEFAULT_WAREHOUSE_ROOT: Final = "data/warehouse"
@@ -45,6 +47,9 @@ DEFAULT_OWNERS: Final = ("team:data-engineering",)
 DEFAULT_TAGS: Final[Mapping[str, str]] = {"domain": "user_sessions"}
 DEFAULT_SETTLE_SECONDS: Final = 60
 DEFAULT_LANDING_DEADLINE_HOURS: Final = 12
+
+WAREHOUSE_SETTING: Final = f"{WAREHOUSE_ROOT_VARIABLE} (warehouse_root, {SETTINGS['warehouse_root'].meaning})"
+"""What a message calls the warehouse root that does not know whether it came from the environment."""
 
 DEFAULT_START_DATE: Final = "2025-01-01"
 """The first partition if the environment does not name one. In code it is always given."""
@@ -155,8 +160,8 @@ class SessionsConfig:
         """
         checked = {
             "start_date": checked_date("start_date", start_date),
-            "input_root": checked_place("input_root", input_root),
-            "warehouse_root": checked_place("warehouse_root", warehouse_root),
+            "input_root": checked_place("input_root", input_root, canonical),
+            "warehouse_root": checked_place("warehouse_root", warehouse_root, table_root),
             "input_format": one_of("input_format", input_format, get_args(InputFormat)),
             "epoch_unit": one_of("epoch_unit", epoch_unit, (None, *get_args(EpochUnit))),
             "key_prefix": checked_names("key_prefix", key_prefix),
@@ -206,7 +211,7 @@ class SessionsConfig:
         try:
             return cls(**settings)
         except WrongSettingError as error:
-            raise _of_variable(error, given[error.name]) from None
+            raise _of_variable(error, given.get(error.name, error.value)) from None
 
     def prefixed(self, name: str) -> str:
         """A name of this product, for everything that Dagster knows by a name: `web_new_batches`."""
@@ -253,7 +258,7 @@ def _alike(name: str, known: Iterable[str]) -> list[str]:
     return having_all_words or [short[text] for text in get_close_matches(wanted, short, n=2, cutoff=_ALIKENESS)]
 
 
-def _of_variable(error: WrongSettingError, text: str) -> WrongSettingError:
+def _of_variable(error: WrongSettingError, text: object) -> WrongSettingError:
     """The error of a field, for the variable that it came from."""
     return error.named(SETTINGS[error.name].variable or error.name, text)
 
@@ -319,8 +324,10 @@ def _yes_or_no(text: str) -> bool:
 
 
 def _column_types(text: str) -> dict[str, str]:
-    pairs = [pair.split(":") for pair in _listed(text)]
-    return {name.strip(): type_.strip().lower() for name, type_ in pairs}
+    pairs = [(name.strip(), type_.strip().lower()) for name, type_ in (pair.split(":") for pair in _listed(text))]
+    if len(dict(pairs)) < len(pairs):
+        raise ValueError(text)
+    return dict(pairs)
 
 
 def _listed(text: str) -> list[str]:

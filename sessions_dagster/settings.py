@@ -5,7 +5,7 @@ A value that is not what it may be is a `WrongSettingError`, never another excep
 
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime
 from typing import Final, NamedTuple, get_args
 
@@ -14,7 +14,7 @@ from sessions_dagster.input.formats import EpochUnit, InputFormat
 from sessions_dagster.model import columns
 from sessions_dagster.model.rules import MAX_LATENESS_DAYS, MAX_TIMEOUT
 from sessions_dagster.model.schemas import CARRIED_TYPES
-from sessions_dagster.storage.filesystem import PLACES, canonical
+from sessions_dagster.storage.filesystem import PLACES, TABLE_PATHS
 
 START_DATE_VARIABLE: Final = "SESSIONS_START_DATE"
 INPUT_ROOT_VARIABLE: Final = "SESSIONS_INPUT_ROOT"
@@ -65,7 +65,7 @@ SETTINGS: Final = {
         START_DATE_VARIABLE,
     ),
     "input_root": Setting("where the batches arrive", PLACES, INPUT_ROOT_VARIABLE),
-    "warehouse_root": Setting("where the tables are", PLACES, WAREHOUSE_ROOT_VARIABLE),
+    "warehouse_root": Setting("where the tables are", f"{PLACES}, {TABLE_PATHS}", WAREHOUSE_ROOT_VARIABLE),
     "input_format": Setting(
         "the format of the input files", f"one of {', '.join(get_args(InputFormat))}", INPUT_FORMAT_VARIABLE
     ),
@@ -101,8 +101,8 @@ SETTINGS: Final = {
     ),
     "carried_columns": Setting(
         "the sender's own columns that are carried through, and their types",
-        "name:type, with commas between several; the names are not used by the tables themselves and do not begin with "
-        "two underscores, and the types are among "
+        "name:type, with commas between several; each name is there once, the names are not used by "
+        "the tables themselves and do not begin with two underscores, and the types are among "
         f"{', '.join(CARRIED_TYPES)}",
         CARRIED_COLUMNS_VARIABLE,
     ),
@@ -166,8 +166,13 @@ def checked_date(name: str, value: object) -> date:
     return value
 
 
-def checked_place(name: str, value: object) -> str:
+def checked_place(name: str, value: object, canonical: Callable[[str], str]) -> str:
     """A local folder or a URI, as it was written.
+
+    Args:
+        name: The setting.
+        value: What it was given.
+        canonical: Spells a location in one way, and refuses with a `SettingsError` what is none.
 
     Raises:
         WrongSettingError: If it is neither.

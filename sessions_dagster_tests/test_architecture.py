@@ -20,7 +20,7 @@ MAY_IMPORT: Final = {
     "model": (),
     "alerts": ("errors",),
     "settings": (*LEAVES, "input.formats", "storage.filesystem"),
-    "config": (*LEAVES, "settings", "alerts.settings", "input.formats", "spark.session"),
+    "config": (*LEAVES, "settings", "alerts.settings", "input.formats", "spark.session", "storage.filesystem"),
     "spark": LEAVES,
     "transforms": SHARED,
     "storage": SHARED,
@@ -115,8 +115,8 @@ def test_only_the_settings_know_the_names_of_variables(module: Path) -> None:
 
 @pytest.mark.parametrize("module", MODULES, ids=str)
 def test_the_environment_is_read_in_few_places(module: Path) -> None:
-    """`config` reads the settings, `spark` finds a Java; the demo sets its own."""
-    if unit_of(module) not in {"config", "spark", "demo"}:
+    """`config` reads the settings, `spark` finds a Java, `definitions` Dagster's home; the demo sets its own."""
+    if unit_of(module) not in {"config", "spark", "definitions", "demo"}:
         reads = [
             ast.unparse(node)
             for node in ast.walk(tree_of(module))

@@ -135,3 +135,38 @@ def test_an_unknown_command_shows_the_usage(words: list[str], monkeypatch: pytes
     with pytest.raises(SystemExit) as exit_:
         main(words)
     assert exit_.value.code == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            "--from 2025-09-21 --to 2025-09-20",
+            "--from 2025-09-21 and --to 2025-09-20 are the wrong way round: the first day is after the last one",
+        ),
+        (
+            "--date 2025-09-20 --from 2025-09-19",
+            "--date 2025-09-20 and --from 2025-09-19 do not go together: give either --date for one day, or --from and "
+            "--to for a range",
+        ),
+        ("--to 2025-09-20", "give either --date, or --from and --to, not only --to 2025-09-20"),
+        ("", "give either --date, or --from and --to"),
+    ],
+)
+def test_an_error_about_the_days_shows_them(
+    words: str, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SESSIONS_START_DATE", "2025-09-15")
+    with pytest.raises(SystemExit):
+        main(["land", *words.split()])
+    assert capsys.readouterr().err.endswith(f"error: {said}\n")
+
+
+def test_a_warehouse_that_cannot_be_written_is_said_with_its_variable(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SESSIONS_WAREHOUSE_ROOT", "/proc/nope")
+    assert main(["sessions"]) == 1
+    (error,) = capsys.readouterr().err.splitlines()
+    assert error.startswith("SESSIONS_WAREHOUSE_ROOT (warehouse_root, where the tables are) must be a folder ")
+    assert "/proc/nope" in error

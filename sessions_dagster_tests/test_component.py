@@ -35,7 +35,7 @@ attributes:
   require_success_marker: true
   landing_deadline_hours: 6
   alerts:
-    command: [notify, --team, web]
+    command: [echo, --team, web]
     ui_url: https://dagster.example.com
   spark:
     master: local[1]
@@ -58,7 +58,7 @@ OF_YAML = SessionsConfig(
     settle_seconds=5,
     require_success_marker=True,
     landing_deadline_hours=6,
-    alerts=AlertSettings(command=("notify", "--team", "web"), ui_url="https://dagster.example.com"),
+    alerts=AlertSettings(command=("echo", "--team", "web"), ui_url="https://dagster.example.com"),
     spark=SparkSettings(master="local[1]", extra_conf={"spark.sql.shuffle.partitions": "3"}),
 )
 
@@ -163,6 +163,9 @@ settle_seconds: abc
 settle_seconds: -5
 require_success_marker: perhaps
 spark: {master: 'local[0]'}
+spark: {master: 'sc://localhost'}
+spark: {delta_jars: /nope.jar}
+warehouse_root: /data/a%20b
 spark: {driver_memory: lots}
 spark: {shuffle_partitions: 0}
 """

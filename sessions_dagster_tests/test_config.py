@@ -6,6 +6,7 @@ from dataclasses import fields
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
+from zipfile import ZipFile
 
 import pytest
 
@@ -30,7 +31,11 @@ def test_an_empty_environment_gives_the_default_settings() -> None:
     assert from_env() == SessionsConfig(start_date=date(2025, 1, 1), spark=SparkSettings())
 
 
-def test_every_variable_sets_a_setting() -> None:
+def test_every_variable_sets_a_setting(tmp_path: Path) -> None:
+    jars = [tmp_path / "a.jar", tmp_path / "b.jar"]
+    for jar in jars:
+        ZipFile(jar, "w").close()
+    delta_jars = ",".join(map(str, jars))
     config = from_env(
         START_DATE="2025-09-01",
         INPUT_ROOT="/data/events",
@@ -46,7 +51,7 @@ def test_every_variable_sets_a_setting() -> None:
         REQUIRE_SUCCESS_MARKER="True",
         LANDING_DEADLINE_HOURS="36",
         ALERT_WEBHOOK_URL="https://hooks.example.com/secret",
-        ALERT_COMMAND="notify --team 'data platform'",
+        ALERT_COMMAND="echo --team 'data platform'",
         ALERT_SLACK_CHANNEL="#data",
         ALERT_SLACK_TOKEN="xoxb-1",
         ALERT_EMAIL_TO="ada@example.com, bob@example.com",
@@ -54,7 +59,7 @@ def test_every_variable_sets_a_setting() -> None:
         ALERT_SMTP_URL="smtp://lake:p%40ss@mail.example.com:587",
         ALERT_UI_URL="https://dagster.example.com",
         SPARK_MASTER="local[1]",
-        DELTA_JARS="a.jar,b.jar",
+        DELTA_JARS=delta_jars,
     )
     assert config == SessionsConfig(
         start_date=DAY,
@@ -70,7 +75,7 @@ def test_every_variable_sets_a_setting() -> None:
         landing_deadline_hours=36,
         alerts=AlertSettings(
             webhook_url="https://hooks.example.com/secret",
-            command=("notify", "--team", "data platform"),
+            command=("echo", "--team", "data platform"),
             slack_channel="#data",
             slack_token="xoxb-1",
             email_to=("ada@example.com", "bob@example.com"),
@@ -78,7 +83,7 @@ def test_every_variable_sets_a_setting() -> None:
             smtp_url="smtp://lake:p%40ss@mail.example.com:587",
             ui_url="https://dagster.example.com",
         ),
-        spark=SparkSettings(master="local[1]", delta_jars="a.jar,b.jar"),
+        spark=SparkSettings(master="local[1]", delta_jars=delta_jars),
     )
 
 
@@ -117,6 +122,25 @@ def test_a_marker_can_be_required(text: str, is_required: bool) -> None:
         ("CARRIED_COLUMNS", "User_Id:string"),
         ("CARRIED_COLUMNS", "a b:string"),
         ("CARRIED_COLUMNS", "a:string,A:string"),
+        ("CARRIED_COLUMNS", "x:string,x:int"),
+        ("CARRIED_COLUMNS", "x:int, x :int"),
+        ("WAREHOUSE_ROOT", "/tmp/a%20b"),
+        ("WAREHOUSE_ROOT", "file:///tmp/a%2520b"),
+        ("WAREHOUSE_ROOT", "s3a://b/[x]"),
+        ("WAREHOUSE_ROOT", "gs://b/x?y"),
+        ("SPARK_MASTER", "sc://localhost"),
+        ("SPARK_MASTER", "sc://localhost:15002/;user_id=ada"),
+        ("SPARK_MASTER", "mesos://zk://a:2181/mesos"),
+        ("SPARK_MASTER", "http://host:8080"),
+        ("SPARK_MASTER", "spark://h:99999"),
+        ("SPARK_MASTER", "spark://h:0"),
+        ("SPARK_MASTER", "spark://a:7077,b:65536"),
+        ("SPARK_MASTER", f"spark://h:{'7' * 5000}"[:150]),
+        ("SPARK_MASTER", "k8s://https://host:99999"),
+        ("SPARK_MASTER", "k8s://ftp://host"),
+        ("SPARK_MASTER", "local[9999999999]"),
+        ("SPARK_MASTER", "yarn://host"),
+        ("DELTA_JARS", "/nope.jar"),
         ("BOT_LIMIT", "-1"),
         ("BOT_LIMIT", "many"),
         ("SETTLE_SECONDS", "-1"),
@@ -215,7 +239,7 @@ ACCEPTED: Final[dict[str, Any]] = {
     "settle_seconds": 0,
     "require_success_marker": True,
     "landing_deadline_hours": 36,
-    "alerts": AlertSettings(command=("notify",)),
+    "alerts": AlertSettings(command=("echo",)),
     "spark": SparkSettings(master="yarn"),
 }
 """A value of each field that is not its default."""
@@ -364,6 +388,10 @@ def test_a_place_is_a_folder_or_a_uri(place: str) -> None:
         "spark://a:7077,b:7077",
         "yarn",
         "k8s://x",
+        "k8s://https://host:443",
+        "k8s://https://10.0.0.1:6443/k8s/clusters/c-1",
+        "k8s://http://[::1]:8001",
+        "spark://host:65535",
     ],
 )
 def test_a_master_of_spark(master: str) -> None:

@@ -190,12 +190,14 @@ def test_a_warehouse_that_cannot_be_written_is_named_in_a_sentence(tmp_path: Pat
     (tmp_path / "file").touch()
     (tmp_path / "nothing").symlink_to("/proc/nothing")
     warehouse = Warehouse(str(tmp_path / below))
-    with pytest.raises(SettingsError, match=rf"cannot be written to {re.escape(warehouse.root)}: .*warehouse_root"):
-        warehouse.check_writable()
+    with pytest.raises(
+        SettingsError, match=rf"^The lake must be a folder .*, and {re.escape(warehouse.root)} is none: "
+    ):
+        warehouse.check_writable("The lake")
 
 
 def test_a_warehouse_that_can_be_written_is_created(tmp_path: Path) -> None:
-    Warehouse(str(tmp_path / "a" / "lake")).check_writable()
+    Warehouse(str(tmp_path / "a" / "lake")).check_writable("The lake")
     assert (tmp_path / "a" / "lake").is_dir()
 
 

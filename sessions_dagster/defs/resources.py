@@ -9,7 +9,7 @@ from dagster_pyspark import LazyPySparkResource
 from pydantic import Field, PrivateAttr
 from pyspark.sql import SparkSession
 
-from sessions_dagster.config import SessionsConfig
+from sessions_dagster.config import WAREHOUSE_SETTING, SessionsConfig
 from sessions_dagster.input.folders import InputRoot
 from sessions_dagster.input.formats import InputFormat
 from sessions_dagster.spark.session import SparkSettings, running_session, start_spark, stop_spark
@@ -120,7 +120,7 @@ class RunResources:
     @property
     def spark(self) -> SparkSession:
         """The Spark session. It starts now if it is not running, and if there is somewhere to write to."""
-        self.warehouse.check_writable()
+        self.warehouse.check_writable(WAREHOUSE_SETTING)
         return self.spark_resource.spark_session
 
     @property

@@ -25,6 +25,16 @@ SCHEMES: Final = ("s3a", "s3", "gs", "abfss", "abfs", "hdfs", "viewfs")
 PLACES: Final = f"a folder, or a URI that begins with file:///, {', '.join(f'{scheme}://' for scheme in SCHEMES)}"
 """What a location may be, for messages."""
 
+TABLE_PATHS: Final = (
+    "with a path in which there is no backslash and no % before two hexadecimal digits, and in a URI none of []^|?#, "
+    "because delta-rs, which reads the logs of the tables, cannot open such paths"
+)
+"""What is also true of a location that tables can be in, for messages."""
+
+# delta-rs decodes such a path once more than it encodes it.
+_UNUSABLE: Final = re.compile(r"\\|%[0-9A-Fa-f]{2}")
+_UNUSABLE_IN_URIS: Final = re.compile(rf"{_UNUSABLE.pattern}|[\[\]^|?#]")
+
 _FILE_URI: Final = re.compile(r"file:(?://)?(/(?!/)[^\x00-\x1f]*)")
 _URI: Final = re.compile(
     rf"(?:{'|'.join(SCHEMES)})://[^/\s]+(?:/[^\x00-\x1f]*)?|(?:hdfs|viewfs):///[^\x00-\x1f]*",
@@ -68,6 +78,22 @@ def canonical(location: str) -> str:
     if not location.strip() or _NO_LOCAL_FOLDER.fullmatch(location):
         raise SettingsError(f"{location!r} is no place: it must be {PLACES}.")
     return str(Path(location).resolve())
+
+
+def table_root(location: str) -> str:
+    """A location that tables can be in, in the spelling of this module.
+
+    Raises:
+        SettingsError: If it is no location, or its path has a character that delta-rs cannot cope with.
+    """
+    root = canonical(location)
+    refused = (_UNUSABLE if is_local(root) else _UNUSABLE_IN_URIS).search(root)
+    if refused is not None:
+        raise SettingsError(
+            f"Tables cannot be in {root}: delta-rs, which reads their logs, cannot open a path that contains "
+            f"{refused[0]}. Choose a warehouse root with another name."
+        )
+    return root
 
 
 def location_of(uri: str) -> str:

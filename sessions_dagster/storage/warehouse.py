@@ -1,7 +1,6 @@
 """The warehouse: where the tables are, one open handle of each, and the lock that keeps writers apart."""
 
 import errno
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,13 +12,9 @@ from deltalake.exceptions import TableNotFoundError
 from filelock import FileLock
 
 from sessions_dagster.errors import SettingsError, StorageError
-from sessions_dagster.storage.filesystem import canonical, is_local
+from sessions_dagster.storage.filesystem import is_local, table_root
 
 _LOCK_FILE: Final = ".writing.lock"
-
-# delta-rs decodes such a path once more than it encodes it.
-_UNUSABLE: Final = re.compile(r"\\|%[0-9A-Fa-f]{2}")
-_UNUSABLE_IN_URIS: Final = re.compile(rf"{_UNUSABLE.pattern}|[\[\]^|?#]")
 
 _MAY_PASS: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.ETIMEDOUT})
 
@@ -40,13 +35,7 @@ class Warehouse:
     _handles: dict[str, DeltaTable] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "root", canonical(self.root))
-        refused = (_UNUSABLE if is_local(self.root) else _UNUSABLE_IN_URIS).search(self.root)
-        if refused is not None:
-            raise SettingsError(
-                f"Tables cannot be in {self.root}: delta-rs, which reads their logs, cannot open a path that contains "
-                f"{refused[0]}. Choose a warehouse root with another name."
-            )
+        object.__setattr__(self, "root", table_root(self.root))
 
     @property
     def raw_events(self) -> str:
@@ -113,10 +102,13 @@ class Warehouse:
             raise TableNotFoundError(f"There is no table {table_uri} yet.")
         return table
 
-    def check_writable(self) -> None:
+    def check_writable(self, setting: str) -> None:
         """Create the folder of a local warehouse if it is missing, and check that tables can be written there.
 
         Spark and delta-rs need long to find out, and do not say which folder it is.
+
+        Args:
+            setting: What the setting is called that the root came from, for the message.
 
         Raises:
             SettingsError: If they cannot.
@@ -131,8 +123,8 @@ class Warehouse:
             if error.errno in _MAY_PASS:
                 raise StorageError(f"{self.root} cannot be written to now: {error.strerror}.") from error
             raise SettingsError(
-                f"The tables cannot be written to {self.root}: {error.strerror} ({error.filename}). Let this process "
-                "write there, or set the warehouse root (warehouse_root) to another folder."
+                f"{setting} must be a folder that this process can write to, or a URI, and {self.root} is none: "
+                f"{error.strerror} ({error.filename})."
             ) from error
 
     @contextmanager
