@@ -13,11 +13,6 @@ from pyspark.sql.types import DoubleType, LongType, TimestampType
 from sessions_dagster.input.formats import EpochUnit
 from sessions_dagster.input.readers.numbers import whole_number
 
-DATE_AND_MINUTES: Final = (
-    r"\d{4}(?:-\d{1,2}-\d{1,2}[ Tt]\d{1,2}:\d{1,2}|/\d{1,2}/\d{1,2}[ Tt]\d{1,2}:\d{1,2}|\d{4}[Tt]\d{4})"
-)
-"""A pattern of what every timestamp in text begins with."""
-
 _MICROSECONDS: Final[Mapping[EpochUnit, int]] = {"seconds": 1_000_000, "milliseconds": 1_000, "microseconds": 1}
 
 _NUMBER: Final = r"^\s*+[+-]?+\d++(?:\.\d*+)?+(?:[eE][+-]?+\d++)?+\s*+\z"
