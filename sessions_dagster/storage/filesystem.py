@@ -98,8 +98,14 @@ def table_root(location: str) -> str:
 
 def location_of(uri: str) -> str:
     """The location of a URI as delta-rs and Spark write it, in which `%20` stands for a blank."""
+    location = location_with_links(uri)
+    return str(Path(location).resolve()) if uri.startswith("file:") else location
+
+
+def location_with_links(uri: str) -> str:
+    """The location of a URI, as `location_of` gives it, except that links on the way to a local file are kept."""
     if uri.startswith("file:"):
-        return str(Path(unquote(re.sub("^file:/*", "/", uri))).resolve())
+        return unquote(re.sub("^file:/*", "/", uri))
     return _stored(unquote(uri))
 
 

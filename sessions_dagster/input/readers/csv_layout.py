@@ -10,7 +10,8 @@ from pyspark.sql import functions as F
 
 from sessions_dagster.input.files import BatchFile
 from sessions_dagster.input.readers.csv_header import CsvHeader
-from sessions_dagster.input.readers.text import BLOCK, LINE, SOURCE, FileLines, lines_by_file, location_of, text_lines
+from sessions_dagster.input.readers.text import BLOCK, LINE, SOURCE, FileLines, lines_by_file, text_lines
+from sessions_dagster.storage.filesystem import location_with_links
 
 NUMBER: Final = "__number"
 
@@ -133,7 +134,7 @@ def _valid(spark: SparkSession, headers: Mapping[BatchFile, CsvHeader], is_insid
         judged = quoted.select(SOURCE, _count_of('"').alias("quotes"), _breaks_the_standard(is_inside).alias("is_bad"))
         is_valid = (F.sum("quotes") % 2 == 0) & ~F.max("is_bad")
         by_file = judged.groupBy(SOURCE).agg(is_valid.alias("is_valid")).collect()
-        valid |= {location_of(row[SOURCE]) for row in by_file if row["is_valid"]}
+        valid |= {location_with_links(row[SOURCE]) for row in by_file if row["is_valid"]}
     return valid
 
 

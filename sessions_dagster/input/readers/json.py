@@ -1,7 +1,7 @@
 """JSON files of a batch: one object per line."""
 
 import codecs
-import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -17,6 +17,8 @@ from sessions_dagster.input.readers.rows import delivered, for_each, has_marks_o
 from sessions_dagster.input.readers.text import (
     LINE,
     SOURCE,
+    FileLines,
+    cannot_be_read,
     check_compression,
     check_that_all_are_read,
     has_text,
@@ -27,6 +29,15 @@ from sessions_dagster.input.readers.timestamps import parse_timestamp_or_number
 from sessions_dagster.model.columns import EVENT_IDENTITY, KEY_COLUMNS, TIMESTAMP
 
 _HEAD_BYTES: Final = 64 * 1024
+
+_OTHER_FORMATS: Final = re.compile(rb"PAR1|\xff\xfe|\xfe\xff|\0\0\xfe\xff|[{\[]\0.\0|(?:\0\0)?\0[{\[]\0", re.DOTALL)
+"""What Parquet begins with, and text in UTF-16 or UTF-32, with a byte order mark or without."""
+
+_ARRAY: Final = re.compile(rb"\[\s*(?:\Z|\{(?!.*\]\s*\Z))", re.DOTALL)
+"""The first line of an array that goes on in the next line."""
+
+_BEGUN: Final = "begun_objects"
+_WHOLE: Final = "whole_objects"
 _OBJECTS: Final = "__objects"
 _OBJECT: Final = "__object"
 
@@ -52,10 +63,22 @@ def read_json(
         What `read_batch` gives, in one DataFrame per kind of file.
     """
     for_each(check_compression, files)
-    for_each(_check_json_lines, files)
-    found = lines_by_file(text_lines(spark, files), {})
+    arrays = dict(zip(files, for_each(_begins_an_array, files), strict=True))
+    line = F.trim(F.col(LINE), F.lit(" \t"))
+    # A brace alone begins an object that goes on in the next line.
+    is_begun = line.startswith("{") & (line != "{")
+    numbers = {_BEGUN: F.count_if(is_begun), _WHOLE: F.count_if(is_begun & line.endswith("}"))}
+    found = lines_by_file(_lines(spark, files), numbers)
     check_that_all_are_read(files, found, lambda _: 0, _has_json_lines)
-    return [_json_rows(text_lines(spark, files), carried_columns, epoch_unit)]
+    for file in files:
+        if file.uri in found:
+            _check_objects(file, found[file.uri], begins_an_array=arrays[file])
+    return [_json_rows(_lines(spark, files), carried_columns, epoch_unit)]
+
+
+def _lines(spark: SparkSession, files: Sequence[BatchFile]) -> DataFrame:
+    # Files that were put together from several ones have byte order marks in the middle.
+    return text_lines(spark, files).withColumn(LINE, F.ltrim(F.col(LINE), F.lit("\ufeff")))
 
 
 def _json_rows(lines: DataFrame, carried_columns: Mapping[str, str], epoch_unit: EpochUnit | None) -> DataFrame:
@@ -90,19 +113,35 @@ def _has_half_a_character(line: Column) -> Column:
     return F.when(has_escapes, halves).otherwise(F.lit(False))
 
 
-def _check_json_lines(file: BatchFile) -> None:
-    """Refuse a file that has lines, but no line with an object. One broken line would be the fault of that row only."""
+def _begins_an_array(file: BatchFile) -> bool:
+    """Whether the first line of a file is the beginning of an array over several lines.
+
+    Raises:
+        BatchError: If the file cannot be read, is Parquet, or is text in UTF-16 or UTF-32.
+        StorageError: If the storage fails.
+    """
     try:
         with file.open_stream() as opened:
             head = opened.read(_HEAD_BYTES)
     except (OSError, EOFError) as error:
-        raise BatchError(f"{file.uri} cannot be read ({error}). Deliver it again.") from error
-    lines = head.removeprefix(codecs.BOM_UTF8).splitlines()
-    whole = [line for line in (lines[:-1] if len(head) == _HEAD_BYTES else lines) if line.strip()]
-    if whole and not any(map(_is_json_object, whole)):
-        raise BatchError(
-            f"{file.uri} is not a file of JSON objects, one per line. Check the input format, or redeliver."
-        )
+        raise cannot_be_read(file, error) from error
+    if _OTHER_FORMATS.match(head):
+        raise _no_objects(file)
+    first = next(iter(head.removeprefix(codecs.BOM_UTF8).split(None, 1)), b"")
+    line = head[head.index(first) :].splitlines()[0] if first else b""
+    return _ARRAY.match(line) is not None
+
+
+def _check_objects(file: BatchFile, lines: FileLines, *, begins_an_array: bool) -> None:
+    """Refuse a file that has lines, but no objects. Broken lines are the fault of these rows only."""
+    # The last line of an array may be an object like any other.
+    is_array = begins_an_array and lines.numbers[_WHOLE] <= 1
+    if lines.lines and (is_array or not lines.numbers[_BEGUN]):
+        raise _no_objects(file)
+
+
+def _no_objects(file: BatchFile) -> BatchError:
+    return BatchError(f"{file.uri} is not a file of JSON objects, one per line. Check the input format, or redeliver.")
 
 
 def _has_json_lines(file: BatchFile) -> bool:
@@ -112,14 +151,3 @@ def _has_json_lines(file: BatchFile) -> bool:
             return bool(start.strip()) or any(part.strip() for part in iter(lambda: opened.read(_HEAD_BYTES), b""))
     except (OSError, EOFError):
         return True
-
-
-def _is_json_object(line: bytes) -> bool:
-    text = line.decode(errors="replace")
-    try:
-        # A number may have more digits than Python is willing to read.
-        return isinstance(json.loads(text, parse_int=str), dict)
-    except ValueError:
-        return False
-    except RecursionError:
-        return text.lstrip().startswith("{")

@@ -1,11 +1,9 @@
 """What the readers of text have in common: its lines, and that no file is lost in silence."""
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from typing import Final
-from urllib.parse import unquote
 
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -13,6 +11,7 @@ from pyspark.sql import functions as F
 from sessions_dagster.errors import BatchError
 from sessions_dagster.input.files import COMPRESSIONS, BatchFile
 from sessions_dagster.input.readers.rows import for_each, grouped, whole_files
+from sessions_dagster.storage.filesystem import location_with_links
 
 LINE: Final = "__line"
 """A line of a file, without its end."""
@@ -85,7 +84,7 @@ def lines_by_file(lines: DataFrame, numbers: Mapping[str, Column]) -> dict[str, 
         F.count_if(is_record).alias(_LINES), *[number.alias(name) for name, number in numbers.items()]
     )
     found = [FileLines(row[SOURCE], row[_LINES], {name: row[name] for name in numbers}) for row in rows.collect()]
-    return {location_of(lines.source): lines for lines in found}
+    return {location_with_links(lines.source): lines for lines in found}
 
 
 def check_that_all_are_read(
@@ -117,6 +116,17 @@ def check_that_all_are_read(
         )
 
 
+def cannot_be_read(file: BatchFile, error: OSError | EOFError) -> BatchError:
+    """The error of a file of text that cannot be read, or not be decompressed."""
+    # What the storage answers has a number; what a decompressor says of bytes that make no sense has none.
+    if file.codec and getattr(error, "errno", None) is None:
+        return BatchError(
+            f"The compressed data of {file.uri} is damaged or incomplete ({error}). "
+            "Compress the file and deliver it again."
+        )
+    return BatchError(f"{file.uri} cannot be read ({error}). Deliver it again.")
+
+
 def check_compression(file: BatchFile) -> None:
     """Refuse a file in a compression that Spark would read as nothing at all, or as bytes, or that would end its JVM.
 
@@ -138,7 +148,7 @@ def check_compression(file: BatchFile) -> None:
     try:
         found = file.compression_found()
     except OSError as error:
-        raise BatchError(f"{file.uri} cannot be read ({error}). Deliver it again.") from error
+        raise cannot_be_read(file, error) from error
     if found is None and file.codec:
         raise BatchError(
             f"{file.uri} is not compressed as its name says ({file.suffix}). Deliver it with another name, or again."
@@ -146,8 +156,3 @@ def check_compression(file: BatchFile) -> None:
     if found is not None and found != file.suffix:
         remedy = f"Deliver it with a name that ends in {found}" if found in COMPRESSIONS else readable
         raise BatchError(f"{file.uri} is compressed ({found}), but its name says otherwise. {remedy}.")
-
-
-def location_of(source: str) -> str:
-    """The location of a file by the URI that Spark gives it. Links on the way to it are not followed."""
-    return re.sub("^file:/+", "/", unquote(source))
