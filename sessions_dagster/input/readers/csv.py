@@ -107,7 +107,7 @@ def _values(spark: SparkSession, files: Mapping[BatchFile, CsvLines], header: Cs
     parsed = F.from_csv(F.when(~F.col(_BROKEN), F.col(_RECORD)), schema, {**options, "lineSep": "\n"})
     return (
         records.withColumn(_RECORD, _without_returns(_RECORD))
-        .where(has_text(F.col(_RECORD)))
+        .where(has_text(F.col(_RECORD)) & (F.make_valid_utf8(_RECORD) != F.lit(header.text)))
         .withColumn(_PARSED, parsed)
         .select(SOURCE, _RECORD, _BROKEN, f"{_PARSED}.*")
         .withColumn(_RAW_TEXT, F.when(F.col(_BROKEN), F.col(_RECORD)).otherwise(F.col(_RAW_TEXT)))
@@ -196,7 +196,9 @@ def _rows(
 
 def _is_header(columns: Mapping[str, str]) -> Column:
     """Whether a record is a header, wherever it stands: some files are put together from several ones (boolean)."""
-    return reduce(Column.__and__, [F.col(columns[name]).eqNullSafe(name) for name in EVENT_IDENTITY])
+    # The first name has a byte order mark if one of those files had one.
+    names = {name: F.ltrim(F.col(columns[name]), F.lit("\ufeff")) for name in EVENT_IDENTITY}
+    return reduce(Column.__and__, [found.eqNullSafe(name) for name, found in names.items()])
 
 
 def _distinct(names: Sequence[str]) -> list[str]:

@@ -1,15 +1,20 @@
 """The header of a CSV file, which says how the file has to be read."""
 
-import csv
 import io
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Final
 
 from sessions_dagster.errors import BatchError
 from sessions_dagster.input.files import BatchFile
 from sessions_dagster.input.readers.rows import NOT_UTF8, check_required_columns
+from sessions_dagster.input.readers.text import cannot_be_read
 from sessions_dagster.model.columns import EVENT_IDENTITY
+
+_NAME: Final = re.compile(r'(?:"(?P<quoted>(?:[^"]|"")*+)"(?P<rest>[^,]*+)|(?P<plain>(?!")[^,]*+))(?P<end>,|\Z)')
+"""A name in a header. A quote opens a name at its beginning only; what follows the closing one belongs to the name."""
 
 
 @dataclass(frozen=True)
@@ -46,13 +51,19 @@ def read_header(file: BatchFile) -> CsvHeader:
             header = _first_record(text)
             # Some programs end a line with two carriage returns and a line feed.
             has_carriage_returns = header.endswith("\r") and text.readline() not in {"\n", "\r\n"}
-        header = header.rstrip("\r\n")
-        names = tuple(next(csv.reader(io.StringIO(header, newline="")), EVENT_IDENTITY))
-    except (OSError, EOFError, csv.Error) as error:
-        raise BatchError(f"{file.uri} is not a CSV file ({error}). Deliver it again.") from error
-    is_cut_off = NOT_UTF8 in header and not {*EVENT_IDENTITY} <= {*names}
-    if "\0" in header or is_cut_off:
+    except (OSError, EOFError) as error:
+        raise cannot_be_read(file, error) from error
+    header = header.rstrip("\r\n")
+    names = _names(header) if header else EVENT_IDENTITY
+    # With an open quote, all that follows would be the header.
+    judged = header.partition("\n")[0] if names is None else header
+    if ("\0" in judged or NOT_UTF8 in judged) and not {*EVENT_IDENTITY} <= {*(names or ())}:
         raise BatchError(f"{file.uri} is not a CSV file in UTF-8: its first line is not text. Deliver it again.")
+    if names is None:
+        raise BatchError(
+            f"The header of {file.uri} has a quote that is never closed, so nobody knows where its rows begin. "
+            "Close the quote and deliver the file again."
+        )
     check_required_columns(file, names)
     repeated = [name for name in EVENT_IDENTITY if names.count(name) > 1]
     if repeated:
@@ -81,16 +92,37 @@ def _text_of(file: BatchFile) -> Iterator[io.TextIOWrapper]:
 
 
 def _first_record(text: io.TextIOWrapper) -> str:
-    """The first record with its line end; empty if there is only white space."""
+    """The first record with its line end, or all that there is if one of its quotes is never closed.
+
+    It is empty if there is only white space.
+    """
     lines: list[str] = []
-    quotes = 0
     for line in iter(text.readline, ""):
         if lines or not _is_blank(line):
+            # A line that begins within a name in quotes is looked at as if it opened them.
+            is_open = _names(f'"{line}' if lines else line) is None
             lines.append(line)
-            quotes += line.count('"')
-            if quotes % 2 == 0:
+            if not is_open:
                 break
     return "".join(lines)
+
+
+def _names(header: str) -> tuple[str, ...] | None:
+    """The names in a header; None if one has a quote that is never closed.
+
+    A name of several lines must end with its quote. If more follows, then the quote was opened by a row.
+    """
+    names: list[str] = []
+    end = 0
+    while match := _NAME.match(header, end):
+        quoted, rest, plain = match["quoted"], match["rest"], match["plain"]
+        if quoted is not None and {"\r", "\n"} & {*quoted} and rest.strip("\r\n"):
+            return None
+        names.append(plain if quoted is None else quoted.replace('""', '"') + rest)
+        end = match.end()
+        if not match["end"]:
+            return tuple(names)
+    return None
 
 
 def _is_blank(line: str) -> bool:
