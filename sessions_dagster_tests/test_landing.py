@@ -863,7 +863,7 @@ STOPS: Final = [
     Stop(
         "gzip that fails only when it is read",
         cut_gzip("bad.csv.gz", CSV_HEADER + MANY_LINES),
-        ["bad.csv.gz cannot be read to its end"],
+        ["bad.csv.gz cannot be read to its end", "Compress the file and deliver it again"],
         "csv",
     ),
     Stop("not JSON", bad("bad.json", CSV_HEADER.encode()), ["bad.json is not a file of JSON objects"], "json"),
@@ -877,7 +877,7 @@ STOPS: Final = [
     Stop(
         "JSON lines that were cut",
         cut_gzip("bad.json.gz", "".join(json.dumps({USER: line}) + "\n" for line in MANY_LINES.splitlines())),
-        ["bad.json.gz cannot be read to its end"],
+        ["bad.json.gz cannot be read to its end", "Compress the file and deliver it again"],
         "json",
     ),
     *[

@@ -9,9 +9,9 @@ import gzip
 import io
 import lzma
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -26,6 +26,7 @@ from sessions_dagster.input import files
 from sessions_dagster.input.folders import InputRoot
 from sessions_dagster.input.readers.csv_header import has_rows, read_header
 from sessions_dagster.input.readers.csv_layout import Layout, layouts, look_at_lines
+from sessions_dagster.input.readers.json import _begins_an_array
 from sessions_dagster.input.readers.text import FileLines, check_compression, check_that_all_are_read
 from sessions_dagster.model.columns import EVENT, PRODUCT, REASON, RECORD, TIMESTAMP, USER
 from sessions_dagster.model.rejects import RejectReason
@@ -71,6 +72,14 @@ GOOD_CSV: Final[Mapping[str, str]] = {
     "BOM and lines": f"\ufeff{MESSAGES}\n" + message("BOM and lines", "x\ny") + "\n",
     "trailing commas": f"{HEADER},,\n{row('trailing commas')},,\n",
     "header twice": f"{HEADER}\n{row('header twice')}\n{HEADER}\n",
+    "joined": f"\ufeff{HEADER}\n{row('joined')}\n\ufeff{HEADER}\n",
+    "long name": f"{'x' * 140_000},{HEADER}\n1,{row('long name')}\n",
+    "NUL in a name": f"a\0b,{HEADER}\n1,{row('NUL in a name')}\n",
+    "inches": f'5" disk,{HEADER}\n1,{row("inches")}\n5" disk,{HEADER}\n',
+    "inches and lines": f'5" disk,{MESSAGES}\n1,' + message("inches and lines", "x\ny") + "\n",
+    "inches twice": f'5" disk,3"" disk,{HEADER}\r\n1,2,{row("inches twice")}\r\n',
+    "inches after quotes": f'"own",5" disk,{HEADER}\n1,2,{row("inches after quotes")}\n',
+    "name after a quote": f'"own"5,{HEADER}\n1,{row("name after a quote")}\n',
     "header of two lines": f'"own\ncolumn",{HEADER}\n1,{row("header of two lines")}\n',
     "all quoted": '"' + HEADER.replace(",", '","') + f'"\n"all quoted","a","idea","{TIME}"\n',
     "names of all kinds": f"own,own,OWN,,_c4,_metadata,_corrupt_record,record,User_ID,a`b,c0,__line,x.y,ü,{HEADER}\n"
@@ -114,6 +123,14 @@ NOTHING: Final[Mapping[str, bytes]] = {
 }
 
 
+def delivered(root: Path, contents: Mapping[str, bytes]) -> Sequence[files.BatchFile]:
+    folder = Path(InputRoot(str(root)).batch_folder(DAY))
+    folder.mkdir()
+    for name, content in contents.items():
+        (folder / name).write_bytes(content)
+    return InputRoot(str(root)).delivery(DAY).files
+
+
 def write(folder: Path, contents: Mapping[str, str]) -> None:
     for name, content in contents.items():
         (folder / f"{name}.txt").write_bytes(content.encode())
@@ -151,7 +168,28 @@ def test_only_files_with_a_quote_that_is_never_closed_take_the_slow_way(lake: La
     headers = {file: read_header(file) for file in lake.input.delivery(DAY).files}
     found = layouts(lake.spark, headers, look_at_lines(lake.spark, headers))
     slow = {Path(file.uri).stem for file, lines in found.items() if lines.layout is Layout.OPEN_QUOTES}
-    assert slow == {name for name in BAD_CSV if name.startswith("open")}
+    assert slow == {name for name in (*BAD_CSV, *GOOD_CSV) if name.startswith(("open", "inches"))}
+
+
+OPEN_HEADERS: Final = {
+    "no other quote": f'{HEADER},"note\n{row("x")},1\n',
+    "first name": f'"{HEADER},note\n{row("x")},1\n',
+    "lone quote": f'{HEADER},"\n{row("x")},1\n',
+    "quotes in rows": f'{HEADER},"note\n{row("x")},"1"\n{row("y")},"2"\n',
+    "quotes in rows of CR": f'{HEADER},"note\r{row("x")},"1"\r{row("y")},"2"\r',
+    "quoted first value": f'{HEADER},"note\n"x",a,idea,{TIME},1\n',
+    "escaped quote at the end": f'{HEADER},"note""\n{row("x")},1\n',
+    "no line after it": f'{HEADER},"note',
+}
+
+
+@pytest.mark.parametrize("content", OPEN_HEADERS.values(), ids=OPEN_HEADERS)
+def test_a_header_with_a_quote_that_is_never_closed_is_refused_and_the_message_says_so(
+    tmp_path: Path, content: str
+) -> None:
+    (file,) = delivered(tmp_path, {"x.csv": content.encode()})
+    with pytest.raises(BatchError, match=r"The header of .*x\.csv has a quote that is never closed"):
+        read_header(file)
 
 
 # --- any table that a writer of CSV writes ----------------------------------------------------------------------------
@@ -233,6 +271,10 @@ BAD_JSON: Final = [
     line("deep", '{"a":' * 1_000 + "1" + "}" * 1_000),
     line("deeper", "[" * 100_000 + "]" * 100_000),
 ]
+CUT: Final = '{"user_id":"cut","event'
+MANY_CUT: Final = 100_000 // len(CUT)
+AFTER_BROKEN: Final = ["long after cut", "after cut lines", "after bracket", "after brackets"]
+ENDS: Final = ["BOM", "CR", "CR 2", "CRLF", "CRLF 2", "joined", "joined 2"]
 
 
 @pytest.fixture(scope="module")
@@ -245,6 +287,11 @@ def from_json(lake: Lake) -> Landed:
         {
             "BOM": "\ufeff" + line("BOM"),
             "CR": f"{line('CR')}\r{line('CR 2')}\r",
+            "cut": CUT,
+            "cut before long": CUT + "\n" + line("long after cut", '"' + "x" * 70_000 + '"'),
+            "100 KB of cut lines": f"{CUT}\n" * MANY_CUT + line("after cut lines"),
+            "bracket before good": f"[1]\n{line('after bracket')}\n[{CUT}\n{line('after brackets')}",
+            "joined": f"{line('joined')}\n\ufeff{line('joined 2')}\n\ufeff\n",
             "CRLF": f"\r\n{line('CRLF')}\r\n\r\n{line('CRLF 2')}",
         },
     )
@@ -254,12 +301,30 @@ def from_json(lake: Lake) -> Landed:
 
 
 def test_json_objects_with_keys_and_values_of_any_kind_land(from_json: Landed) -> None:
-    assert sorted(row.user for row in from_json.accepted) == sorted([*GOOD_JSON, "BOM", "CR", "CR 2", "CRLF", "CRLF 2"])
+    assert sorted(row.user for row in from_json.accepted) == sorted([*GOOD_JSON, *AFTER_BROKEN, *ENDS])
 
 
-def test_json_with_half_a_character_or_nested_too_deep_is_quarantined(from_json: Landed) -> None:
+def test_broken_json_is_quarantined_line_by_line(from_json: Landed) -> None:
     rejected = [(row[RECORD], row[REASON]) for row in from_json.rejected]
-    assert sorted(rejected) == sorted((text, RejectReason.UNREADABLE_RECORD) for text in BAD_JSON)
+    broken = [*BAD_JSON, *[CUT] * (MANY_CUT + 2), "[1]", f"[{CUT}"]
+    assert sorted(rejected) == sorted((text, RejectReason.UNREADABLE_RECORD) for text in broken)
+
+
+NO_OBJECTS: Final[Mapping[str, bytes]] = {
+    "array of lines": f"[\n{line('x')},\n{line('x')}\n]\n".encode(),
+    "array from the first line": f"[{line('x')},\n{line('x')}\n]\n".encode(),
+    "one object over many lines": b'{\n "user_id": "x"\n}\n',
+    "Parquet": b'PAR1\0\n{"a":1}\nPAR1',
+    **{code: line("x").encode(code) for code in ("utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-be")},
+}
+
+
+def test_a_file_of_another_format_is_not_quarantined_but_refused_as_json(lake: Lake) -> None:
+    for number, (name, content) in enumerate(NO_OBJECTS.items()):
+        day = date(2025, 11, 1) + timedelta(days=number)
+        (lake.folder(day) / f"{name}.json").write_bytes(content)
+        with pytest.raises(BatchError, match=rf"{name}\.json is not a file of JSON objects"):
+            lake.land(day, "json")
 
 
 # --- no file is lost --------------------------------------------------------------------------------------------------
@@ -281,11 +346,7 @@ def test_a_file_that_spark_reads_as_nothing_is_named_although_others_are_read(
 def test_a_file_of_which_only_the_header_is_read_is_lost_if_it_has_rows(
     tmp_path: Path, lines: int, is_lost: bool
 ) -> None:
-    folder = Path(InputRoot(str(tmp_path)).batch_folder(DAY))
-    folder.mkdir()
-    (folder / "a.csv").write_bytes(TEXT)
-    (folder / "header.csv").write_text(HEADER)
-    a, header = InputRoot(str(tmp_path)).delivery(DAY).files
+    a, header = delivered(tmp_path, {"a.csv": TEXT, "header.csv": HEADER.encode()})
     found = {a.uri: FileLines(a.uri, lines, {}), header.uri: FileLines(header.uri, 1, {})}
     with pytest.raises(BatchError, match=r"a\.csv has records") if is_lost else nullcontext():
         check_that_all_are_read([a, header], found, lambda file: read_header(file).lines, has_rows)
@@ -337,18 +398,33 @@ ALLOWED: Final[Mapping[str, bytes]] = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_compression_that_cannot_be_read_or_is_not_as_named_is_refused_by_name(tmp_path: Path, name: str) -> None:
     content, error = REFUSED[name]
-    folder = Path(InputRoot(str(tmp_path)).batch_folder(DAY))
-    folder.mkdir()
-    (folder / name).write_bytes(content)
-    (file,) = InputRoot(str(tmp_path)).delivery(DAY).files
+    (file,) = delivered(tmp_path, {name: content})
     with pytest.raises(BatchError, match=f"{name} {error}" if error.startswith("is") else error):
         check_compression(file)
 
 
 def test_text_and_supported_compressions_are_allowed(tmp_path: Path) -> None:
-    folder = Path(InputRoot(str(tmp_path)).batch_folder(DAY))
-    folder.mkdir()
-    for name, content in ALLOWED.items():
-        (folder / name).write_bytes(content)
-    for file in InputRoot(str(tmp_path)).delivery(DAY).files:
+    for file in delivered(tmp_path, ALLOWED):
         check_compression(file)
+
+
+LINES: Final = TEXT + row("y").encode() * 10
+DAMAGED: Final[Mapping[str, bytes]] = {
+    "zeros.gz": gzip.compress(LINES) + b"\0" * 50,
+    "garbage.gz": gzip.compress(LINES) + b"garbage",
+    "other sum.gz": gzip.compress(LINES)[:-8] + b"12345678",
+    "cut.gz": gzip.compress(LINES)[:-20],
+    "cut.bz2": bz2.compress(LINES)[:-20],
+    "half.bz2": bz2.compress(LINES)[:50],
+}
+
+
+@pytest.mark.parametrize("look", [read_header, _begins_an_array], ids=["CSV", "JSON"])
+def test_damaged_compressed_data_has_to_be_compressed_and_delivered_again(
+    tmp_path: Path, look: Callable[[files.BatchFile], object]
+) -> None:
+    for file in delivered(tmp_path, DAMAGED):
+        with pytest.raises(BatchError) as error:
+            look(file)
+        assert f"The compressed data of {file.uri} is damaged or incomplete (" in str(error.value)
+        assert "Compress the file and deliver it again" in str(error.value)

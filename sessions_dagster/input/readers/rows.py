@@ -32,7 +32,7 @@ from pyspark.sql.types import (
 )
 
 from sessions_dagster.errors import BatchError, StorageError, is_retryable
-from sessions_dagster.input.files import BatchFile
+from sessions_dagster.input.files import COMPRESSIONS, BatchFile
 from sessions_dagster.input.readers.timestamps import parse_timestamp
 from sessions_dagster.model.columns import EVENT_IDENTITY, KEY_COLUMNS, RECORD, SOURCE_FILE, TIMESTAMP
 from sessions_dagster.model.schemas import CARRIED_TYPES
@@ -185,10 +185,12 @@ def broken_files_named(find_broken: Callable[[], str | None] = _nobody_knows) ->
         causes = re.findall(r"Caused by: (.+)", text) or ["see above"]
         if any(map(_STORAGE_FAILURES.search, causes)):
             raise StorageError(f"{file} cannot be read now ({causes[-1]}).") from error
-        raise BatchError(
-            f"{file} cannot be read to its end ({causes[-1]}). Deliver it again; if it is whole, write it in another "
-            "way, for example with another compression."
-        ) from error
+        remedy = (
+            "Its compressed data is damaged or incomplete. Compress the file and deliver it again."
+            if file.endswith(COMPRESSIONS)
+            else "Deliver it again; if it is whole, write it in another way, for example with another compression."
+        )
+        raise BatchError(f"{file} cannot be read to its end ({causes[-1]}). {remedy}") from error
 
 
 def _is_failed_task(error: Exception) -> bool:
