@@ -25,6 +25,7 @@ from pyspark.sql import SparkSession
 
 from sessions_dagster.errors import BatchError
 from sessions_dagster.input.folders import InputRoot, delivery
+from sessions_dagster.input.formats import EpochUnit
 from sessions_dagster.input.readers.parquet import read_parquet
 from sessions_dagster.input.readers.parquet_footer import read_footer
 from sessions_dagster.input.readers.thrift import CompactReader
@@ -32,6 +33,7 @@ from sessions_dagster.model.columns import BATCH_DATE, EVENT, PRODUCT, REASON, R
 from sessions_dagster.model.rejects import RejectReason
 from sessions_dagster.model.rules import SessionRules
 from sessions_dagster.pipeline.land import LandingReport, land_batch
+from sessions_dagster.pipeline.land_range import land_range
 from sessions_dagster.storage.warehouse import Warehouse
 
 FIRST: Final = date(2025, 1, 1)
@@ -384,12 +386,47 @@ def test_a_timestamp_out_of_range_costs_its_row_only(lake: Lake) -> None:
     ]
 
 
+REASONS: Final = {
+    USER: RejectReason.EMPTY_USER_ID,
+    EVENT: RejectReason.EMPTY_EVENT_ID,
+    PRODUCT: RejectReason.EMPTY_PRODUCT_CODE,
+    TIMESTAMP: RejectReason.MISSING_TIMESTAMP,
+}
+
+
+@pytest.mark.parametrize(
+    ("null_columns", "epoch_unit"), [([*[(name,) for name in COLUMNS], COLUMNS], None), ([(TIMESTAMP,)], "seconds")]
+)
+def test_a_batch_whose_files_give_a_column_no_type_is_rejected_row_by_row(
+    spark: SparkSession, tmp_path: Path, null_columns: Sequence[Sequence[str]], epoch_unit: EpochUnit | None
+) -> None:
+    lake = Lake(spark, tmp_path)
+    days = {}
+    for names in null_columns:
+        day, folder = lake.new_day()
+        days[day] = REASONS[names[0]]
+        table = pa.table({**events(day, pa.array(["a", "b"])), **{name: pa.nulls(2) for name in names}})
+        pq.write_table(table, folder / "rows.parquet")
+    outcomes = land_range(
+        spark, lake.input, lake.warehouse, list(days), "parquet", SessionRules(), epoch_unit=epoch_unit
+    )
+    reports = {outcome.day: outcome.result for outcome in outcomes}
+    assert {day: isinstance(report, LandingReport) and report.rejected for day, report in reports.items()} == {
+        day: {reason: 2} for day, reason in days.items()
+    }
+    assert {day: [row[REASON] for row in lake.rejected(day)] for day in days} == {
+        day: [reason] * 2 for day, reason in days.items()
+    }
+
+
 WITHOUT_ROWS: Final[Mapping[str, pa.Table]] = {
     "double": pa.table({name: pa.array([], pa.float64()) for name in COLUMNS}),
     "null": pa.table({name: pa.nulls(0) for name in COLUMNS}),
     "text": pa.table({name: pa.array([], pa.string()) for name in COLUMNS}),
     "bytes": pa.table({name: pa.array([], pa.binary(16)) for name in COLUMNS}),
     "no columns": pa.table({}),
+    "an index": pa.table({"__index_level_0__": pa.array([], pa.int64())}),
+    "a column less": pa.table({name: pa.array([], pa.string()) for name in COLUMNS[:3]}),
 }
 
 

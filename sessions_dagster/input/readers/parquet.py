@@ -98,9 +98,8 @@ def read_parquet(
 def _checked_footer(file: BatchFile, needed: Sequence[str], epoch_unit: EpochUnit | None) -> Footer:
     """The footer of a file, unless the file cannot be read, or one of the needed columns."""
     footer = read_footer(file)
-    if footer.rows or footer.names:
-        check_required_columns(file, footer.names)
     if footer.rows:
+        check_required_columns(file, footer.names)
         for name, column in footer.columns.items():
             if name in needed and column.fault:
                 raise BatchError(f"{file.uri}: the column {name} {column.fault}.")
@@ -271,11 +270,11 @@ def _timestamp_and_text(type_: ParquetType, epoch_unit: EpochUnit | None) -> tup
     if is_timestamp(type_):
         # A time that is out of range is shown as the number that it is.
         return column, F.coalesce(column.cast(StringType()), stored)
-    if _meaning(type_) is Meaning.STRING:
-        return parse_timestamp_or_number(column, epoch_unit), column
-    if _meaning(type_) is Meaning.NOTHING or epoch_unit is None:
-        return F.lit(None).cast(TimestampType()), stored
-    return from_epoch(whole_number(column, read_as(type_)), epoch_unit), stored
+    if epoch_unit is not None and is_number(type_):
+        return from_epoch(whole_number(column, read_as(type_)), epoch_unit), stored
+    # A column of NULL is read like any other. If Spark knew in advance that no row has a timestamp, and so that none is
+    # accepted, it would leave out the plan, and with it the numbers that are observed.
+    return parse_timestamp_or_number(stored, epoch_unit), stored
 
 
 def _record(group: _Group) -> Column:
