@@ -326,6 +326,21 @@ def test_an_own_column_that_spark_cannot_read_is_left_out_of_the_record(lake: La
     assert all("own" not in json.loads(row[RECORD]) for row in lake.rejected(day))
 
 
+ROW_INDEX: Final = "_tmp_metadata_row_index"
+
+
+def test_an_own_column_with_a_name_of_spark_is_left_out_of_the_record(lake: Lake) -> None:
+    day, folder = lake.new_day()
+    for number, own in enumerate([pa.array(["x", "y"]), pa.array([7, 8]), pa.nulls(2), lists(pa.array([1, 2]))]):
+        required = events(day, pa.array([f"good {number}", "bad"]), **{EVENT: pa.array(["a", ""])})
+        pq.write_table(pa.table({**required, ROW_INDEX: own}), folder / f"{number}.parquet")
+    lake.land(day)
+    assert lake.users(day) == [f"good {number}" for number in range(4)]
+    assert [set(json.loads(row[RECORD])) for row in lake.rejected(day)] == [set(COLUMNS)] * 4
+    with pytest.raises(BatchError, match=rf"column {ROW_INDEX} has a name that Spark uses itself"):
+        lake.land(day, {ROW_INDEX: "bigint"})
+
+
 def test_a_carried_column_that_spark_cannot_read_stops_the_batch(lake: Lake) -> None:
     day, folder = lake.new_day()
     table = pa.table({**events(day, pa.array(["good"])), "own": pa.array([1.5])})
@@ -461,8 +476,12 @@ def test_a_file_without_rows_does_not_matter_beside_others(lake: Lake) -> None:
 # --- files that stop a batch -----------------------------------------------------------------------------------------
 
 
-def with_key(values: pa.Array) -> Callable[[dict[str, pa.Array], Path], None]:
-    return lambda columns, file: pq.write_table(pa.table({**columns, USER: values}), file)
+def with_key(values: pa.Array, **options: Any) -> Callable[[dict[str, pa.Array], Path], None]:
+    return lambda columns, file: pq.write_table(pa.table({**columns, USER: values}), file, **options)
+
+
+def bytes_as_text(*values: bytes) -> pa.Array:
+    return pa.StringArray.from_buffers(len(values), *pa.array(values).buffers()[1:])
 
 
 def written(**options: Any) -> Callable[[dict[str, pa.Array], Path], None]:
@@ -485,6 +504,11 @@ def encrypted(columns: Sequence[str], *, plaintext_footer: bool) -> Callable[[di
 STOPS: Final[Mapping[str, tuple[Callable[[dict[str, pa.Array], Path], None], Sequence[str]]]] = {
     "bytes as ids": (with_key(pa.array([ID.bytes], pa.binary(16))), ["FIXED_LEN_BYTE_ARRAY(16)", "column user_id"]),
     "bytes of UUIDs without a type": (with_key(pa.array([b"\xff" * 16])), ["bytes of UUIDs", "column user_id"]),
+    "bytes of UUIDs without statistics": (
+        with_key(pa.array([ID.bytes]), write_statistics=False),
+        ["bytes of UUIDs", "column user_id"],
+    ),
+    "bytes of UUIDs as text": (with_key(bytes_as_text(ID.bytes)), ["bytes of UUIDs", "column user_id"]),
     "half floats as ids": (with_key(pa.array([1.5], pa.float16())), ["FLOAT16", "column user_id", "another type"]),
     "large decimals as ids": (with_key(pa.array([1], pa.decimal256(60))), ["DECIMAL(60, 0)", "column user_id"]),
     "lists as ids": (with_key(pa.array([["a"]])), ["array<string>", "column user_id"]),
@@ -507,6 +531,18 @@ STOPS: Final[Mapping[str, tuple[Callable[[dict[str, pa.Array], Path], None], Seq
     ),
     "a name that is not UTF-8": (not_utf8, ["name is not UTF-8"]),
 }
+
+
+def test_some_bytes_that_are_not_utf8_cost_their_rows_only_whatever_their_length(lake: Lake) -> None:
+    day, folder = lake.new_day()
+    good = b"0123456789abcdef"
+    for number, users in enumerate([pa.array([good, ID.bytes, good]), bytes_as_text(good, ID.bytes, good)]):
+        for statistics in (True, False):
+            file = folder / f"{number} {statistics}.parquet"
+            pq.write_table(pa.table(events(day, users)), file, write_statistics=statistics)
+    lake.land(day)
+    assert lake.users(day) == [good.decode()] * 8
+    assert [row[REASON] for row in lake.rejected(day)] == [RejectReason.UNREADABLE_RECORD] * 4
 
 
 @pytest.mark.parametrize("stop", STOPS)

@@ -12,7 +12,8 @@ from sessions_dagster.errors import BatchError
 from sessions_dagster.input.files import BatchFile
 from sessions_dagster.input.formats import EpochUnit
 from sessions_dagster.input.readers.numbers import whole_number
-from sessions_dagster.input.readers.parquet_footer import Footer, ParquetColumn, read_footer
+from sessions_dagster.input.readers.parquet_footer import ROW_INDEX_OF_SPARK, Footer, ParquetColumn, read_footer
+from sessions_dagster.input.readers.parquet_sample import are_raw_uuids
 from sessions_dagster.input.readers.parquet_schema import Leaf, Meaning, ParquetType, Physical
 from sessions_dagster.input.readers.parquet_types import is_number, is_timestamp, read_as, values
 from sessions_dagster.input.readers.rows import (
@@ -29,7 +30,6 @@ from sessions_dagster.input.readers.rows import (
 from sessions_dagster.input.readers.timestamps import from_epoch, parse_timestamp_or_number
 from sessions_dagster.model.columns import EVENT_IDENTITY, KEY_COLUMNS, RECORD, SOURCE_FILE, TIMESTAMP
 
-_BYTES_OF_A_UUID: Final = 16
 _STORED_TIMESTAMP: Final = "__stored_timestamp"
 
 _MOST_SCANS: Final = 16
@@ -104,17 +104,17 @@ def _checked_footer(file: BatchFile, needed: Sequence[str], epoch_unit: EpochUni
             if name in needed and column.fault:
                 raise BatchError(f"{file.uri}: the column {name} {column.fault}.")
         for name in KEY_COLUMNS:
-            _check_key(file, name, footer.columns[name])
+            _check_key(file, footer, name)
         _check_timestamp(file, footer.columns[TIMESTAMP], epoch_unit)
     return footer
 
 
-def _check_key(file: BatchFile, name: str, column: ParquetColumn) -> None:
+def _check_key(file: BatchFile, footer: Footer, name: str) -> None:
     """Refuse a file with a key whose type is not one of a key."""
-    wanted = "a UUID, text, or a number that is an id"
-    if not _can_be_key(column.type):
-        raise unusable(file, name, _described(column.type), wanted)
-    if _are_raw_uuids(column):
+    wanted, type_ = "a UUID, text, or a number that is an id", footer.columns[name].type
+    if not _can_be_key(type_):
+        raise unusable(file, name, _described(type_), wanted)
+    if _may_be_text(type_) and are_raw_uuids(file, footer, name):
         raise unusable(file, name, "bytes of UUIDs without that type", wanted)
 
 
@@ -132,25 +132,13 @@ def _check_timestamp(file: BatchFile, column: ParquetColumn, epoch_unit: EpochUn
 def _can_be_key(type_: ParquetType | None) -> bool:
     if not isinstance(type_, Leaf):
         return False
-    # Some writers do not say of text that it is text. Bytes of a fixed length are something else.
-    may_be_text = type_.physical is Physical.BYTE_ARRAY and type_.meaning is Meaning.ITSELF
     is_known = type_.meaning in (Meaning.UUID, Meaning.NOTHING)
-    return is_known or may_be_text or not isinstance(read_as(type_), BinaryType | BooleanType)
+    return is_known or _may_be_text(type_) or not isinstance(read_as(type_), BinaryType | BooleanType)
 
 
-def _are_raw_uuids(column: ParquetColumn) -> bool:
-    """Whether the bounds of bytes without a type say that no text is stored: each row would be unreadable."""
-    is_untyped = _meaning(column.type) is Meaning.ITSELF
-    have_that_length = all(len(bound) == _BYTES_OF_A_UUID for bound in column.bounds)
-    return is_untyped and have_that_length and not all(map(_is_utf8, column.bounds))
-
-
-def _is_utf8(content: bytes) -> bool:
-    try:
-        content.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
+def _may_be_text(type_: ParquetType | None) -> bool:
+    # Some writers do not say of text that it is text. Bytes of a fixed length are something else.
+    return isinstance(type_, Leaf) and type_ in (Leaf(Physical.BYTE_ARRAY), Leaf(Physical.BYTE_ARRAY, Meaning.STRING))
 
 
 def _meaning(type_: ParquetType | None) -> Meaning:
@@ -202,7 +190,7 @@ def _rows(
         *[values(_column(name), types[name]).alias(name) for name in needed],
         _column(TIMESTAMP).alias(_STORED_TIMESTAMP),
         _record(group).alias(RECORD),
-        scan.metadataColumn("_metadata").getField("file_path").alias(SOURCE_FILE),
+        _source_file(scan, group).alias(SOURCE_FILE),
     )
     numbers = {
         name: whole_number(F.col(name), rows.schema[name].dataType)
@@ -247,6 +235,15 @@ def _scan(spark: SparkSession, files: Sequence[BatchFile], types: Mapping[str, P
     schema = StructType([StructField(name, read_as(type_)) for name, type_ in types.items()])
     reader, paths = whole_files(spark, files)
     return reader.options(**_AS_STORED).schema(schema).parquet(*paths)
+
+
+def _source_file(scan: DataFrame, group: _Group) -> Column:
+    """The URI of the file that a row is from (string)."""
+    if ROW_INDEX_OF_SPARK in group.columns:
+        # Where nobody needs the path, Spark reads all of its own metadata, the row index among them. The other way is
+        # slower: Spark does not filter rows before it.
+        return F.input_file_name()
+    return scan.metadataColumn("_metadata").getField("file_path")
 
 
 def _check_that_all_are_read(scan: DataFrame, group: _Group) -> None:

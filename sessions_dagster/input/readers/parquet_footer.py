@@ -117,6 +117,9 @@ _CODECS: Final = {0: "UNCOMPRESSED", 1: "SNAPPY", 2: "GZIP", 3: "LZO", 4: "BROTL
 _UNREADABLE_CODECS: Final = frozenset({"LZO", "BROTLI"})
 _BYTE_STREAM_SPLIT: Final = 9
 
+ROW_INDEX_OF_SPARK: Final = "_tmp_metadata_row_index"
+"""Spark writes the numbers of the rows into a column of this name, and refuses it unless its type is that of these."""
+
 
 def _columns(described: list[DescribedColumn], row_groups: list[list[_Chunk]]) -> dict[str, ParquetColumn]:
     columns: dict[str, ParquetColumn] = {}
@@ -126,6 +129,8 @@ def _columns(described: list[DescribedColumn], row_groups: list[list[_Chunk]]) -
         fault = next(filter(None, map(_fault, chunks)), "")
         if column.name in columns:
             fault = "is there more than once. Deliver the file with one of it"
+        if column.name == ROW_INDEX_OF_SPARK:
+            fault = "has a name that Spark uses itself. Deliver it with another name"
         columns[column.name] = ParquetColumn(column.type, fault, () if fault else tuple(_bounds(chunks)))
         first += column.leaves
     return columns
