@@ -14,12 +14,20 @@ from dagster._core.storage.tags import (
     ASSET_PARTITION_RANGE_START_TAG,
     BACKFILL_ID_TAG,
 )
+from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 from sessions_dagster.config import SessionsConfig
 from sessions_dagster.defs import build_defs
 from sessions_dagster.defs.checks import WINDOW_IS_COMPLETE
 from sessions_dagster.defs.partitions import daily_partitions
+from sessions_dagster.errors import BatchError
+from sessions_dagster.input.folders import InputRoot
+from sessions_dagster.model.rules import SessionRules
+from sessions_dagster.pipeline import land_range as pipeline_land_range
+from sessions_dagster.pipeline.land import LandingReport, land_batch
+from sessions_dagster.pipeline.land_range import BatchOutcome, land_range
+from sessions_dagster.storage.warehouse import Warehouse
 from sessions_dagster_tests.builders import World, sessionized_events, write_batch
 from sessions_dagster_tests.oracle import Event
 
@@ -138,6 +146,48 @@ def test_each_day_is_materialized_before_the_next_one_lands(
         "2025-09-05",
         "landing batch 2025-09-06 (6 of 6)",
     ]
+
+
+def fail_to_land(day: date, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let Spark fail on the batch of a day, as it does where this project has a fault."""
+
+    def land_or_fail(*args: Any, **options: Any) -> LandingReport:
+        if day in args:
+            raise PySparkException(text)
+        return land_batch(*args, **options)
+
+    monkeypatch.setattr(pipeline_land_range, "land_batch", land_or_fail)
+
+
+def outcomes_of_three_days(spark: SparkSession, folder: Path) -> list[BatchOutcome]:
+    lake = Lake(folder)
+    lake.deliver(1, 2, 3)
+    days = [START, START + timedelta(1), START + timedelta(2)]
+    warehouse = Warehouse(str(lake.warehouse))
+    return list(land_range(spark, InputRoot(str(lake.input)), warehouse, days, "parquet", SessionRules()))
+
+
+def test_a_failure_of_spark_that_nobody_can_explain_does_not_stop_the_other_days(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fail_to_land(START + timedelta(1), "An error occurred.\n: java.lang.AssertionError: no row\n\tat x", monkeypatch)
+    first, failed, last = outcomes_of_three_days(spark, tmp_path)
+    assert isinstance(first.result, LandingReport)
+    assert isinstance(last.result, LandingReport)
+    assert isinstance(failed.result, BatchError)
+    assert f"{tmp_path}/input/date=2025-09-02" in str(failed.result)
+    assert "java.lang.AssertionError: no row" in str(failed.result)
+    # The sensor does not take it for the fault of what is in the folder.
+    assert failed.fingerprint is None
+
+
+@pytest.mark.parametrize("text", ["ExecutorLostFailure (executor 2 exited)", "Job 3 cancelled by a user"])
+def test_a_failure_that_is_not_of_the_batch_stops_a_range(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    fail_to_land(START, text, monkeypatch)
+    with pytest.raises(PySparkException, match=re.escape(text)):
+        outcomes_of_three_days(spark, tmp_path)
 
 
 def test_a_day_that_was_never_delivered_fails_if_it_is_asked_for_alone(

@@ -4,13 +4,17 @@ How one batch lands is in `land`.
 """
 
 import logging
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from typing import Final
 
+from py4j.protocol import Py4JError, Py4JJavaError
+from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
-from sessions_dagster.errors import BatchError, NotDeliveredError
+from sessions_dagster.errors import BatchError, NotDeliveredError, is_retryable
 from sessions_dagster.input.folders import InputRoot, batch_fingerprint
 from sessions_dagster.input.formats import EpochUnit, InputFormat
 from sessions_dagster.model.dates import date_list
@@ -22,6 +26,9 @@ from sessions_dagster.storage.warehouse import Warehouse
 
 logger = logging.getLogger(__name__)
 
+_CANCELLED: Final = "cancelled"
+"""Spark has no class for the error of a job that somebody cancels; only the text says so."""
+
 
 @dataclass(frozen=True)
 class BatchOutcome:
@@ -29,7 +36,8 @@ class BatchOutcome:
 
     Attributes:
         day: The date of the batch.
-        fingerprint: What lay in its folder before it was read; None if the folder cannot be listed.
+        fingerprint: What lay in its folder before it was read; None if the folder cannot be listed, or if nobody knows
+            whether its content is why it could not land. Then the sensor tries it once more.
         result: What landing it did, or why it could not land.
     """
 
@@ -50,6 +58,9 @@ def land_range(
     epoch_unit: EpochUnit | None = None,
 ) -> Iterator[BatchOutcome]:
     """Land the batches of some days, one after the other. One that cannot land does not keep the others from it.
+
+    That is also so if Spark fails and nobody knows why, as long as it works after that, and the failure is none that
+    may pass (see `errors.is_retryable`). Until such a batch lands again, one table may be as before.
 
     The arguments are those of `land_batch`.
 
@@ -82,7 +93,28 @@ def land_range(
             )
         except BatchError as error:
             result = error
+        except (PySparkException, Py4JJavaError) as error:
+            if is_retryable(error) or _CANCELLED in str(error) or not _works(spark):
+                raise
+            logger.exception("batch %s cannot be landed, and nobody knows why", day)
+            result, fingerprint = _unexplained(input_root.batch_folder(day), error), None
         yield BatchOutcome(day, fingerprint, result)
+
+
+def _works(spark: SparkSession) -> bool:
+    """Whether Spark still runs jobs. If it does not, the batch is not to blame."""
+    try:
+        return spark.range(1).count() == 1
+    except (PySparkException, Py4JError):
+        return False
+
+
+def _unexplained(folder: str, error: Exception) -> BatchError:
+    causes = re.findall(r"Caused by: (.+)", str(error)) or re.findall(r"\n: (.+)", str(error)) or [str(error)]
+    return BatchError(
+        f"{folder} cannot be landed: Spark failed ({causes[-1].strip()}). The log has the whole error. If other "
+        "batches land, deliver this one again, written in another way; otherwise look at the warehouse."
+    )
 
 
 def never_delivered(outcomes: Sequence[BatchOutcome]) -> list[date]:
