@@ -2,9 +2,11 @@
 
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from shutil import copy
 from threading import Timer
@@ -33,17 +35,19 @@ def test_dg_dev_starts_without_a_python_warning_and_says_its_address(tmp_path: P
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        # Its own process group: it does not always end with SIGTERM, and neither do its servers.
+        start_new_session=True,
     ) as server:
-        deadline = Timer(SECONDS, server.terminate)
+        deadline = Timer(SECONDS, os.killpg, (server.pid, signal.SIGKILL))
         deadline.start()
         assert server.stdout is not None
         for line in server.stdout:
             said.append(line)
             if ADDRESS in line:
-                server.terminate()
                 break
-        server.stdout.read()
         deadline.cancel()
+        with suppress(ProcessLookupError):
+            os.killpg(server.pid, signal.SIGKILL)
     assert ADDRESS in said[-1], said
     assert not [line for line in said if re.search(r"\w+Warning\b|dagster\.yaml", line)]
 
