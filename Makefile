@@ -15,7 +15,7 @@ INSTALLED := $(VENV)/.installed
 INSTANCE := .dagster_home/dagster.yaml
 BESIDE := $(VENV)/tests-beside.log
 # These tests use Spark as well, and run beside the others on a Spark of their own, so that both halves take as long.
-SECOND_SPARK := $(addprefix sessions_dagster_tests/test_,programs.py transforms.py carried_columns.py lateness.py)
+SECOND_SPARK := $(addprefix sessions_dagster_tests/test_,programs.py transforms.py carried_columns.py lateness.py text_files.py)
 
 .PHONY: demo dev test quick style test-ui bench compatibility pictures format clean
 .DEFAULT_GOAL := demo
