@@ -5,8 +5,8 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from sessions_dagster_tests.compatibility.writers.rows import Write, records
-from sessions_dagster_tests.compatibility.writers.stdlib import OWN_TEXT, as_csv, as_json, with_column
+from sessions_dagster_tests.compatibility.writers.rows import OWN_TEXT, Write, records
+from sessions_dagster_tests.compatibility.writers.stdlib import as_csv, as_json, with_column
 
 PLAIN, QUOTED = records(), with_column("own", OWN_TEXT)
 

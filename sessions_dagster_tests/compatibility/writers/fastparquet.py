@@ -6,6 +6,7 @@ import fastparquet
 import pandas as pd
 
 from sessions_dagster_tests.compatibility.writers.rows import (
+    COUNT,
     TIMES,
     USERS,
     Write,
@@ -16,7 +17,6 @@ from sessions_dagster_tests.compatibility.writers.rows import (
     texts,
 )
 
-COUNT = len(USERS)
 UTC_TIMES = pd.Series(TIMES).dt.tz_localize("UTC")
 
 

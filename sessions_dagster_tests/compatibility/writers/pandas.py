@@ -5,6 +5,8 @@ from typing import Any
 import pandas as pd
 
 from sessions_dagster_tests.compatibility.writers.rows import (
+    COUNT,
+    OWN_TEXT,
     TIMES,
     USERS,
     UUIDS,
@@ -17,9 +19,7 @@ from sessions_dagster_tests.compatibility.writers.rows import (
     texts,
 )
 
-COUNT = len(USERS)
 UTC_TIMES = pd.Series(TIMES).dt.tz_localize("UTC")
-OWN_TEXT = ['a comma, a "quote"', "two\nlines", "", "ü, 日本"]
 
 
 def frame(**others: Any) -> pd.DataFrame:

@@ -6,6 +6,8 @@ from typing import Any
 import polars as pl
 
 from sessions_dagster_tests.compatibility.writers.rows import (
+    COUNT,
+    OWN_TEXT,
     TIMES,
     USERS,
     Write,
@@ -17,9 +19,7 @@ from sessions_dagster_tests.compatibility.writers.rows import (
     texts,
 )
 
-COUNT = len(USERS)
 UTC_TIMES = pl.Series(TIMES, dtype=pl.Datetime("us")).dt.replace_time_zone("UTC")
-OWN_TEXT = ['a comma, a "quote"', "two\nlines", "", "ü, 日本"]
 
 
 def frame(**others: Any) -> pl.DataFrame:

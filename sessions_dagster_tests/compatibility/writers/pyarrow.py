@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sessions_dagster_tests.compatibility.writers.rows import (
+    COUNT,
     TIMES,
     USERS,
     UUIDS,
@@ -19,8 +20,6 @@ from sessions_dagster_tests.compatibility.writers.rows import (
     main,
     texts,
 )
-
-COUNT = len(USERS)
 
 
 def write(path: Path, options: dict[str, Any] | None = None, **others: Any) -> None:

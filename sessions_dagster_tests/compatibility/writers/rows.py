@@ -23,6 +23,9 @@ TIMES = (
 )
 UUIDS = tuple(UUID(int=user) for user in USERS)
 EPOCH = datetime(1970, 1, 1)
+COUNT = len(USERS)
+OWN_TEXT = ['a comma, a "quote"', "two\nlines", "", "ü, 日本"]
+"""The values of an own column of text: what CSV has to quote, and letters beyond ASCII."""
 
 Write = Callable[[Path], object]
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sessions_dagster_tests.compatibility.writers.rows import (
+    OWN_TEXT,
     TIMES,
     USERS,
     Write,
@@ -20,8 +21,6 @@ from sessions_dagster_tests.compatibility.writers.rows import (
     records,
     write_cases,
 )
-
-OWN_TEXT = ['a comma, a "quote"', "two\nlines", "", "ü, 日本"]
 
 
 def with_column(name: str, values: list[Any]) -> list[dict[str, Any]]:
