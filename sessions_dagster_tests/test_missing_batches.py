@@ -14,6 +14,7 @@ from sessions_dagster.config import SessionsConfig
 from sessions_dagster.defs import build_defs
 from sessions_dagster.defs.metadata import not_delivered_metadata
 from sessions_dagster.defs.missing_batches import (
+    Missing,
     batches_check_spec,
     build_missing_batches_sensor,
     changed_evaluation,
@@ -132,6 +133,20 @@ def test_it_names_every_missing_day_and_when_it_was_due(product: Product) -> Non
         {"batch": "2025-09-05", "was_due": "2025-09-06 at 12:00 UTC"},
         {"batch": "2025-09-04", "was_due": "2025-09-05 at 12:00 UTC"},
     ]
+
+
+@pytest.mark.parametrize(
+    ("due", "missing", "said"),
+    [
+        (1, 0, "The batch of 2025-09-01, the only one that is due, has landed."),
+        (2, 0, "All 2 batches that are due have landed, the newest of them of 2025-09-02."),
+        (1, 1, "1 of 1 batch that is due has not landed: 2025-09-01."),
+        (2, 1, "1 of 2 batches that are due has not landed: 2025-09-01."),
+        (2, 2, "2 of 2 batches that are due have not landed: 2025-09-01...2025-09-02."),
+    ],
+)
+def test_one_batch_is_singular(due: int, missing: int, said: str) -> None:
+    assert str(Missing(DAYS[:due], DAYS[:missing])) == said
 
 
 def test_a_start_date_in_the_future_says_nothing_and_above_all_not_that_all_is_well(tmp_path: Path) -> None:

@@ -3,7 +3,11 @@
 from datetime import date, timedelta
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from sessions_dagster.model.counts import number_of
+from sessions_dagster.model.dates import counted
 from sessions_dagster.model.rejects import RejectReason
 from sessions_dagster.pipeline.apply import ApplyReport
 from sessions_dagster.pipeline.land import LandingReport
@@ -37,3 +41,17 @@ def test_one_row_is_singular(count: int, said: str) -> None:
     assert apply_summary(applied) == (
         f"applied 1 batch (2025-09-01): {said} inserted, {said} updated, {said} deleted, 0.5 s"
     )
+
+
+@given(st.integers(0, 10**12), st.sampled_from([("row", None), ("batch", "batches"), ("changed session", None)]))
+def test_only_one_of_a_thing_is_singular(count: int, names: tuple[str, str | None]) -> None:
+    one, many = names
+    number, name = number_of(count, one, many).split(" ", 1)
+    assert int(number.replace(",", "")) == count
+    assert name == (one if count == 1 else many or f"{one}s")
+
+
+def test_days_are_counted_and_named() -> None:
+    days = [date(2025, 9, 1), date(2025, 9, 2), date(2025, 9, 5)]
+    assert counted(days[:1], "batch", "batches") == "1 batch (2025-09-01)"
+    assert counted(days, "batch", "batches") == "3 batches (2025-09-01 to 2025-09-05)"

@@ -24,6 +24,7 @@ from sessions_dagster.defs.partitions import daily_partitions, days_of_step
 from sessions_dagster.defs.progress import watched_in_log
 from sessions_dagster.defs.resources import resource_keys, resources_of
 from sessions_dagster.defs.retries import retry_or_fail
+from sessions_dagster.model.counts import number_of
 from sessions_dagster.model.dates import ONE_DAY, counted, date_list, days_between
 from sessions_dagster.pipeline.check_tables import check_events, check_sessions, missing_by_date, table_to_check
 from sessions_dagster.quality.events import SESSION_RULES, Finding, Offender, Rule
@@ -196,7 +197,6 @@ def _days(context: dg.AssetCheckExecutionContext, config: SessionsConfig) -> lis
 def _rule_evaluation(
     config: SessionsConfig, finding: Finding, version: int, target: CheckedMaterialization | None
 ) -> dg.AssetCheckEvaluation:
-    what = "sessions" if finding.rule in SESSION_RULES else "rows"
     return dg.AssetCheckEvaluation(
         asset_key=asset_key(config, SESSIONIZED_EVENTS),
         check_name=finding.rule.value,
@@ -204,7 +204,7 @@ def _rule_evaluation(
         severity=dg.AssetCheckSeverity.ERROR,
         blocking=finding.rule is BLOCKING_RULE,
         partition=finding.day.isoformat(),
-        description=f"{finding.offenders:,} of {finding.checked:,} {what} offend.",
+        description=_offenders_text(finding, "session" if finding.rule in SESSION_RULES else "row"),
         metadata=_finding_metadata(finding, version, Offender),
         target_materialization_data=target,
     )
@@ -220,7 +220,7 @@ def _sessions_evaluation(
         severity=dg.AssetCheckSeverity.ERROR,
         blocking=False,
         partition=finding.day.isoformat(),
-        description=f"{finding.offenders:,} of {finding.checked:,} sessions offend.",
+        description=_offenders_text(finding, "session"),
         metadata=_finding_metadata(finding, version, WrongSession),
         target_materialization_data=target,
     )
@@ -241,6 +241,11 @@ def _window_evaluation(
         metadata={_MISSING_BATCHES: text},
         target_materialization_data=target,
     )
+
+
+def _offenders_text(finding: Finding | SessionsFinding, what: str) -> str:
+    verb = "offends" if finding.offenders == 1 else "offend"
+    return f"{finding.offenders:,} of {number_of(finding.checked, what)} {verb}."
 
 
 def _missing_text(missing: Sequence[date]) -> str:

@@ -17,6 +17,7 @@ from sessions_dagster.defs.assets import WAREHOUSE_POOL, asset_key
 from sessions_dagster.defs.metadata import Metadata
 from sessions_dagster.defs.resources import resource_keys, resources_of
 from sessions_dagster.defs.retries import retry_or_fail
+from sessions_dagster.model.counts import number_of
 from sessions_dagster.storage.maintenance import (
     CompactionReport,
     VacuumReport,
@@ -94,8 +95,9 @@ def _compaction(config: SessionsConfig) -> dg.JobDefinition:
             for uri in _tables(context, resources.warehouse):
                 report = compact(resources.spark, resources.warehouse, uri)
                 context.log.info(
-                    f"compacted {uri}: {len(report.days)} dates, {report.before.files:,} files to "
-                    f"{report.after.files:,}, {report.before.bytes:,} bytes to {report.after.bytes:,}"
+                    f"compacted {uri}: {number_of(len(report.days), 'date')}, "
+                    f"{number_of(report.before.files, 'file')} to {report.after.files:,}, "
+                    f"{number_of(report.before.bytes, 'byte')} to {report.after.bytes:,}"
                 )
                 context.log_event(dg.AssetObservation(_asset(config, uri), metadata=_compaction_metadata(report)))
 
@@ -138,9 +140,8 @@ def _vacuum_all(context: dg.OpExecutionContext, product: SessionsConfig, config:
     for uri in tables:
         report = vacuum(resources.spark, warehouse, uri, dry_run=config.dry_run)
         verb = "would remove" if config.dry_run else "removed"
-        context.log.info(
-            f"{uri}: {verb} {len(report.removed):,} files and empty folders older than {report.retention.days} days"
-        )
+        removed = number_of(len(report.removed), "file or empty folder", "files and empty folders")
+        context.log.info(f"{uri}: {verb} {removed} older than {report.retention.days} days")
         context.log_event(dg.AssetObservation(_asset(product, uri), metadata=_vacuum_metadata(report, config)))
 
 

@@ -19,6 +19,7 @@ from sessions_dagster.defs.metadata import DELIVERED
 from sessions_dagster.defs.resources import resource_keys
 from sessions_dagster.defs.retries import retry_or_fail
 from sessions_dagster.defs.run_planning import day_ranges
+from sessions_dagster.model.counts import number_of
 from sessions_dagster.pipeline.deadlines import due_at, due_batches
 from sessions_dagster.storage.landed_batches import landed_batches
 from sessions_dagster.storage.warehouse import Warehouse
@@ -52,11 +53,15 @@ class Missing:
         """A sentence that names the days, the newest first."""
         if not self.due:
             return "No batch is due yet."
+        if not self.days and len(self.due) == 1:
+            return f"The batch of {self.due[-1]}, the only one that is due, has landed."
         if not self.days:
             return f"All {len(self.due)} batches that are due have landed, the newest of them of {self.due[-1]}."
         if self.unknown is not None:
             return f"It is not known whether the batches of {_shown(self.days)} have landed: {self.unknown}"
-        return f"{len(self.days)} of {len(self.due)} batches that are due have not landed: {_shown(self.days)}."
+        due = number_of(len(self.due), "batch that is due", "batches that are due")
+        have = "has" if len(self.days) == 1 else "have"
+        return f"{len(self.days):,} of {due} {have} not landed: {_shown(self.days)}."
 
 
 def batches_check_spec(config: SessionsConfig) -> dg.AssetCheckSpec:
@@ -65,7 +70,7 @@ def batches_check_spec(config: SessionsConfig) -> dg.AssetCheckSpec:
         BATCHES_HAVE_LANDED,
         asset=asset_key(config, RAW_EVENTS),
         description="The batch of every day has landed, at the latest "
-        f"{config.landing_deadline_hours} hours after the day is over (UTC).",
+        f"{number_of(config.landing_deadline_hours, 'hour')} after the day is over (UTC).",
     )
 
 
@@ -209,7 +214,9 @@ def _last_result(instance: dg.DagsterInstance, key: dg.AssetCheckKey) -> dg.Asse
 def _shown(days: Sequence[date]) -> str:
     ranges = day_ranges(days)[::-1]
     more = len(ranges) - _RANGES_SHOWN
-    return ", ".join(ranges[:_RANGES_SHOWN]) + (f" and {more} earlier stretches" if more > 0 else "")
+    return ", ".join(ranges[:_RANGES_SHOWN]) + (
+        f" and {number_of(more, 'earlier stretch', 'earlier stretches')}" if more > 0 else ""
+    )
 
 
 def _deadline(config: SessionsConfig) -> timedelta:

@@ -49,6 +49,7 @@ from sessions_dagster.input.folders import (
     batch_folders,
     why_not_ready,
 )
+from sessions_dagster.model.counts import number_of
 from sessions_dagster.pipeline.pending import days_in_sessions
 from sessions_dagster.storage.landed_batches import LandedBatch, landed_batches
 from sessions_dagster.storage.warehouse import Warehouse
@@ -105,7 +106,10 @@ def build_sensor(config: SessionsConfig) -> dg.SensorDefinition:
 
 
 def _description(config: SessionsConfig) -> str:
-    name, complete = config.prefixed(SENSOR_NAME), f"nothing has changed in it for {config.settle_seconds} seconds"
+    name, complete = (
+        config.prefixed(SENSOR_NAME),
+        f"nothing has changed in it for {number_of(config.settle_seconds, 'second')}",
+    )
     if config.require_success_marker:
         complete = f"it has a file `{SUCCESS_MARKER}`"
     return (
@@ -319,6 +323,6 @@ def _landing(batch: LandedBatch | None) -> int:
 
 def _looked_into(count: int, of: int, root: InputRoot) -> str:
     if count == of:
-        return f"all {of} batch folders in {root.root} looked into"
+        return f"{'the only batch folder' if of == 1 else f'all {of} batch folders'} in {root.root} looked into"
     some = "those to be done, the newest ones, and a few of the others in turn"
     return f"{count} of {of} batch folders in {root.root} looked into ({some})"

@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from sessions_dagster.errors import BatchError, NotDeliveredError, StorageError
 from sessions_dagster.input.files import BatchFile
+from sessions_dagster.model.counts import number_of
 from sessions_dagster.storage.filesystem import canonical, filesystem_of
 from sessions_dagster.storage.listing import HIDING, Entry, list_entries
 
@@ -202,7 +203,9 @@ def left_out(entries: Iterable[Entry]) -> list[str]:
         entries: What lies below the folder of a batch.
     """
     files = Counter(name for entry in entries if (name := _name_of_left_out(entry)) is not None)
-    texts = {name: f"{name} ({_files(count)})" if name.endswith("/") else name for name, count in files.items()}
+    texts = {
+        name: f"{name} ({number_of(count, 'file')})" if name.endswith("/") else name for name, count in files.items()
+    }
     texts |= {entry.path: f"{entry.path} (a link to {entry.leads_to})" for entry in entries if entry.leads_to}
     return [texts[name] for name in sorted(texts)]
 
@@ -330,10 +333,6 @@ def _name_of_left_out(entry: Entry) -> str | None:
             is_data_there = replace(entry, path="/".join(names[depth:])).is_data_file
             return f"{'/'.join(names[:depth])}/" if is_data_there else None
     return entry.path if _MAY_BE_DATA.fullmatch(names[-1]) and not _MARK.fullmatch(names[-1]) else None
-
-
-def _files(count: int) -> str:
-    return "1 file" if count == 1 else f"{count} files"
 
 
 def _fingerprint(data_files: Iterable[Entry]) -> str:

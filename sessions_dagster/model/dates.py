@@ -5,6 +5,8 @@ from datetime import date, timedelta
 from itertools import pairwise
 from typing import Final
 
+from sessions_dagster.model.counts import number_of
+
 ONE_DAY: Final = timedelta(days=1)
 
 
@@ -38,10 +40,9 @@ def groups_of_similar_size(sizes: Mapping[date, int], count: int) -> list[list[d
 
 
 def counted(days: Sequence[date], one: str, many: str) -> str:
-    """How many days there are, by the name of what they stand for, and which: `3 batches, 2025-09-18 to 2025-09-20`."""
-    if len(days) == 1:
-        return f"1 {one}, {days[0]}"
-    return f"{len(days)} {many}, {min(days)} to {max(days)}"
+    """How many days there are, by the name of what they are, and which: `3 batches (2025-09-18 to 2025-09-20)`."""
+    which = str(days[0]) if len(days) == 1 else f"{min(days)} to {max(days)}"
+    return f"{number_of(len(days), one, many)} ({which})"
 
 
 def date_list(days: Iterable[date]) -> str:

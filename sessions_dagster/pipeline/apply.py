@@ -11,6 +11,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from sessions_dagster.errors import BatchError, ConcurrentWriteError
 from sessions_dagster.model.changes import Change, ChangeSet, SessionChange, count_of_corrected
+from sessions_dagster.model.counts import number_of
 from sessions_dagster.model.dates import counted
 from sessions_dagster.model.rules import SessionRules
 from sessions_dagster.model.schemas import NO_CARRIED_COLUMNS
@@ -116,14 +117,14 @@ def apply_batches(
         ensure_raw_events(spark, warehouse, rules, carried_columns)
         days = [batch.day for batch in pending]
         version, row_count = events.version(), landed_rows(raw_events, days)
-        logger.info("applying %s: %s rows", counted(days, "batch", "batches"), f"{row_count:,}")
+        logger.info("applying %s: %s", counted(days, "batch", "batches"), number_of(row_count, "row"))
         with tuned(spark, rows_around(window, rules, raw_events, events)):
             existing = ExistingEvents(_rows(spark, warehouse.sessionized_events), partition_dates(events))
             incoming = IncomingBatches(_rows(spark, warehouse.raw_events), pending, row_count)
             changes = compute_changes(existing, incoming, rules, carried_columns)
             _check_unchanged(events, raw_events)
             written = changes.count(Change.INSERT, Change.UPDATE, Change.REMOVE)
-            logger.info("writing %s changed rows, and the new rows that no existing one is near", f"{written:,}")
+            logger.info("writing %s, and the new rows that no existing one is near", number_of(written, "changed row"))
             write_ahead(spark, warehouse, changes, version + 1)
             metadata = _applied_after(applied, pending).as_commit_metadata()
             committed = write_changes(warehouse.sessionized_events, changes, metadata)

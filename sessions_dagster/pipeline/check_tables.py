@@ -12,6 +12,7 @@ from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 from pyspark.sql import DataFrame, SparkSession
 
+from sessions_dagster.model.counts import number_of
 from sessions_dagster.model.dates import counted, days_between
 from sessions_dagster.model.rules import SessionRules
 from sessions_dagster.quality.events import Finding, check_dates, missing_batches
@@ -72,7 +73,7 @@ def check_events(spark: SparkSession, warehouse: Warehouse, first: date, last: d
     rules, version = rules_of_table(table), table.version()
     days = days_between(first, last)
     rows = rows_around(days, rules, table)
-    logger.info("checking %s of sessionized_events: %s rows", counted(days, "day", "days"), f"{rows:,}")
+    logger.info("checking %s of sessionized_events: %s", counted(days, "day", "days"), number_of(rows, "row"))
     with tuned(spark, rows):
         findings = check_dates(_at_version(spark, warehouse.sessionized_events, version), first, last, rules)
     return EventsCheck(version, findings, missing_by_date(warehouse, days, first_batch, rules))
@@ -115,7 +116,7 @@ def check_sessions(spark: SparkSession, warehouse: Warehouse, first: date, last:
     rules = rules_of_table(events)
     days = days_between(first, last)
     rows = rows_around(days, rules, events)
-    logger.info("comparing the sessions of %s with their events: %s rows", counted(days, "day", "days"), f"{rows:,}")
+    logger.info("comparing the sessions of %s with %s", counted(days, "day", "days"), number_of(rows, "event"))
     with tuned(spark, rows):
         findings = compare_sessions(
             _at_version(spark, warehouse.sessions, sessions.version()),

@@ -37,6 +37,7 @@ from sessions_dagster.model.columns import (
     LANDED_AT,
     SESSION_ID,
 )
+from sessions_dagster.model.counts import number_of
 from sessions_dagster.model.date_columns import among
 from sessions_dagster.model.dates import counted
 from sessions_dagster.model.delivery_bits import delivery_bits_type
@@ -198,7 +199,7 @@ def compute_changes(
     append_only, events = _split_append_only(existing, incoming, delta.events, rules, carried_columns)
     logger.info("finding the sessions that %s change", batches)
     reconciled = _reconciled(existing, incoming, _incoming_facts(events, delta, rules), delta.retracted, rules)
-    logger.info("gathering the rows of %s changed sessions", f"{reconciled.changed_bounds:,}")
+    logger.info("gathering the rows of %s", number_of(reconciled.changed_bounds, "changed session"))
     rows = _table_rows(reconciled, existing, incoming, rules, carried_columns)
     by_kind, changes, continued = _session_changes(existing, incoming, reconciled, rules)
     return ChangeSet(

@@ -16,6 +16,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from sessions_dagster.model.columns import EVENT_DATE, LAST_DATE, SESSION_DATE
+from sessions_dagster.model.counts import number_of
 from sessions_dagster.model.date_columns import overlaps_dates
 from sessions_dagster.model.dates import counted
 from sessions_dagster.model.rules import SessionRules
@@ -76,7 +77,7 @@ def refresh_sessions(spark: SparkSession, warehouse: Warehouse) -> SessionsRepor
         rebuilt = 0
         if changed:
             rows = rows_around(changed, rules, events_table, table)
-            logger.info("rebuilding the sessions of %s: %s rows", counted(changed, "date", "dates"), f"{rows:,}")
+            logger.info("rebuilding the sessions of %s: %s", counted(changed, "date", "dates"), number_of(rows, "row"))
             with tuned(spark, rows):
                 rebuilt = _rebuild(spark, warehouse, changed, events_table, rules)
             table.update_incremental()

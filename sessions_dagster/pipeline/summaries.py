@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import date
 
 from sessions_dagster.input.folders import left_out_line
+from sessions_dagster.model.counts import number_of
 from sessions_dagster.model.dates import date_list
 from sessions_dagster.pipeline.apply import ApplyReport
 from sessions_dagster.pipeline.land import LandingReport
@@ -12,20 +13,20 @@ from sessions_dagster.pipeline.refresh_sessions import SessionsReport
 
 def landing_summary(report: LandingReport) -> str:
     """What landing one batch did, without its name."""
-    rows = f"{_number(report.accepted, 'row')}, {sum(report.rejected.values()):,} rejected, {report.seconds:.1f} s"
+    rows = f"{number_of(report.accepted, 'row')}, {sum(report.rejected.values()):,} rejected, {report.seconds:.1f} s"
     return f"{rows}{left_out_line(report.left_out)}"
 
 
 def apply_summary(report: ApplyReport) -> str:
     """What applying the batches of a window did."""
     if not report.applied:
-        batches = _number(len(report.present), "landed batch", "landed batches")
+        batches = number_of(len(report.present), "landed batch", "landed batches")
         return f"the table already reflects the window: {batches}"
     rows = ", ".join(
-        f"{_number(sum(changes.values()), 'row')} {what}"
+        f"{number_of(sum(changes.values()), 'row')} {what}"
         for what, changes in (("inserted", report.inserted), ("updated", report.updated), ("deleted", report.deleted))
     )
-    batches = _number(len(report.applied), "batch", "batches")
+    batches = number_of(len(report.applied), "batch", "batches")
     return f"applied {batches} ({date_list(report.applied)}): {rows}, {report.seconds:.1f} s"
 
 
@@ -42,12 +43,8 @@ def refresh_summary(report: SessionsReport) -> str:
     """What refreshing `sessions` did."""
     if not report.committed:
         return f"sessions already reflects version {report.events_version} of sessionized_events"
-    sessions, dates = _number(report.rebuilt, "session"), _number(len(report.changed_dates), "changed date")
+    sessions, dates = number_of(report.rebuilt, "session"), number_of(len(report.changed_dates), "changed date")
     return (
         f"sessions reflects version {report.events_version} of sessionized_events: {sessions} rebuilt on {dates}, "
         f"{report.seconds:.1f} s"
     )
-
-
-def _number(count: int, one: str, many: str | None = None) -> str:
-    return f"{count:,} {one if count == 1 else many or f'{one}s'}"

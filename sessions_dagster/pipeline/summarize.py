@@ -6,6 +6,7 @@ from datetime import date
 
 from pyspark.sql import SparkSession
 
+from sessions_dagster.model.counts import number_of
 from sessions_dagster.model.dates import counted
 from sessions_dagster.model.rules import SessionRules
 from sessions_dagster.quality.day_statistics import DaySummary, summarize_dates
@@ -36,6 +37,6 @@ def summarize_events(
     """
     table = warehouse.open_existing(warehouse.sessionized_events)
     rows = rows_around(days, rules, table)
-    logger.info("counting what %s has now: %s rows", counted(days, "day", "days"), f"{rows:,}")
+    logger.info("summarizing %s of sessionized_events: %s", counted(days, "day", "days"), number_of(rows, "row"))
     with tuned(spark, rows):
         return summarize_dates(spark.read.format("delta").load(warehouse.sessionized_events), days, rules)

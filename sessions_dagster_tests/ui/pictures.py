@@ -4,6 +4,7 @@ It shows the week of the demo, twice in a row and as if it ended two days ago: o
 partition bar would be empty.
 """
 
+import re
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -194,7 +195,7 @@ def _take_sensor_tick(studio: _Studio) -> None:
 def _take_missing_batch(studio: _Studio) -> None:
     page = studio.page
     show_check_of_asset(studio.ui, RAW_EVENTS, BATCHES_HAVE_LANDED)
-    missing = page.get_by_text("batches that are due have not landed").first
+    missing = page.get_by_text(re.compile("batches that are due (has|have) not landed")).first
     expect(missing).to_be_visible(timeout=milliseconds(TICK_SECONDS))
     rows = page.get_by_role("row", name="newest_missing_batches")
     _take(page, "missing-batch", page.get_by_text(BATCHES_HAVE_LANDED, exact=True).last, missing, rows)
