@@ -14,10 +14,10 @@ The attributes are those of `SessionsConfig`. Give the project `dagster.in_proce
 
 from collections.abc import Callable, Mapping
 from datetime import timedelta
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import dagster as dg
-from pydantic import Field, ValidationError
+from pydantic import Field, StrictFloat, StrictInt, ValidationError
 
 from sessions_dagster.alerts.settings import DEFAULT_UI_URL, AlertSettings
 from sessions_dagster.config import (
@@ -40,29 +40,78 @@ from sessions_dagster.spark.session import SparkSettings
 _DEFAULT_RULES = SessionRules()
 
 
+def _seconds(value: Any) -> timedelta:
+    if isinstance(value, bool):
+        raise TypeError(value)
+    return timedelta(seconds=float(value))
+
+
 _OF_RULES: Final[Mapping[str, tuple[str, Callable[[Any], object]]]] = {
-    "timeout_seconds": ("timeout", lambda value: timedelta(seconds=float(value))),
-    "user_action_ids": ("user_action_ids", frozenset),
-    "lateness_days": ("lateness_days", int),
+    "timeout_seconds": ("timeout", _seconds),
+    "user_action_ids": ("user_action_ids", lambda value: value),
+    "lateness_days": ("lateness_days", lambda value: int(value) if isinstance(value, str) else value),
 }
 """For each attribute of the rules the field of `SessionRules`, and how its value is made."""
+
+
+def _value(context: dg.ResolutionContext, value: Any) -> Any:
+    """A value as it is written, or as its template gives it."""
+    return context.resolve_value(value)
+
+
+def _text(context: dg.ResolutionContext, value: Any) -> Any:
+    """A text as it is written, or as its template gives it. Dagster by itself makes a number of a text like "1"."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if not isinstance(value, str):
+        return None if value is None else str(value)
+    if not any(mark in value for mark in ("{{", "{%")):
+        return value
+    resolved = context.resolve_value(value)
+    if resolved is None or isinstance(resolved, str | list | dict):
+        return resolved
+    # With something before it that makes it a name, it stays a text.
+    return context.resolve_value(f"_{value}")[1:]
+
+
+def _texts(context: dg.ResolutionContext, value: Any) -> Any:
+    """The same for each text in a list or a mapping."""
+    if isinstance(value, Mapping):
+        return {name: _text(context, each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_text(context, each) for each in value]
+    resolved = _text(context, value)
+    return resolved if isinstance(resolved, str | None) else _texts(context, resolved)
+
+
+# What an attribute may be in YAML. In Python it may be anything, and `SessionsConfig` and its parts refuse in one
+# sentence what it may not be: Dagster reports an error in here with its whole traceback, and with the value, which may
+# be a secret.
+_Text = Annotated[Any, dg.Resolver(_text, model_field_type=str, inject_before_resolve=False)]
+_OptionalText = Annotated[Any, dg.Resolver(_text, model_field_type=str | None, inject_before_resolve=False)]
+_Texts = Annotated[Any, dg.Resolver(_texts, model_field_type=list[str], inject_before_resolve=False)]
+_TextOrTexts = Annotated[Any, dg.Resolver(_texts, model_field_type=str | list[str], inject_before_resolve=False)]
+_TextsByName = Annotated[Any, dg.Resolver(_texts, model_field_type=dict[str, str], inject_before_resolve=False)]
+_ValuesByName = Annotated[Any, dg.Resolver(_texts, model_field_type=dict[str, Any], inject_before_resolve=False)]
+_Whole = Annotated[Any, dg.Resolver(_value, model_field_type=StrictInt, inject_before_resolve=False)]
+_OptionalWhole = Annotated[Any, dg.Resolver(_value, model_field_type=StrictInt | None, inject_before_resolve=False)]
+_Number = Annotated[Any, dg.Resolver(_value, model_field_type=StrictInt | StrictFloat, inject_before_resolve=False)]
 
 
 class RulesAttributes(dg.Resolvable, dg.Model):
     """`SessionRules` as YAML has them.
 
-    A text is a number as well. What is none is refused by `rules`, because Dagster reports an error in here with its
-    whole traceback.
+    A text is a number as well. What is none is refused by `rules`.
     """
 
-    timeout_seconds: float | str = Field(
+    timeout_seconds: _Number = Field(
         default=_DEFAULT_RULES.timeout.total_seconds(),
         description="Two user actions that are less than this apart are in one session.",
     )
-    user_action_ids: list[str] = Field(
+    user_action_ids: _Texts = Field(
         default=sorted(_DEFAULT_RULES.user_action_ids), description="The event ids that are user actions."
     )
-    lateness_days: int | str = Field(
+    lateness_days: _Whole = Field(
         default=_DEFAULT_RULES.lateness_days, description="By how many days an event may be late: 0 to 30."
     )
 
@@ -86,14 +135,14 @@ class RulesAttributes(dg.Resolvable, dg.Model):
 class AlertAttributes(dg.Resolvable, dg.Model):
     """`AlertSettings` as YAML has them. Secrets are better given as `"{{ env.NAME }}"`."""
 
-    webhook_url: str | None = Field(default=None, description="Gets a POST with the alert as JSON.")
-    command: list[str] = Field(default=[], description="An executable that gets the alert as JSON on standard input.")
-    slack_channel: str | None = Field(default=None, description="The Slack channel that a message is posted to.")
-    slack_token: str | None = Field(default=None, description="The token of the Slack app that posts it.")
-    email_to: list[str] = Field(default=[], description="The addresses that an e-mail is sent to.")
-    email_from: str | None = Field(default=None, description="The address that it is from.")
-    smtp_url: str | None = Field(default=None, description="The mail server: smtp:// or smtps://.")
-    ui_url: str = Field(default=DEFAULT_UI_URL, description="Where Dagster's UI is, for the links.")
+    webhook_url: _OptionalText = Field(default=None, description="Gets a POST with the alert as JSON.")
+    command: _Texts = Field(default=[], description="An executable that gets the alert as JSON on standard input.")
+    slack_channel: _OptionalText = Field(default=None, description="The Slack channel that a message is posted to.")
+    slack_token: _OptionalText = Field(default=None, description="The token of the Slack app that posts it.")
+    email_to: _Texts = Field(default=[], description="The addresses that an e-mail is sent to.")
+    email_from: _OptionalText = Field(default=None, description="The address that it is from.")
+    smtp_url: _OptionalText = Field(default=None, description="The mail server: smtp:// or smtps://.")
+    ui_url: _Text = Field(default=DEFAULT_UI_URL, description="Where Dagster's UI is, for the links.")
 
     def settings(self) -> AlertSettings:
         """The settings.
@@ -103,10 +152,10 @@ class AlertAttributes(dg.Resolvable, dg.Model):
         """
         return AlertSettings(
             webhook_url=self.webhook_url,
-            command=tuple(self.command),
+            command=self.command,
             slack_channel=self.slack_channel,
             slack_token=self.slack_token,
-            email_to=tuple(self.email_to),
+            email_to=self.email_to,
             email_from=self.email_from,
             smtp_url=self.smtp_url,
             ui_url=self.ui_url,
@@ -116,11 +165,11 @@ class AlertAttributes(dg.Resolvable, dg.Model):
 class SparkAttributes(dg.Resolvable, dg.Model):
     """`SparkSettings` as YAML has them."""
 
-    master: str = Field(default="local[*]", description="Spark's master URL.")
-    driver_memory: str = Field(default="2g", description="Heap of the driver; in local mode that is all of Spark.")
-    shuffle_partitions: int | None = Field(default=None, description="Partitions of a shuffle.")
-    extra_conf: dict[str, Any] = Field(default={}, description="Further Spark properties.")
-    delta_jars: str | None = Field(default=None, description="Local JARs of Delta, separated by commas.")
+    master: _Text = Field(default="local[*]", description="Spark's master URL.")
+    driver_memory: _Text = Field(default="2g", description="Heap of the driver; in local mode that is all of Spark.")
+    shuffle_partitions: _OptionalWhole = Field(default=None, description="Partitions of a shuffle.")
+    extra_conf: _ValuesByName = Field(default={}, description="Further Spark properties.")
+    delta_jars: _OptionalText = Field(default=None, description="Local JARs of Delta, separated by commas.")
 
     def settings(self) -> SparkSettings:
         """The settings."""
@@ -128,7 +177,7 @@ class SparkAttributes(dg.Resolvable, dg.Model):
             master=self.master,
             driver_memory=self.driver_memory,
             shuffle_partitions=self.shuffle_partitions,
-            extra_conf={name: str(value) for name, value in self.extra_conf.items()},
+            extra_conf=self.extra_conf,
             delta_jars=self.delta_jars,
         )
 
@@ -136,33 +185,33 @@ class SparkAttributes(dg.Resolvable, dg.Model):
 class SessionsComponent(dg.Component, dg.Resolvable, dg.Model):
     """Exact user sessions from late batches: one product, with its own input, tables, rules and names."""
 
-    start_date: str = Field(description="The first partition, for example 2025-09-01.")
-    input_root: str = Field(
+    start_date: _Text = Field(description="The first partition, for example 2025-09-01.")
+    input_root: _Text = Field(
         default=DEFAULT_INPUT_ROOT, description="Folder or URI with the folders `date=YYYY-MM-DD/`."
     )
-    warehouse_root: str = Field(default=DEFAULT_WAREHOUSE_ROOT, description="Folder or URI that holds the tables.")
+    warehouse_root: _Text = Field(default=DEFAULT_WAREHOUSE_ROOT, description="Folder or URI that holds the tables.")
     input_format: InputFormat = Field(default="parquet", description="Format of the input files.")
     epoch_unit: EpochUnit | None = Field(
         default=None, description="What a timestamp counts that is a number since 1970; by default numbers are refused."
     )
-    key_prefix: str | list[str] = Field(default=[], description="What all names of this product begin with.")
-    group: str = Field(default=DEFAULT_GROUP, description="The group of the assets.")
-    owners: list[str] = Field(default=list(DEFAULT_OWNERS), description="The owners of the assets.")
-    tags: dict[str, str] = Field(default=dict(DEFAULT_TAGS), description="The tags of the assets.")
+    key_prefix: _TextOrTexts = Field(default=[], description="What all names of this product begin with.")
+    group: _Text = Field(default=DEFAULT_GROUP, description="The group of the assets.")
+    owners: _Texts = Field(default=list(DEFAULT_OWNERS), description="The owners of the assets.")
+    tags: _TextsByName = Field(default=dict(DEFAULT_TAGS), description="The tags of the assets.")
     rules: RulesAttributes = Field(default_factory=RulesAttributes, description="What makes a session.")
-    carried_columns: dict[str, str] = Field(
+    carried_columns: _TextsByName = Field(
         default={}, description="The sender's own columns that are carried through: the name and the type of each."
     )
-    bot_limit: int | None = Field(
+    bot_limit: _OptionalWhole = Field(
         default=DEFAULT_BOT_LIMIT, description="With more events than this in one batch a user is a bot; 0: nobody is."
     )
-    settle_seconds: int = Field(
+    settle_seconds: _Whole = Field(
         default=DEFAULT_SETTLE_SECONDS, description="For how long nothing may have changed in a complete folder."
     )
     require_success_marker: bool = Field(
         default=False, description="Whether the sensor waits for a file `_SUCCESS` in the folder instead."
     )
-    landing_deadline_hours: int = Field(
+    landing_deadline_hours: _Whole = Field(
         default=DEFAULT_LANDING_DEADLINE_HOURS,
         description="How many hours after the end of its day (UTC) a batch has landed at the latest.",
     )

@@ -168,17 +168,94 @@ spark: {delta_jars: /nope.jar}
 warehouse_root: /data/a%20b
 spark: {driver_memory: lots}
 spark: {shuffle_partitions: 0}
+spark: {shuffle_partitions: many}
+spark: {driver_memory: '2'}
+spark: {master: '5'}
+spark: {extra_conf: x}
+rules: {user_action_ids: abc}
+rules: {user_action_ids: ['']}
+rules: {lateness_days: 'five'}
+rules: {timeout_seconds: '.inf'}
+tags: x
+owners: x
+owners: ['5']
+carried_columns: 'a:string'
+input_root: ' /data'
+input_root: /data/lake/raw_events
+warehouse_root: '"/data"'
 """
 
 
 @pytest.mark.parametrize("attribute", WRONG_ATTRIBUTES.strip().splitlines())
 def test_a_wrong_attribute_is_refused_in_one_sentence(attribute: str) -> None:
-    given = {"start_date": "start_date: 2025-09-01"} | {attribute.partition(":")[0]: attribute}
+    given = {"start_date": "start_date: 2025-09-01", "warehouse_root": "warehouse_root: /data/lake"} | {
+        attribute.partition(":")[0]: attribute
+    }
     with pytest.raises(SettingsError) as error:
         SessionsComponent.resolve_from_yaml("\n".join(given.values())).config()
     name, inner = re.fullmatch(r"(\w+): (?:\{(\w+): .*\}|.*)", attribute).groups()  # type: ignore[union-attr]
     path = f"{name}.{inner}" if name in {"rules", "spark"} else name
     assert re.fullmatch(rf"{re.escape(path)} \(.+\) must be .+, not .+\.", str(error.value))
+
+
+LIKE_NUMBERS = ["1", "007", "1e3", "0x1F", "1_000", "True", "2025", "1.50", "a"]
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        *[(text, f"'{text}'") for text in [*LIKE_NUMBERS, "None", "[1]", "(1, 2)"]],
+        *[(text, "'{{ env.THE_TEXT }}'") for text in LIKE_NUMBERS],
+    ],
+)
+def test_a_text_stays_the_text_that_it_is(text: str, written: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dagster makes a number of a text that looks like one, and other values of other texts."""
+    monkeypatch.setenv("THE_TEXT", text)
+    component = SessionsComponent.resolve_from_yaml(
+        f"""
+        start_date: 2025-09-01
+        input_root: {written}
+        tags: {{level: "1"}}
+        rules: {{user_action_ids: [{written}, x]}}
+        alerts: {{slack_channel: {written}, slack_token: {written}}}
+        spark: {{extra_conf: {{spark.x: {written}}}}}
+        """
+    )
+    config = component.config()
+    assert (config.input_root, config.tags) == (text, {"level": "1"})
+    assert config.rules.user_action_ids == {text, "x"}
+    assert (config.alerts.slack_channel, config.alerts.slack_token) == (text, text)
+    assert config.spark.extra_conf == {"spark.x": text}
+
+
+@pytest.mark.parametrize("name", ["bot_limit", "settle_seconds", "landing_deadline_hours"])
+def test_yes_is_no_number(name: str) -> None:
+    with pytest.raises(Exception, match=name):
+        SessionsComponent.resolve_from_yaml(f"start_date: 2025-09-01\n{name}: yes").config()
+
+
+def test_a_list_may_come_from_a_template(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACTIONS", "1,2")
+    yaml = "start_date: 2025-09-01\nrules: {user_action_ids: \"{{ env.ACTIONS.split(',') }}\"}"
+    assert SessionsComponent.resolve_from_yaml(yaml).config().rules.user_action_ids == {"1", "2"}
+
+
+def test_a_variable_that_is_not_there_leaves_a_channel_unset() -> None:
+    yaml = "start_date: 2025-09-01\nalerts: {webhook_url: '{{ env.NOT_THERE }}'}"
+    assert not SessionsComponent.resolve_from_yaml(yaml).config().alerts.has_channel
+
+
+@pytest.mark.parametrize("secret", ["4711", "4711.5", "(47, 11)"])
+@pytest.mark.parametrize("attribute", ["webhook_url", "slack_token", "smtp_url"])
+def test_an_error_never_shows_a_secret_that_came_from_the_environment(
+    attribute: str, secret: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("THE_SECRET", secret)
+    with pytest.raises(SettingsError) as error:
+        SessionsComponent.resolve_from_yaml(
+            f"start_date: 2025-09-01\nalerts: {{{attribute}: '{{{{ env.THE_SECRET }}}}'}}"
+        ).config()
+    assert "47" not in str(error.value)
 
 
 @pytest.mark.slow
