@@ -2,9 +2,15 @@
 
 import json
 import logging
+import os
 import re
+import signal
+import socket
 import sys
+import threading
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -13,6 +19,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sessions_dagster.alerts import channels, outbox
 from sessions_dagster.alerts.channels import Channel, Command, DeliveryError, Email, Webhook
 from sessions_dagster.alerts.message import Alert, first_sentence
 from sessions_dagster.alerts.outbox import MAX_WAITING, deliver
@@ -171,6 +178,19 @@ def test_settings_never_show_a_secret() -> None:
         ("EMAIL_FROM", {"EMAIL_TO": "ada@example.com", "SMTP_URL": f"smtp://lake:{SECRET}@mail"}),
         ("SMTP_URL", {"EMAIL_TO": "ada@example.com", "EMAIL_FROM": "a@b.c"}),
         ("UI_URL", {"UI_URL": "dagster"}),
+        ("UI_URL", {"UI_URL": f"https://dagster.example.com/?token={SECRET}"}),
+        ("UI_URL", {"UI_URL": f"https://dagster.example.com/#{SECRET}"}),
+        ("UI_URL", {"UI_URL": f"https://lake:{SECRET}@dagster.example.com"}),
+        ("WEBHOOK_URL", {"WEBHOOK_URL": f"https://lake:{SECRET}@hooks.example.com"}),
+        ("WEBHOOK_URL", {"WEBHOOK_URL": f"https://hooks..example.com/{SECRET}"}),
+        ("WEBHOOK_URL", {"WEBHOOK_URL": f"https://hooks.example.com:0/{SECRET}"}),
+        ("WEBHOOK_URL", {"WEBHOOK_URL": f"https://hooks.example.com/ü{SECRET}"}),
+        ("WEBHOOK_URL", {"WEBHOOK_URL": f"https://hooks.example.com/\x7f{SECRET}"}),
+        ("EMAIL_TO", {"EMAIL_TO": "@example.com", "EMAIL_FROM": "a@b.c", "SMTP_URL": "smtp://mail"}),
+        ("EMAIL_TO", {"EMAIL_TO": "a@b.c;d@e.f", "EMAIL_FROM": "a@b.c", "SMTP_URL": "smtp://mail"}),
+        ("EMAIL_FROM", {"EMAIL_TO": "a@b.c", "EMAIL_FROM": "lake@", "SMTP_URL": f"smtp://lake:{SECRET}@mail"}),
+        ("EMAIL_FROM", {"EMAIL_TO": "a@b.c", "EMAIL_FROM": "Lake <a@b.c>", "SMTP_URL": "smtp://mail"}),
+        ("SMTP_URL", {"EMAIL_TO": "a@b.c", "EMAIL_FROM": "a@b.c", "SMTP_URL": f"smtp://lake:{SECRET}@mail..com"}),
     ],
 )
 def test_a_wrong_setting_is_named_without_its_value(name: str, variables: dict[str, str]) -> None:
@@ -178,6 +198,21 @@ def test_a_wrong_setting_is_named_without_its_value(name: str, variables: dict[s
         SessionsConfig.from_env({f"SESSIONS_ALERT_{key}": text for key, text in variables.items()})
     assert re.fullmatch(rf"SESSIONS_ALERT_{name} \(alerts\) must be .+\.", str(error.value))
     assert SECRET not in str(error.value)
+
+
+@pytest.mark.parametrize("words", ["w", "curl https://hooks.example.com", "ada@example.com"])
+@pytest.mark.parametrize("name", ["command", "email_to"])
+def test_a_text_is_not_taken_for_a_list_of_letters(name: str, words: str) -> None:
+    wrong: dict[str, Any] = {name: words}
+    with pytest.raises(SettingsError, match=re.escape(f"{name} (alerts) must be")):
+        AlertSettings(**wrong)
+
+
+@pytest.mark.parametrize(
+    "url", ["HTTPS://hooks.example.com:8443/a?b=%C3%BC", "http://[::1]:80/x", "http://büro.example/"]
+)
+def test_a_url_that_a_request_can_be_sent_to(url: str) -> None:
+    assert AlertSettings(webhook_url=url).webhook_url == url
 
 
 def alerts(count: int) -> list[Alert]:
@@ -189,18 +224,58 @@ def test_a_receiver_that_is_down_holds_up_no_other_and_gets_everything_in_order_
 ) -> None:
     log = tmp_path / "log"
     code = "import sys, json; open(sys.argv[1], 'a').write(json.load(sys.stdin)['error'])"
-    channels: list[Channel] = [Webhook(http.url), Command((sys.executable, "-c", code, str(log)))]
+    both: list[Channel] = [Webhook(http.url), Command((sys.executable, "-c", code, str(log)))]
     first, second, third = alerts(3)
     http.status = 503
-    waiting = deliver({}, [first, second], channels, LOG)
+    waiting = deliver({}, [first, second], both, LOG)
     assert waiting == {"webhook": [first, second]}
     assert log.read_text() == "Error 0.Error 1."
     # A channel that fails is asked once a tick, not once an alert.
     assert len(http.bodies) == 1
     http.status, http.bodies = 200, []
-    assert deliver(waiting, [third], channels, LOG) == {}
+    assert deliver(waiting, [third], both, LOG) == {}
     assert [body["error"] for body in http.alerts] == ["Error 0.", "Error 1.", "Error 2."]
     assert log.read_text() == "Error 0.Error 1.Error 2."
+
+
+def test_a_command_may_leave_something_running(tmp_path: Path) -> None:
+    started = time.monotonic()
+    Command(("sh", "-c", f"sleep 3 & echo $! > {tmp_path}/pid")).send(ALERT)
+    assert time.monotonic() - started < 2
+    os.kill(int((tmp_path / "pid").read_text()), signal.SIGTERM)
+
+
+def test_a_command_that_hangs_is_ended_with_all_that_it_has_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(channels, "TIMEOUT_SECONDS", 0.5)
+    with pytest.raises(DeliveryError, match=re.escape("it took longer than 0.5 s")):
+        Command(("sh", "-c", f"sleep 60 & echo $! > {tmp_path}/pid; wait")).send(ALERT)
+    state = Path(f"/proc/{(tmp_path / 'pid').read_text().strip()}/stat")
+    assert not state.exists() or state.read_text().split()[2] in "ZX"
+
+
+def test_a_receiver_that_answers_byte_by_byte_holds_up_no_tick(
+    http: HttpReceiver, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(outbox, "SEND_SECONDS", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with suppress(OSError), connection:
+                for byte in b"HTTP/1.1 200 OK and so on, and on, and on":
+                    connection.send(bytes([byte]))
+                    time.sleep(0.1)
+
+        threading.Thread(target=answer, daemon=True).start()
+        slow = Webhook(f"http://127.0.0.1:{server.getsockname()[1]}/{SECRET}", "slow")
+        began = time.monotonic()
+        assert deliver({}, [ALERT], [slow, Webhook(http.url)], LOG) == {"slow": [ALERT]}
+        assert time.monotonic() - began < 3
+    assert len(http.bodies) == 1
+    assert "it took longer than 0.5 s" in caplog.text
+    assert SECRET not in caplog.text
 
 
 class Broken:
@@ -234,6 +309,12 @@ def test_what_waits_is_bounded_and_the_oldest_is_dropped_with_a_word(caplog: pyt
         ("ValueError: no point\n  at somewhere", "no point"),
         ("pyspark.errors.AnalysisException: [X] Y. Z", "[X] Y."),
         ("Two batches. One", "Two batches."),
+        (
+            "py4j.protocol.Py4JJavaError: An error occurred while calling o42.save.\n: "
+            "org.apache.spark.SparkException: Job aborted: no space left\n\tat org.apache.spark.X",
+            "Job aborted: no space left",
+        ),
+        ("An error occurred while calling z:org.apache.X.y.\n: java.lang.Exception: Too late. Why", "Too late."),
         ("", ""),
     ],
 )  # fmt: skip

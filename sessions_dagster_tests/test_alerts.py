@@ -1,5 +1,6 @@
 """The sensor `alerts`: what is told of failed runs, failed checks and missing batches, and nothing twice."""
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
@@ -272,6 +273,13 @@ def config_with(folder: Path, **alerts: Any) -> SessionsConfig:
     )
 
 
+@pytest.mark.parametrize("field_", ["since", "started"])
+def test_a_cursor_with_a_time_without_a_zone_is_none_of_this_sensor(field_: str) -> None:
+    stored = json.loads(Memory.from_cursor(None, BEFORE_THE_DEADLINE).to_cursor()) | {field_: "2025-09-21T06:00:00"}
+    with pytest.raises(ValueError, match="has no time zone"):
+        Memory.from_cursor(json.dumps(stored), BEFORE_THE_DEADLINE)
+
+
 def test_the_sensor_is_off_until_a_channel_is_set(tmp_path: Path) -> None:
     off, on = config_with(tmp_path), config_with(tmp_path, command=("echo",))
     assert build_alerts_sensor(off).default_status is dg.DefaultSensorStatus.STOPPED
@@ -284,7 +292,7 @@ def test_what_a_receiver_did_not_get_it_gets_once_when_it_is_back(receiver: Http
     config, instance = config_with(tmp_path, webhook_url=receiver.url), dg.DagsterInstance.ephemeral()
     receiver.status = 503
     first = evaluate(config, instance, None)
-    assert "1 wait for webhook" in str(first.skip_reason)
+    assert "to be tried again: 1 by webhook." in str(first.skip_reason)
     receiver.status, receiver.bodies = 200, []
     second = evaluate(config, instance, first.cursor)
     third = evaluate(config, instance, second.cursor)

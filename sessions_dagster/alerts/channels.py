@@ -4,6 +4,8 @@ An error of a channel says which one failed and why, and never has a URL, a user
 """
 
 import json
+import os
+import signal
 import smtplib
 import ssl
 import subprocess
@@ -11,6 +13,7 @@ from dataclasses import dataclass
 from email.message import EmailMessage
 from email.utils import formatdate, make_msgid
 from http.client import HTTPException
+from subprocess import DEVNULL, PIPE
 from typing import IO, Any, Final, Protocol
 from urllib.error import HTTPError
 from urllib.parse import SplitResult, unquote, urlsplit
@@ -20,7 +23,7 @@ from sessions_dagster.alerts.message import Alert
 from sessions_dagster.alerts.settings import AlertSettings
 
 TIMEOUT_SECONDS: Final = 10
-"""How long a receiver may take. All of a tick has to fit into the minute that Dagster gives it."""
+"""How long a receiver may be silent. All of a tick has to fit into the minute that Dagster gives it."""
 
 
 class DeliveryError(Exception):
@@ -98,14 +101,22 @@ class Command:
         """
         body = json.dumps(alert.as_json()).encode()
         try:
-            done = subprocess.run(self.arguments, input=body, timeout=TIMEOUT_SECONDS, capture_output=True, check=False)
-        except subprocess.TimeoutExpired:
-            raise DeliveryError(f"it took longer than {TIMEOUT_SECONDS} s") from None
+            # Nobody reads what it prints: there may be a secret of its own in it, and what it has left in the
+            # background would keep a pipe open.
+            process = subprocess.Popen(
+                self.arguments, stdin=PIPE, stdout=DEVNULL, stderr=DEVNULL, start_new_session=True
+            )
         except OSError as error:
             raise DeliveryError(f"it could not be started ({error.strerror})") from None
-        if done.returncode != 0:
-            # What it prints may have a secret of its own in it.
-            raise DeliveryError(f"its exit code was {done.returncode}")
+        try:
+            process.communicate(body, timeout=TIMEOUT_SECONDS)
+        except subprocess.TimeoutExpired:
+            # With all that it has started: otherwise each tick would leave some more.
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+            raise DeliveryError(f"it took longer than {TIMEOUT_SECONDS} s") from None
+        if process.returncode != 0:
+            raise DeliveryError(f"its exit code was {process.returncode}")
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,9 @@ _TITLES: Final[Mapping[Kind, str]] = {
 _MAX_SENTENCE: Final = 500
 
 # The class of an exception in front of its message, as Dagster and Python write it.
-_CLASS: Final = re.compile(r"^(?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Failure|Interrupt|Warning): ")
+_CLASS: Final = re.compile(r"^(?:[A-Za-z_]\w*\.)*(?:[A-Z]\w*)?(?:Error|Exception|Failure|Interrupt|Warning): ")
+# What py4j puts in front of the error of Java that it is about.
+_CALL_OF_JAVA: Final = re.compile(r"^An error occurred while calling \S+\s*:\s+")
 # A point inside a path, a number or a version has no blank after it.
 _SENTENCE_END: Final = re.compile(r"(?<=[.!?])\s|\n")
 
@@ -86,6 +88,7 @@ class Alert:
 def first_sentence(message: str) -> str:
     """The first sentence of an error, without the name of an exception's class in front of it, and not too long."""
     # What came from the name of a file may have no encoding, and would make no mail.
-    stripped = _CLASS.sub("", message.encode("utf-8", "replace").decode().strip())
+    told = _CLASS.sub("", message.encode("utf-8", "replace").decode().strip())
+    stripped = _CLASS.sub("", _CALL_OF_JAVA.sub("", told)).strip()
     sentence = _SENTENCE_END.split(stripped, maxsplit=1)[0].strip()
     return sentence if len(sentence) <= _MAX_SENTENCE else f"{sentence[: _MAX_SENTENCE - 1]}…"

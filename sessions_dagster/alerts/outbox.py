@@ -1,6 +1,7 @@
 """The outbox: alerts that are still to be delivered, by channel. A channel that fails holds up no other one."""
 
 import logging
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -9,6 +10,9 @@ from typing import Final
 
 from sessions_dagster.alerts.channels import TIMEOUT_SECONDS, Channel, DeliveryError
 from sessions_dagster.alerts.message import Alert
+
+SEND_SECONDS: Final = 20
+"""How long one delivery may take in all. A receiver that answers byte by byte is never silent for long."""
 
 MAX_WAITING: Final = 100
 """How many alerts wait for one channel. If there are more, the oldest ones are dropped, with a line in the log."""
@@ -44,10 +48,10 @@ def _deliver(channel: Channel, alerts: Sequence[Alert], log: logging.Logger) -> 
     for number, alert in enumerate(alerts):
         left = list(alerts[number:])
         if time.monotonic() > give_up_at:
-            log.warning("Alerts by %s: %d more wait for the next tick.", channel.name, len(left))
+            log.warning("Alerts by %s took long, so the next tick delivers the other %d.", channel.name, len(left))
             return left
         try:
-            channel.send(alert)
+            _send(channel, alert)
         except Exception as error:
             # Whatever a channel raises: if the tick failed for it, all other channels would be told again. The text of
             # an error that is not our own may have a secret in it.
@@ -55,7 +59,7 @@ def _deliver(channel: Channel, alerts: Sequence[Alert], log: logging.Logger) -> 
             kept = left[-MAX_WAITING:]
             lost = f" The oldest {len(left) - len(kept)} are dropped." if len(left) > len(kept) else ""
             log.warning(
-                "Alerts by %s cannot be delivered: %s. %d wait for the next tick.%s",
+                "Alerts by %s cannot be delivered: %s. The next tick tries again to deliver %d.%s",
                 channel.name,
                 reason,
                 len(kept),
@@ -64,3 +68,23 @@ def _deliver(channel: Channel, alerts: Sequence[Alert], log: logging.Logger) -> 
             return kept
         log.info("Told by %s: %s", channel.name, alert.title)
     return []
+
+
+def _send(channel: Channel, alert: Alert) -> None:
+    """Send an alert, and wait only so long for it: if a tick takes too long, Dagster forgets what it has told."""
+    failed: list[Exception] = []
+
+    def send() -> None:
+        try:
+            channel.send(alert)
+        except Exception as error:
+            failed.append(error)
+
+    # A thread that nothing waits for: a pool would wait for it at the end of the process.
+    thread = threading.Thread(target=send, name=f"alert by {channel.name}", daemon=True)
+    thread.start()
+    thread.join(SEND_SECONDS)
+    if thread.is_alive():
+        raise DeliveryError(f"it took longer than {SEND_SECONDS} s")
+    if failed:
+        raise failed[0]

@@ -11,7 +11,7 @@ DEFAULT_UI_URL: Final = "http://127.0.0.1:3000"
 """Where Dagster's own commands start the UI if they are not told otherwise."""
 
 ALLOWED: Final = {
-    "webhook_url": "a URL that begins with https:// or http://",
+    "webhook_url": "a URL that begins with https:// or http://, without a user, and with all but ASCII percent-encoded",
     "command": "an executable file, or the name of one on the PATH, with its arguments",
     "slack_channel": "a channel, given together with a token",
     "slack_token": "a token, given together with a channel",
@@ -19,7 +19,7 @@ ALLOWED: Final = {
     "email_from": "one address, given together with email_to and smtp_url",
     "smtp_url": "such as smtp://user:password@mail.example.com:587 or smtps://..., given together with email_to and "
     "email_from",
-    "ui_url": "a URL that begins with https:// or http://",
+    "ui_url": "a URL that begins with https:// or http://, without a user, and without ? and #",
 }
 """What each field may be, for a message."""
 
@@ -65,11 +65,15 @@ class AlertSettings:
     ui_url: str = DEFAULT_UI_URL
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "command", tuple(self.command))
-        object.__setattr__(self, "email_to", tuple(self.email_to))
+        for name in ("command", "email_to"):
+            # A text alone would be taken for as many words as it has letters.
+            if not isinstance(getattr(self, name), list | tuple):
+                raise WrongAlertSettingError(name)
+            object.__setattr__(self, name, tuple(getattr(self, name)))
         wrong = [
-            *(name for name in ("webhook_url", "ui_url") if not _is_url(getattr(self, name), {"http", "https"})),
-            *(["smtp_url"] if not _is_url(self.smtp_url, {"smtp", "smtps"}) else []),
+            *(["webhook_url"] if self.webhook_url is not None and not _is_web_page(self.webhook_url) else []),
+            *(["ui_url"] if not _is_web_page(self.ui_url) or any(mark in self.ui_url for mark in "?#") else []),
+            *(["smtp_url"] if self.smtp_url is not None and not _is_url(self.smtp_url, {"smtp", "smtps"}) else []),
             *(["command"] if not _is_command(self.command) else []),
             *(["email_to"] if not all(map(_is_address, self.email_to)) else []),
             *(["email_from"] if self.email_from is not None and not _is_address(self.email_from) else []),
@@ -90,15 +94,23 @@ class AlertSettings:
         return [name for name in names if name not in given] if given else []
 
 
-def _is_url(value: str | None, schemes: set[str]) -> bool:
-    if value is None:
-        return True
+def _is_web_page(value: str) -> bool:
+    """Whether a value is a URL that Python can send a request to."""
+    if not _is_url(value, {"http", "https"}):
+        return False
+    parts = urlsplit(value)
+    return parts.username is None and f"{parts.path}{parts.query}".isascii()
+
+
+def _is_url(value: object, schemes: set[str]) -> bool:
+    if not isinstance(value, str) or not value.isprintable() or " " in value:
+        return False
     try:
         parts = urlsplit(value)
-        _ = parts.port
-    except (ValueError, AttributeError):
+        host, port = (parts.hostname or "").encode("idna"), parts.port
+    except ValueError:
         return False
-    return parts.scheme in schemes and bool(parts.hostname) and not any(each.isspace() for each in value)
+    return parts.scheme in schemes and bool(host) and port != 0
 
 
 def _is_command(words: tuple[object, ...]) -> bool:
@@ -108,4 +120,7 @@ def _is_command(words: tuple[object, ...]) -> bool:
 
 
 def _is_address(value: object) -> bool:
-    return isinstance(value, str) and value.count("@") == 1 and not any(each.isspace() or each == "," for each in value)
+    if not isinstance(value, str) or not value.isprintable() or any(each in " ,;<>()" for each in value):
+        return False
+    parts = value.split("@")
+    return len(parts) == 2 and all(parts)

@@ -35,6 +35,7 @@ from sessions_dagster.defs.partitions import daily_partitions
 from sessions_dagster.defs.run_history import days_of
 from sessions_dagster.defs.run_planning import day_ranges
 from sessions_dagster.defs.slack import Slack
+from sessions_dagster.model.counts import number_of
 from sessions_dagster.model.dates import days_between, spans
 
 SENSOR_NAME: Final = "alerts"
@@ -74,8 +75,8 @@ class Memory:
         try:
             stored = json.loads(cursor)
             return cls(
-                since=datetime.fromisoformat(stored["since"]),
-                started=datetime.fromisoformat(stored["started"]),
+                since=_utc(stored["since"]),
+                started=_utc(stored["started"]),
                 runs=list(stored["runs"]),
                 days={check: set(_days(ranges)) for check, ranges in stored["days"].items()},
                 waiting={name: list(map(Alert.from_line, lines)) for name, lines in stored["waiting"].items()},
@@ -121,9 +122,10 @@ def build_alerts_sensor(config: SessionsConfig) -> dg.SensorDefinition:
         memory = _read_cursor(context.cursor, now, context.log)
         new = news(context.instance, config, memory, now)
         memory.waiting = deliver(memory.waiting, new, channels, context.log)
-        waiting = "; ".join(f"{len(alerts)} wait for {name}" for name, alerts in memory.waiting.items())
-        told = f"{len(new)} new alerts for {names}" if new else "Nothing new to tell"
-        return dg.SensorResult(skip_reason=f"{told}{f'; {waiting}' if waiting else ''}.", cursor=memory.to_cursor())
+        told = f"{number_of(len(new), 'new alert')} for {names}" if new else "Nothing new to tell"
+        again = ", ".join(f"{len(alerts)} by {name}" for name, alerts in memory.waiting.items())
+        left = f"; to be tried again: {again}" if again else ""
+        return dg.SensorResult(skip_reason=f"{told}{left}.", cursor=memory.to_cursor())
 
     return alerts
 
@@ -268,6 +270,13 @@ def _check_url(config: SessionsConfig, key: dg.AssetCheckKey) -> str:
 
 def _days(ranges: Sequence[Sequence[str]]) -> list[date]:
     return [day for first, last in ranges for day in days_between(date.fromisoformat(first), date.fromisoformat(last))]
+
+
+def _utc(text: str) -> datetime:
+    at = datetime.fromisoformat(text)
+    if at.tzinfo is None:
+        raise ValueError(f"{text} has no time zone")
+    return at
 
 
 def _read_cursor(cursor: str | None, now: datetime, log: logging.Logger) -> Memory:
