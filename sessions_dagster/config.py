@@ -18,6 +18,7 @@ from sessions_dagster.errors import SettingsError, WrongSettingError
 from sessions_dagster.input.formats import EpochUnit, InputFormat
 from sessions_dagster.model.rejects import DEFAULT_BOT_LIMIT
 from sessions_dagster.model.rules import SessionRules
+from sessions_dagster.model.tables import TABLES
 from sessions_dagster.settings import (
     ALERT_VARIABLES,
     MAX_BOT_LIMIT,
@@ -38,7 +39,7 @@ from sessions_dagster.settings import (
     wrong,
 )
 from sessions_dagster.spark.session import SparkSettings
-from sessions_dagster.storage.filesystem import canonical, table_root
+from sessions_dagster.storage.filesystem import canonical, is_within, table_root
 
 DEFAULT_INPUT_ROOT: Final = "data/input"
 DEFAULT_WAREHOUSE_ROOT: Final = "data/warehouse"
@@ -182,6 +183,7 @@ class SessionsConfig:
         assert checked.keys() == {each.name for each in fields(self)}, "every field is set"
         for name, value in checked.items():
             object.__setattr__(self, name, value)
+        self._check_input_is_in_no_table()
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Self:
@@ -212,6 +214,18 @@ class SessionsConfig:
             return cls(**settings)
         except WrongSettingError as error:
             raise _of_variable(error, given.get(error.name, error.value)) from None
+
+    def _check_input_is_in_no_table(self) -> None:
+        """Check that the batches do not arrive in the folder of a table. A vacuum of the table would remove them.
+
+        Raises:
+            WrongSettingError: If they do.
+        """
+        for name in TABLES:
+            table = f"{table_root(self.warehouse_root)}/{name}"
+            if is_within(canonical(self.input_root), table):
+                meaning = SETTINGS["input_root"].meaning
+                raise WrongSettingError("input_root", meaning, f"outside of the table {table}", self.input_root)
 
     def prefixed(self, name: str) -> str:
         """A name of this product, for everything that Dagster knows by a name: `web_new_batches`."""

@@ -17,6 +17,7 @@ from sessions_dagster.model.rejects import DEFAULT_BOT_LIMIT
 from sessions_dagster.model.rules import SessionRules
 from sessions_dagster.settings import SETTINGS, SPARK_VARIABLES
 from sessions_dagster.spark.session import SparkSettings
+from sessions_dagster.storage.warehouse import Warehouse
 
 DAY = date(2025, 9, 1)
 
@@ -128,6 +129,8 @@ def test_a_marker_can_be_required(text: str, is_required: bool) -> None:
         ("WAREHOUSE_ROOT", "file:///tmp/a%2520b"),
         ("WAREHOUSE_ROOT", "s3a://b/[x]"),
         ("WAREHOUSE_ROOT", "gs://b/x?y"),
+        ("INPUT_ROOT", "'/data'"),
+        ("WAREHOUSE_ROOT", '"/data"'),
         ("SPARK_MASTER", "sc://localhost"),
         ("SPARK_MASTER", "sc://localhost:15002/;user_id=ada"),
         ("SPARK_MASTER", "mesos://zk://a:2181/mesos"),
@@ -419,3 +422,42 @@ def test_names_have_the_prefix() -> None:
 
 def test_the_default_bot_limit_is_that_of_the_contract() -> None:
     assert SessionsConfig(start_date=DAY).bot_limit == DEFAULT_BOT_LIMIT == 100_000
+
+
+@pytest.mark.parametrize("mark", ["'", '"'])
+@pytest.mark.parametrize("place", ["/data", "data", "s3a://b/x"])
+@pytest.mark.parametrize("name", ["INPUT_ROOT", "WAREHOUSE_ROOT"])
+def test_a_place_in_quotes_that_no_shell_has_taken_away_is_refused(name: str, place: str, mark: str) -> None:
+    """`docker --env-file` hands quotes on."""
+    with pytest.raises(SettingsError, match=f"SESSIONS_{name} "):
+        from_env(**{name: f"{mark}{place}{mark}"})
+    assert from_env(**{name: f"{place}{mark}s"})
+
+
+@pytest.mark.parametrize("table", Warehouse("/data").tables)
+@pytest.mark.parametrize("below", ["", "/", "/x", "/../sessions/x"])
+def test_batches_do_not_arrive_in_the_folder_of_a_table(table: str, below: str) -> None:
+    with pytest.raises(
+        SettingsError, match=re.escape("SESSIONS_INPUT_ROOT (where the batches arrive) must be outside")
+    ):
+        from_env(INPUT_ROOT=f"{table}{below}", WAREHOUSE_ROOT="file:///data/")
+
+
+@pytest.mark.parametrize(
+    ("input_root", "warehouse_root"),
+    [
+        ("/data", "/data"),
+        ("/data/input", "/data"),
+        ("/data", "/data/lake"),
+        ("/data/raw_events2", "/data"),
+        ("/raw_events", "/data"),
+        ("s3://a/raw_events", "s3://b"),
+    ],
+)
+def test_batches_may_arrive_beside_the_tables(input_root: str, warehouse_root: str) -> None:
+    assert from_env(INPUT_ROOT=input_root, WAREHOUSE_ROOT=warehouse_root).input_root == input_root
+
+
+def test_the_tables_of_an_object_store_are_known_by_both_spellings() -> None:
+    with pytest.raises(SettingsError, match="must be outside of the table s3a://b/sessions"):
+        SessionsConfig(start_date=DAY, input_root="s3a://b/sessions", warehouse_root="s3://b")

@@ -40,9 +40,9 @@ _URI: Final = re.compile(
     rf"(?:{'|'.join(SCHEMES)})://[^/\s]+(?:/[^\x00-\x1f]*)?|(?:hdfs|viewfs):///[^\x00-\x1f]*",
 )
 
-# URIs of other schemes, paths of Windows, and what a shell would have replaced.
+# URIs of other schemes, paths of Windows, and what a shell would have replaced or taken away.
 _NO_LOCAL_FOLDER: Final = re.compile(
-    rf"[a-z][a-z0-9+.-]*:/.*|(?:file|{'|'.join(SCHEMES)}):.*|[a-z]:\\.*|\\\\.*|[~$].*|.*[\x00-\x1f].*",
+    rf"[a-z][a-z0-9+.-]*:/.*|(?:file|{'|'.join(SCHEMES)}):.*|[a-z]:\\.*|\\\\.*|[~$\s].*|'.*'|\".*\"|.*[\x00-\x1f].*",
     re.IGNORECASE | re.DOTALL,
 )
 
@@ -94,6 +94,11 @@ def table_root(location: str) -> str:
             f"{refused[0]}. Choose a warehouse root with another name."
         )
     return root
+
+
+def is_within(location: str, folder: str) -> bool:
+    """Whether a location is a folder or lies below it, both in the spelling of this module."""
+    return f"{location}/".startswith(f"{folder}/")
 
 
 def location_of(uri: str) -> str:

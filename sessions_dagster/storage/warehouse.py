@@ -12,6 +12,7 @@ from deltalake.exceptions import TableNotFoundError
 from filelock import FileLock
 
 from sessions_dagster.errors import SettingsError, StorageError
+from sessions_dagster.model.tables import TABLES
 from sessions_dagster.storage.filesystem import is_local, table_root
 
 _LOCK_FILE: Final = ".writing.lock"
@@ -65,13 +66,7 @@ class Warehouse:
     @property
     def tables(self) -> tuple[str, ...]:
         """The locations of all tables, whether they exist or not."""
-        return (
-            self.raw_events,
-            self.rejected_events,
-            self.sessionized_events,
-            self.session_corrections,
-            self.sessions,
-        )
+        return tuple(f"{self.root}/{name}" for name in TABLES)
 
     def open(self, table_uri: str) -> DeltaTable | None:
         """The newest version of a table as delta-rs sees it, without a JVM; None if there is no such table.
