@@ -237,6 +237,22 @@ def test_a_wrong_range_is_refused_before_anything_starts(
     assert not lake.warehouse.exists()
 
 
+@pytest.mark.parametrize("asset", [RAW, EVENTS, SESSIONS])
+def test_a_run_without_a_day_is_refused_with_an_instruction(tmp_path: Path, asset: dg.AssetKey) -> None:
+    lake = Lake(tmp_path)
+    job = build_defs(lake.config).resolve_implicit_global_asset_job_def()
+    result = job.execute_in_process(instance=lake.instance, raise_on_error=False, asset_selection=[asset])
+    assert "This run has no partition" in failure(result)
+    assert not lake.warehouse.exists()
+
+
+def test_a_run_of_a_product_that_has_no_day_yet_is_refused_and_says_why(tmp_path: Path) -> None:
+    lake = Lake(tmp_path, start=datetime.now(UTC).date() + timedelta(days=9))
+    message = failure(lake.run("2025-09-02", "2025-09-03", [RAW]))
+    assert f"the start date, {lake.start}, is not over" in message
+    assert not lake.warehouse.exists()
+
+
 def test_sessions_of_an_empty_warehouse_are_refused_with_an_instruction(tmp_path: Path) -> None:
     message = failure(Lake(tmp_path).run("2025-09-02", "2025-09-02", [SESSIONS]))
     assert "Materialize raw_events and sessionized_events first" in message

@@ -32,8 +32,14 @@ def days_of_step(
         config: The product.
 
     Raises:
-        PartitionsError: If the days are not partitions of the product, or the first one is after the last one.
+        PartitionsError: If the run has no days, if they are not partitions of the product, or if the first one is after
+            the last one.
     """
+    if not (context.has_partition_key or context.has_partition_key_range):
+        raise PartitionsError(
+            "This run has no partition, so it is of no day. Nothing was done. Choose a day or a range of days: "
+            "materialize the assets from their graph, or with dagster asset materialize."
+        )
     keys = context.partition_key_range
     try:
         first, last = date.fromisoformat(keys.start), date.fromisoformat(keys.end)
@@ -45,7 +51,11 @@ def days_of_step(
             f"done. Run it as {_range(last, first)}."
         )
     newest = daily_partitions(config).get_last_partition_key()
-    if first < config.start_date or newest is None or last > date.fromisoformat(newest):
+    if newest is None:
+        raise PartitionsError(
+            f"There is no partition yet: the start date, {config.start_date}, is not over (UTC). Nothing was done."
+        )
+    if first < config.start_date or last > date.fromisoformat(newest):
         raise PartitionsError(
             f"{_range(first, last)} is not within the partitions, which are {_range(config.start_date, newest)}. "
             "Nothing was done. Choose days that are over (UTC), and not before the start date."
