@@ -5,11 +5,12 @@ from datetime import UTC, date, datetime
 from itertools import pairwise
 from pathlib import Path
 
+import dagster as dg
 import pyarrow.parquet as pq
 
 from sessions_dagster.demo import story
 from sessions_dagster.demo.changes import Event, Snapshot, corrections, row_changes
-from sessions_dagster.demo.report import reason
+from sessions_dagster.demo.report import checks_line, reason
 from sessions_dagster.demo.story import Delivery
 from sessions_dagster.model.columns import DELIVERED_BY, EVENT, PRODUCT, SESSION_END, SESSION_START, TIMESTAMP, USER
 from sessions_dagster.model.rules import SessionRules
@@ -162,3 +163,14 @@ def test_an_event_is_delivered_again_if_it_has_a_new_batch_bit() -> None:
     row = ("a", "14:00:00", "14:00:00", "14:05:00")
     changes = row_changes(rows_of_bruno(row, delivered_by=1), rows_of_bruno(row, delivered_by=3))
     assert changes.delivered_again == changes.updated == {Event("bruno", "idea", u("14:00:00"), "a")}
+
+
+def test_a_run_is_reported_with_the_checks_of_its_own_day() -> None:
+    def evaluation(name: str, partition: str | None, *, passed: bool) -> dg.AssetCheckEvaluation:
+        return dg.AssetCheckEvaluation(dg.AssetKey("x"), name, passed, metadata={}, partition=partition)
+
+    of_others = [evaluation("late", "2025-09-16", passed=False), evaluation("all", None, passed=False)]
+    of_day = [evaluation("a", "2025-09-15", passed=True), evaluation("b", "2025-09-15", passed=True)]
+    assert checks_line([*of_others, *of_day], date(2025, 9, 15)) == "2 of 2 checks passed"
+    wrong = evaluation("c", "2025-09-15", passed=False)
+    assert checks_line([*of_day, wrong], date(2025, 9, 15)) == "2 of 3 checks passed, not c"

@@ -1,9 +1,10 @@
 """The demo's console output: what a run corrected and why, in words derived from the rows of the tables."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any, Final
 
+import dagster as dg
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -11,6 +12,7 @@ from rich.table import Table
 from sessions_dagster.demo.changes import Correction, Event, RowChanges, Session
 from sessions_dagster.model.changes import SessionChange
 from sessions_dagster.model.columns import EVENT, PRODUCT, REASON, TIMESTAMP, USER
+from sessions_dagster.model.counts import number_of
 
 _MAX_LISTED: Final = 3
 """Maximum number of events that are listed one by one; a larger group is only counted."""
@@ -23,6 +25,18 @@ def report_console() -> Console:
     """A console as wide as the terminal, or wide enough for the tables if there is no terminal."""
     console = Console(highlight=False)
     return console if console.is_terminal else Console(highlight=False, width=_PLAIN_WIDTH)
+
+
+def checks_line(evaluations: Iterable[dg.AssetCheckEvaluation], day: date) -> str:
+    """How many checks of a day have passed, and which have not.
+
+    A run of the day also makes checks of other days: one of all days until today, of which the week of the demo is long
+    over, and those of later days that an earlier demo has landed.
+    """
+    of_day = [each for each in evaluations if each.partition == day.isoformat()]
+    failed = sorted({each.check_name for each in of_day if not each.passed})
+    passed = f"{sum(each.passed for each in of_day)} of {number_of(len(of_day), 'check')} passed"
+    return f"{passed}, not {', '.join(failed)}" if failed else passed
 
 
 def rows_line(changes: RowChanges) -> str:

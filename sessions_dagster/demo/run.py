@@ -19,7 +19,7 @@ from sessions_dagster.defs import build_defs
 from sessions_dagster.defs.missing_batches import BATCHES_HAVE_LANDED
 from sessions_dagster.demo import story
 from sessions_dagster.demo.changes import Correction, Snapshot, corrections, row_changes
-from sessions_dagster.demo.report import corrections_table, rejected_line, report_console, rows_line
+from sessions_dagster.demo.report import checks_line, corrections_table, rejected_line, report_console, rows_line
 from sessions_dagster.model.columns import BATCH_DATE, EVENT_IDENTITY
 from sessions_dagster.model.rules import SessionRules
 from sessions_dagster.spark.progress import watched_on_terminal
@@ -75,7 +75,9 @@ def _land(stage: _Stage, day: date, rows: Sequence[story.Delivery], before: Snap
     began = time.monotonic()
     with watched_on_terminal(f"materializing {day}"):
         result = _materialize(stage, day)
-    console.print(f"One run, {time.monotonic() - began:.1f} s: {_checks_line(result)}.")
+    console.print(
+        f"One run, {time.monotonic() - began:.1f} s: {checks_line(result.get_asset_check_evaluations(), day)}."
+    )
     after = Snapshot.of_rows(_rows(warehouse.sessionized_events))
     _show_landing(console, warehouse, day)
     console.print(f"[dim]sessionized_events[/]  {rows_line(row_changes(before, after))}")
@@ -90,14 +92,6 @@ def _materialize(stage: _Stage, day: date) -> dg.ExecuteInProcessResult:
         instance=stage.instance,
         run_config=_RUN_CONFIG,
     )
-
-
-def _checks_line(result: dg.ExecuteInProcessResult) -> str:
-    # That check is of all days until today, and the week of the demo is long over.
-    evaluations = [each for each in result.get_asset_check_evaluations() if each.check_name != BATCHES_HAVE_LANDED]
-    failed = sorted({evaluation.check_name for evaluation in evaluations if not evaluation.passed})
-    passed = f"{sum(evaluation.passed for evaluation in evaluations)} of {len(evaluations)} checks passed"
-    return f"{passed}, not {', '.join(failed)}" if failed else passed
 
 
 def _show_landing(console: Console, warehouse: Warehouse, day: date) -> None:
