@@ -56,7 +56,7 @@ def event_check_specs(config: SessionsConfig) -> list[dg.AssetCheckSpec]:
         _spec(config, SESSIONIZED_EVENTS, rule.value, text, blocking=rule is BLOCKING_RULE)
         for rule, text in _RULES.items()
     ]
-    window = "Every batch of the window has landed, and not without a row."
+    window = "Every batch of the window has landed."
     return [*rules, _spec(config, SESSIONIZED_EVENTS, WINDOW_IS_COMPLETE, window)]
 
 

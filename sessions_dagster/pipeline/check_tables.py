@@ -20,6 +20,7 @@ from sessions_dagster.quality.sessions import SessionsFinding, compare_sessions
 from sessions_dagster.spark.tuning import tuned
 from sessions_dagster.storage.commit_metadata import version_followed
 from sessions_dagster.storage.delta_log import partition_dates, rows_around
+from sessions_dagster.storage.landed_batches import landed_batches
 from sessions_dagster.storage.sessionized_events import rules_of_table
 from sessions_dagster.storage.warehouse import Warehouse
 
@@ -33,7 +34,7 @@ class EventsCheck:
     Attributes:
         version: The version of the table that was checked.
         findings: One for each rule and event date.
-        missing_batches: By event date, the batches of its window that never landed, or landed without a row.
+        missing_batches: By event date, the batches of its window that never landed (see `missing_by_date`).
     """
 
     version: int
@@ -82,7 +83,10 @@ def check_events(spark: SparkSession, warehouse: Warehouse, first: date, last: d
 def missing_by_date(
     warehouse: Warehouse, days: Sequence[date], first_batch: date, rules: SessionRules
 ) -> dict[date, list[date]]:
-    """The batches of the window of each event date that never landed, or landed without a row.
+    """The batches of the window of each event date that never landed.
+
+    A batch that landed without a row has landed. The tables do not know that if an older version landed it, or if its
+    rows were removed since.
 
     Args:
         warehouse: Where the tables are.
@@ -90,7 +94,9 @@ def missing_by_date(
         first_batch: The first batch there can be; an earlier one is never missing.
         rules: The session rules; their lateness is the length of the window.
     """
-    landed = _batch_days(warehouse, warehouse.raw_events) | _batch_days(warehouse, warehouse.rejected_events)
+    with_rows = _batch_days(warehouse, warehouse.raw_events) | _batch_days(warehouse, warehouse.rejected_events)
+    without_rows = {batch for day in days for batch in missing_batches(day, first_batch, with_rows, rules)}
+    landed = with_rows | landed_batches(warehouse, without_rows).keys()
     return {day: missing_batches(day, first_batch, landed, rules) for day in days}
 
 

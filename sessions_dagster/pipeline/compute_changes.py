@@ -197,7 +197,7 @@ def compute_changes(
     logger.info("comparing %s with the table", batches)
     delta = _input_delta(existing, incoming, rules, list(carried_columns))
     append_only, events = _split_append_only(existing, incoming, delta.events, rules, carried_columns)
-    logger.info("finding the sessions that %s change", batches)
+    logger.info("finding the sessions changed by %s", batches)
     reconciled = _reconciled(existing, incoming, _incoming_facts(events, delta, rules), delta.retracted, rules)
     logger.info("gathering the rows of %s", number_of(reconciled.changed_bounds, "changed session"))
     rows = _table_rows(reconciled, existing, incoming, rules, carried_columns)

@@ -151,11 +151,11 @@ def missing_batches(day: date, first_day: date, landed: Collection[date], rules:
     Args:
         day: The event date.
         first_day: The date of the first batch there can be: the window does not reach before it.
-        landed: The dates of the batches with rows, accepted or rejected.
+        landed: The dates of the batches that have landed.
         rules: The session rules; their lateness is the length of the window.
 
     Returns:
-        The dates in the window whose batch never landed, or landed without a row, in order.
+        The dates in the window whose batch has not landed, in order.
     """
     return [batch for batch in rules.batch_window(day) if batch >= first_day and batch not in landed]
 
