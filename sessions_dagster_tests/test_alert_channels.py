@@ -330,6 +330,15 @@ def test_the_first_sentence_is_one_short_line_that_can_be_written(message: str) 
     assert "\n" not in found
 
 
+@pytest.mark.parametrize(
+    "wrong", [{"kind": "unheard_of"}, {"kind": None}, {"partitions": [1]}, {"assets": None}, {"unknown": 1}]
+)
+def test_what_no_channel_could_tell_is_no_alert(wrong: dict[str, Any]) -> None:
+    line = json.dumps(json.loads(ALERT.to_line()) | wrong)
+    with pytest.raises(ValueError, match="not an alert"):
+        Alert.from_line(line)
+
+
 @given(st.text(), st.lists(st.text()), st.none() | st.text())
 def test_an_alert_that_waits_is_read_back_as_it_was(error: str, partitions: list[str], run_id: str | None) -> None:
     alert = Alert("failed_run", error, tuple(partitions), ("sessions",), "http://ui", run_id=run_id)

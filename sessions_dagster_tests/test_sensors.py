@@ -1,5 +1,6 @@
 """The sensor on batch folders: the runs it requests, the folders it skips and why, and the runs it never repeats."""
 
+import json
 import logging
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -571,8 +572,18 @@ def test_a_lost_cursor_does_not_hide_changes(world: World) -> None:
 def test_a_broken_cursor_counts_as_a_lost_one(world: World) -> None:
     deliver(world.root, DAY)
     run_all(world)
-    world.cursor = "no cursor"
-    assert "Nothing new" in world.skip_reason()
+    stored = json.loads(str(world.cursor))
+    others = [{"known": [[1]]}, {"known": {"a": "b"}}, {"applied": {"2025-01-06": 1e400}}, {"asked": []}, {"alone": 5}]
+    for broken in ["no cursor", "[]", "null", "1", "[" * 100_000, *(json.dumps(stored | other) for other in others)]:
+        world.cursor = broken
+        assert "Nothing new" in world.skip_reason()
+
+
+def test_a_tick_that_requests_runs_names_the_days_of_all_of_them(world: World) -> None:
+    for day in DAYS[::3]:
+        deliver(world.root, day)
+    summary = at(world, datetime.now(UTC) + timedelta(hours=1), None).summary
+    assert f"Asked for: {', '.join(map(str, DAYS[0:9:3]))} and 1 more; all 4 batch folders in" in summary
 
 
 def test_a_lost_cursor_does_not_repeat_running_runs(world: World) -> None:

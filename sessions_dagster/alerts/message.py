@@ -80,9 +80,12 @@ class Alert:
         try:
             stored = json.loads(line)
             lists = {name: tuple(stored[name]) for name in ("partitions", "assets")}
-            return cls(**{**stored, **lists})
-        except (TypeError, KeyError) as error:
+            alert = cls(**{**stored, **lists})
+            # One that no channel could tell would hold up all that come after it.
+            alert.as_json()
+        except (TypeError, KeyError, AttributeError) as error:
             raise ValueError(f"not an alert: {line[:100]}") from error
+        return alert
 
 
 def first_sentence(message: str) -> str:

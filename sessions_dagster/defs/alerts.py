@@ -81,7 +81,7 @@ class Memory:
                 days={check: set(_days(ranges)) for check, ranges in stored["days"].items()},
                 waiting={name: list(map(Alert.from_line, lines)) for name, lines in stored["waiting"].items()},
             )
-        except (TypeError, KeyError, AttributeError) as error:
+        except (TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
             raise ValueError(f"not a cursor of this sensor: {cursor[:100]}") from error
 
     def to_cursor(self) -> str:

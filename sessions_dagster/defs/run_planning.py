@@ -93,7 +93,7 @@ class Memory:
                 alone=_by_day(stored["alone"]),
                 looked_until=_day(stored["looked_until"]),
             )
-        except (TypeError, KeyError, AttributeError) as error:
+        except (TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
             raise ValueError(f"not a cursor of this sensor: {cursor[:100]}") from error
 
     def to_cursor(self) -> str:

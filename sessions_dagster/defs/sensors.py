@@ -214,9 +214,10 @@ class _Evaluation:
         self._leave_alone(_LATER, day_ranges(day for plan in later for day in plan.days))
         for plan in requested:
             self.memory.ask(plan)
-        days = day_ranges(day for plan in requested for day in plan.days)
-        found = {"Asked for": [*days, looked]} if plans else {"Nothing new": [looked]}
-        return Tick(requested, self.memory.to_cursor(), reasons_line(found | self.reasons))
+        asked_for = {"Asked for": day_ranges(day for plan in requested for day in plan.days)}
+        found = f"{reasons_line(asked_for)}; {looked}" if plans else f"Nothing new: {looked}"
+        left_alone = reasons_line(self.reasons)
+        return Tick(requested, self.memory.to_cursor(), f"{found}; {left_alone}" if left_alone else found)
 
     def _nothing(self, summary: str) -> Tick:
         return Tick([], self.memory.to_cursor(), summary)
