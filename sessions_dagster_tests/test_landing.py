@@ -32,6 +32,7 @@ from sessions_dagster.model.columns import (
     BATCH_DATE,
     EVENT,
     EVENT_DATE,
+    EVENT_IDENTITY,
     LANDED_AT,
     PRODUCT,
     REASON,
@@ -572,6 +573,12 @@ JSON_LINES: Final[Mapping[str, RejectReason | None]] = {
     '{"user_id":"bob","product_code":"idea","timestamp":"2025-09-23 10:00:00"}': RejectReason.EMPTY_EVENT_ID,
     '{"user_id":"bob","event_id":"a","product_code":"idea"}': RejectReason.MISSING_TIMESTAMP,
     '{"user_id":"bob","event_id":"a","product_code":"idea","timestamp":1758621600}': RejectReason.UNPARSABLE_TIMESTAMP,
+    **{
+        json.dumps(dict.fromkeys(EVENT_IDENTITY, "x") | {name: "m\ufffd"}, ensure_ascii=False): (
+            RejectReason.UNREADABLE_RECORD
+        )
+        for name in EVENT_IDENTITY
+    },
 }
 
 

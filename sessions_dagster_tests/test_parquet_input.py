@@ -341,6 +341,30 @@ def test_an_own_column_with_a_name_of_spark_is_left_out_of_the_record(lake: Lake
         lake.land(day, {ROW_INDEX: "bigint"})
 
 
+def nested(levels: int, wrap: Callable[[pa.Array], pa.Array]) -> pa.Array:
+    values = pa.array([1, 2])
+    for _ in range(levels):
+        values = wrap(values)
+    return values
+
+
+def test_an_own_column_of_any_depth_does_not_stop_a_batch(lake: Lake) -> None:
+    day, folder = lake.new_day()
+    deep = {levels: nested(levels, lambda each: pa.StructArray.from_arrays([each], ["x"])) for levels in (80, 400)}
+    deep[1_000] = nested(500, lists)
+    for levels, own in deep.items():
+        required = events(day, pa.array([f"good {levels}", "bad"]), **{EVENT: pa.array(["a", ""])})
+        # What is behind it in the file is still found.
+        pq.write_table(pa.table({"own": own, **required}), folder / f"{levels}.parquet", store_schema=False)
+    lake.land(day)
+    assert lake.users(day) == sorted(f"good {levels}" for levels in deep)
+    assert {file_of(row): "own" in json.loads(row[RECORD]) for row in lake.rejected(day)} == {
+        "80.parquet": True,
+        "400.parquet": False,
+        "1000.parquet": False,
+    }
+
+
 def test_a_carried_column_that_spark_cannot_read_stops_the_batch(lake: Lake) -> None:
     day, folder = lake.new_day()
     table = pa.table({**events(day, pa.array(["good"])), "own": pa.array([1.5])})
@@ -399,6 +423,22 @@ def test_a_timestamp_out_of_range_costs_its_row_only(lake: Lake) -> None:
     assert [rejected[f"bad {number}"] for number, (unit, _) in enumerate(OUT_OF_RANGE) if unit == "ms"] == [
         (RejectReason.UNPARSABLE_TIMESTAMP, str(value)) for unit, value in OUT_OF_RANGE if unit == "ms"
     ]
+
+
+def test_bytes_that_are_not_said_to_be_text_are_text_in_all_four_columns(lake: Lake) -> None:
+    day, folder = lake.new_day()
+    rows = [("good", f"{day} 10:00:00"), ("no time", "x"), ("broken", f"{day}\ufffd")]
+    users, times = zip(*rows, strict=True)
+    columns = events(day, pa.array(users), **{TIMESTAMP: pa.array(times)})
+    as_bytes = {name: values.cast(pa.binary()) for name, values in columns.items()}
+    as_bytes[TIMESTAMP] = pa.array([value.as_py().replace(b"\xef\xbf\xbd", b"\xff") for value in as_bytes[TIMESTAMP]])
+    pq.write_table(pa.table(as_bytes), folder / "rows.parquet")
+    lake.land(day)
+    assert lake.users(day) == ["good"]
+    assert {row[USER]: row[REASON] for row in lake.rejected(day)} == {
+        "no time": RejectReason.UNPARSABLE_TIMESTAMP,
+        "broken": RejectReason.UNREADABLE_RECORD,
+    }
 
 
 REASONS: Final = {

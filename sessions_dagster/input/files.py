@@ -37,6 +37,12 @@ _SIGNATURES: Final = {
 
 _SIGNATURE_BYTES: Final = 16
 
+_END_OF_BZIP2: Final = 0x177245385090
+"""The 48 bits that every stream of bzip2 ends with, at any bit of a byte. A checksum follows, and up to 7 bits."""
+
+_BITS_OF_A_SUM: Final = 32
+_BYTES_OF_THE_END: Final = 11
+
 _OF_PATTERNS: Final = re.compile(r"[\\{}\[\]*?]")
 
 
@@ -91,6 +97,18 @@ class BatchFile:
         with self.open() as opened:
             start = opened.read(_SIGNATURE_BYTES)
         return next((end for end, signature in _SIGNATURES.items() if re.match(signature, start)), None)
+
+    def ends_with_a_stream(self) -> bool:
+        """Whether a file of bzip2 ends where its compressed data does; Spark passes over whatever follows.
+
+        Raises:
+            OSError: If there is no such file, or none that may be read.
+            StorageError: If the storage fails.
+        """
+        with self.open() as opened:
+            opened.seek(max(0, self.size - _BYTES_OF_THE_END))
+            end = int.from_bytes(opened.read(_BYTES_OF_THE_END))
+        return any((end >> _BITS_OF_A_SUM + padding) & (1 << 48) - 1 == _END_OF_BZIP2 for padding in range(8))
 
     def open(self) -> Any:
         """The file's bytes, as a seekable `pyarrow.NativeFile`.

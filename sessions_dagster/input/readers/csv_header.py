@@ -53,7 +53,8 @@ def read_header(file: BatchFile) -> CsvHeader:
             has_carriage_returns = header.endswith("\r") and text.readline() not in {"\n", "\r\n"}
     except (OSError, EOFError) as error:
         raise cannot_be_read(file, error) from error
-    header = header.rstrip("\r\n")
+    # What was written with a byte order mark, and then once more, has two of them.
+    header = header.lstrip("\ufeff").rstrip("\r\n")
     names = _names(header) if header else EVENT_IDENTITY
     # With an open quote, all that follows would be the header.
     judged = header.partition("\n")[0] if names is None else header

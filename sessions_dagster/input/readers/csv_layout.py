@@ -17,6 +17,7 @@ NUMBER: Final = "__number"
 
 _ODD_LINES: Final = "odd_lines"
 _QUOTED_LINES: Final = "quoted_lines"
+_QUOTED_VALUES: Final = "lines_with_quoted_values"
 _SPECIAL_LINES: Final = "special_lines"
 _COMMAS: Final = "commas"
 
@@ -68,6 +69,7 @@ def look_at_lines(spark: SparkSession, headers: Mapping[BatchFile, CsvHeader]) -
     numbers = {
         _ODD_LINES: F.count_if(is_odd),
         _QUOTED_LINES: F.count_if(is_quoted),
+        _QUOTED_VALUES: F.count_if(is_quoted & (line.startswith('"') | line.contains(',"'))),
         # Spark takes NUL for the end of a line, and a carriage return at the end of a value may belong to that.
         _SPECIAL_LINES: F.count_if(line.contains("\0") | (is_quoted & line.contains('\r"'))),
         _COMMAS: F.coalesce(F.max(F.when(F.octet_length(LINE) > _LONG_LINE, _count_of(","))), F.lit(0)),
@@ -98,7 +100,9 @@ def layouts(
     def layout(file: BatchFile, lines: FileLines) -> Layout:
         if file in usual and (file not in quoted or file.uri in valid):
             return Layout.RFC_4180
-        return Layout.OPEN_QUOTES if lines.numbers[_ODD_LINES] else Layout.LINES
+        # A quote in the middle of a value opens nothing.
+        may_be_open = lines.numbers[_ODD_LINES] and lines.numbers[_QUOTED_VALUES]
+        return Layout.OPEN_QUOTES if may_be_open else Layout.LINES
 
     nothing = CsvLines(Layout.LINES, "", 0, 0)
     return dict.fromkeys(headers, nothing) | {

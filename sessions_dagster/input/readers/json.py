@@ -136,7 +136,8 @@ def _check_objects(file: BatchFile, lines: FileLines, *, begins_an_array: bool) 
     """Refuse a file that has lines, but no objects. Broken lines are the fault of these rows only."""
     # The last line of an array may be an object like any other.
     is_array = begins_an_array and lines.numbers[_WHOLE] <= 1
-    if lines.lines and (is_array or not lines.numbers[_BEGUN]):
+    # A long line counts as one with text, whatever is in it.
+    if lines.lines and (is_array or not lines.numbers[_BEGUN]) and _has_json_lines(file):
         raise _no_objects(file)
 
 

@@ -120,7 +120,8 @@ def _check_key(file: BatchFile, footer: Footer, name: str) -> None:
 
 def _check_timestamp(file: BatchFile, column: ParquetColumn, epoch_unit: EpochUnit | None) -> None:
     """Refuse a file with a timestamp whose type is not one of a timestamp."""
-    if is_timestamp(column.type) or _meaning(column.type) in (Meaning.STRING, Meaning.NOTHING):
+    is_text = _may_be_text(column.type) or _meaning(column.type) is Meaning.STRING
+    if is_timestamp(column.type) or is_text or _meaning(column.type) is Meaning.NOTHING:
         return
     if not is_number(column.type):
         raise unusable(file, TIMESTAMP, _described(column.type), "a timestamp, or text that holds one")
@@ -147,7 +148,7 @@ def _meaning(type_: ParquetType | None) -> Meaning:
 
 def _described(type_: ParquetType | None) -> str:
     if type_ is None:
-        return "a nested type that does not follow the format"
+        return "a nested type that does not follow the format, or has too many levels"
     found = read_as(type_)
     return str(type_) if isinstance(type_, Leaf) and isinstance(found, BinaryType) else found.simpleString()
 

@@ -6,6 +6,7 @@ Here belongs the format itself (https://parquet.apache.org/docs/file-format/), a
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
+from itertools import islice
 from typing import Any, Final
 
 
@@ -70,6 +71,8 @@ class Leaf:
         stored = f"{self.physical.name}({self.length})" if self.length else self.physical.name
         if self.meaning is Meaning.DECIMAL:
             return f"DECIMAL({self.precision}, {self.scale})"
+        if self.meaning is Meaning.STRING and self.length:
+            return f"{stored} with text"
         return stored if self.meaning in (Meaning.ITSELF, Meaning.OTHER) else self.meaning
 
 
@@ -109,7 +112,7 @@ class DescribedColumn:
 
     Attributes:
         name: Its name; others may have the same.
-        type: The type of its values; None if it does not follow the format.
+        type: The type of its values; None if it does not follow the format, or has more than 100 levels.
         leaves: The number of columns that it is stored in.
     """
 
@@ -117,6 +120,9 @@ class DescribedColumn:
     type: ParquetType | None
     leaves: int
 
+
+_DEEPEST: Final = 100
+"""So many levels a type has at most that is looked at: the code here and the plans of Spark recurse with them."""
 
 _REPEATED: Final = 2
 _UTF8_CONVERTED, _MAP_CONVERTED, _MAP_KEY_VALUE, _LIST_CONVERTED, _DECIMAL_CONVERTED = 0, 1, 2, 3, 5
@@ -187,7 +193,18 @@ class _Node:
 
     @property
     def leaves(self) -> int:
-        return sum(child.leaves for child in self.children) if 5 in self.element else 1
+        return sum(5 not in node.element for level in self._levels() for node in level)
+
+    @property
+    def is_too_deep(self) -> bool:
+        return next(islice(self._levels(), _DEEPEST, None), None) is not None
+
+    def _levels(self) -> "Iterator[list[_Node]]":
+        """This node, then its children, then theirs, and so on."""
+        level = [self]
+        while level:
+            yield level
+            level = [child for node in level for child in node.children]
 
 
 def described_columns(elements: list[_Element]) -> list[DescribedColumn]:
@@ -200,8 +217,10 @@ def described_columns(elements: list[_Element]) -> list[DescribedColumn]:
         LookupError: If an element lacks a field.
         ValueError: If the tree is not complete, or a name is not UTF-8 (`UnicodeDecodeError`).
     """
-    root = _tree(iter(elements))
-    return [DescribedColumn(node.name, _type_of(node), node.leaves) for node in root.children]
+    return [
+        DescribedColumn(node.name, None if node.is_too_deep else _type_of(node), node.leaves)
+        for node in _tree(iter(elements)).children
+    ]
 
 
 def name_without_one_meaning(elements: list[_Element]) -> str | None:
@@ -215,7 +234,8 @@ def name_without_one_meaning(elements: list[_Element]) -> str | None:
     Returns:
         The name; None if there is none.
     """
-    return _shared_name(_tree(iter(elements)))
+    root = _tree(iter(elements))
+    return _shared_name(_Node(root.element, [node for node in root.children if not node.is_too_deep]))
 
 
 def _shared_name(node: _Node) -> str | None:
@@ -228,10 +248,23 @@ def _shared_name(node: _Node) -> str | None:
 
 
 def _tree(elements: Iterator[_Element]) -> _Node:
+    root = _next_node(elements)
+    unfinished = [root]
+    while unfinished:
+        node = unfinished[-1]
+        if len(node.children) < node.element.get(5, 0):
+            node.children.append(_next_node(elements))
+            unfinished.append(node.children[-1])
+        else:
+            unfinished.pop()
+    return root
+
+
+def _next_node(elements: Iterator[_Element]) -> _Node:
     element = next(elements, None)
     if element is None:
         raise ValueError("its columns are not complete")
-    return _Node(element, [_tree(elements) for _ in range(element.get(5, 0))])
+    return _Node(element, [])
 
 
 def _type_of(node: _Node) -> ParquetType | None:

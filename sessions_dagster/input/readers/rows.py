@@ -199,7 +199,7 @@ def _is_failed_task(error: Exception) -> bool:
 
 def has_marks_of_bytes() -> Column:
     """Whether decoding has put a mark in the place of bytes that are not UTF-8 (boolean): users could become one."""
-    return any_of([F.coalesce(F.col(name).contains(NOT_UTF8), F.lit(False)) for name in KEY_COLUMNS])
+    return any_of([F.coalesce(F.col(name).contains(NOT_UTF8), F.lit(False)) for name in EVENT_IDENTITY])
 
 
 def is_invalid_utf8(column: str) -> Column:

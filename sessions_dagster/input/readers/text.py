@@ -120,11 +120,15 @@ def cannot_be_read(file: BatchFile, error: OSError | EOFError) -> BatchError:
     """The error of a file of text that cannot be read, or not be decompressed."""
     # What the storage answers has a number; what a decompressor says of bytes that make no sense has none.
     if file.codec and getattr(error, "errno", None) is None:
-        return BatchError(
-            f"The compressed data of {file.uri} is damaged or incomplete ({error}). "
-            "Compress the file and deliver it again."
-        )
+        return _is_damaged(file, str(error))
     return BatchError(f"{file.uri} cannot be read ({error}). Deliver it again.")
+
+
+def _is_damaged(file: BatchFile, reason: str) -> BatchError:
+    return BatchError(
+        f"The compressed data of {file.uri} is damaged or incomplete ({reason}). "
+        "Compress the file and deliver it again."
+    )
 
 
 def check_compression(file: BatchFile) -> None:
@@ -134,7 +138,8 @@ def check_compression(file: BatchFile) -> None:
         file: A file of text.
 
     Raises:
-        BatchError: If the name of the file indicates such a compression, or another one than its content.
+        BatchError: If the name of the file indicates such a compression, or another one than its content, or if Spark
+            would pass over what the file ends with.
         StorageError: If the storage fails.
     """
     readable = f"Deliver it in another compression ({', '.join(COMPRESSIONS)}) or without"
@@ -147,8 +152,11 @@ def check_compression(file: BatchFile) -> None:
         return
     try:
         found = file.compression_found()
+        is_cut = found == file.suffix == ".bz2" and not file.ends_with_a_stream()
     except OSError as error:
         raise cannot_be_read(file, error) from error
+    if is_cut:
+        raise _is_damaged(file, "the file does not end with the end of a stream")
     if found is None and file.codec:
         raise BatchError(
             f"{file.uri} is not compressed as its name says ({file.suffix}). Deliver it with another name, or again."
