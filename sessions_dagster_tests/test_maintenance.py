@@ -251,6 +251,23 @@ def test_a_retention_below_seven_days_is_refused(world: MaintainedWorld) -> None
     assert old.exists()
 
 
+@pytest.mark.parametrize("days", [-5, 1, 6, 3651, 10**12])
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_a_vacuum_with_a_retention_that_no_table_may_have_is_refused_at_once(
+    days: int, dry_run: bool, tmp_path: Path
+) -> None:
+    job = build_defs(SessionsConfig(start_date="2025-09-01", warehouse_root=tmp_path)).get_job_def("vacuum")
+    config = {"ops": {"vacuum_tables": {"config": {"retention_days": days, "dry_run": dry_run}}}}
+    result = job.execute_in_process(run_config=config, raise_on_error=False)
+    error = result.failure_data_for_node("vacuum_tables")
+    assert error is not None
+    assert error.user_failure_data is not None
+    assert error.user_failure_data.description == (
+        f"retention_days must be a whole number from 7 to 3650, or 0 for what the tables say, not {days}. Nothing was "
+        "removed."
+    )
+
+
 def test_the_retention_is_stored_with_the_table(world: MaintainedWorld) -> None:
     assert world.log.metadata().configuration["delta.deletedFileRetentionDuration"] == "interval 7 days"
     set_retention(world.spark, world.warehouse, world.warehouse.sessionized_events, timedelta(days=9))

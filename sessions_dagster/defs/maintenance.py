@@ -6,7 +6,6 @@ assets of the tables.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any, Final
 
 import dagster as dg
@@ -23,6 +22,7 @@ from sessions_dagster.storage.maintenance import (
     VacuumReport,
     checked_retention,
     compact,
+    days_to_keep,
     set_retention,
     vacuum,
 )
@@ -131,10 +131,15 @@ def _vacuum(product: SessionsConfig) -> dg.JobDefinition:
 def _vacuum_all(context: dg.OpExecutionContext, product: SessionsConfig, config: VacuumConfig) -> None:
     resources = resources_of(context, product)
     warehouse = resources.warehouse
+    kept_for = days_to_keep(config.retention_days)
+    if kept_for and config.dry_run:
+        context.log.warning(
+            "A dry run sets no retention, so it goes by what the tables say, and not by retention_days."
+        )
     tables = _tables(context, warehouse)
     for uri in tables:
-        if config.retention_days and not config.dry_run:
-            set_retention(resources.spark, warehouse, uri, timedelta(days=config.retention_days))
+        if kept_for and not config.dry_run:
+            set_retention(resources.spark, warehouse, uri, kept_for)
         # All tables are checked before the first one is vacuumed: if one is refused, nothing is removed.
         checked_retention(warehouse, uri)
     for uri in tables:

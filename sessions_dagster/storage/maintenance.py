@@ -26,6 +26,8 @@ COMPACTED_PROPERTY: Final = "sessions.compacted_version"
 MINIMUM_RETENTION: Final = timedelta(days=7)
 """Files of a run under way are in no version before it commits, and a reader may be at an older version."""
 
+_MOST_DAYS: Final = 3650
+
 _RETENTION: Final = re.compile(r"(?:interval\s+)?(\d+)\s+(week|day|hour|minute|second)s?", re.IGNORECASE)
 
 
@@ -133,6 +135,20 @@ def retention(table: DeltaTable) -> timedelta:
             f"number of days. Set it, for example, to '{DEFAULT_RETENTION}'."
         )
     return timedelta(**{f"{parts[2].lower()}s": int(parts[1])})
+
+
+def days_to_keep(days: int) -> timedelta | None:
+    """For how long files are to be kept, for a number of days that somebody chose; None for 0, as the tables say.
+
+    Raises:
+        RetentionError: If a table cannot keep files for so long, or for so short a time.
+    """
+    if days and not MINIMUM_RETENTION.days <= days <= _MOST_DAYS:
+        raise RetentionError(
+            f"retention_days must be a whole number from {MINIMUM_RETENTION.days} to {_MOST_DAYS}, or 0 for what the "
+            f"tables say, not {days}. Nothing was removed."
+        )
+    return timedelta(days=days) if days else None
 
 
 def set_retention(spark: SparkSession, warehouse: Warehouse, table_uri: str, kept_for: timedelta) -> None:
