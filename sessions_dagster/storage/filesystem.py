@@ -22,7 +22,9 @@ from sessions_dagster.errors import SettingsError, StorageError
 SCHEMES: Final = ("s3a", "s3", "gs", "abfss", "abfs", "hdfs", "viewfs")
 """The schemes of URIs that Spark (with its connectors), delta-rs and pyarrow may all understand."""
 
-PLACES: Final = f"a folder, or a URI that begins with file:///, {', '.join(f'{scheme}://' for scheme in SCHEMES)}"
+PLACES: Final = (
+    f"a folder, or a URI that begins with file:///, {', '.join(f'{scheme}://' for scheme in SCHEMES)}, and not only /"
+)
 """What a location may be, for messages."""
 
 TABLE_PATHS: Final = (
@@ -37,7 +39,7 @@ _UNUSABLE_IN_URIS: Final = re.compile(rf"{_UNUSABLE.pattern}|[\[\]^|?#]")
 
 _FILE_URI: Final = re.compile(r"file:(?://)?(/(?!/)[^\x00-\x1f]*)")
 _URI: Final = re.compile(
-    rf"(?:{'|'.join(SCHEMES)})://[^/\s]+(?:/[^\x00-\x1f]*)?|(?:hdfs|viewfs):///[^\x00-\x1f]*",
+    rf"(?:{'|'.join(SCHEMES)})://[^/\s]+(?:/[^\x00-\x1f]*)?|(?:hdfs|viewfs):///[^/\x00-\x1f][^\x00-\x1f]*",
 )
 
 # URIs of other schemes, paths of Windows, and what a shell would have replaced or taken away.
@@ -72,12 +74,12 @@ def canonical(location: str) -> str:
     of_file = _FILE_URI.fullmatch(location)
     if of_file is not None:
         # Not taken apart as a URI: in the name of a folder, "#" and "?" are characters like all others.
-        return str(Path(unquote(of_file[1])).resolve())
+        return _folder(unquote(of_file[1]))
     if _URI.fullmatch(location):
         return _stored(location)
     if not location.strip() or _NO_LOCAL_FOLDER.fullmatch(location):
         raise SettingsError(f"{location!r} is no place: it must be {PLACES}.")
-    return str(Path(location).resolve())
+    return _folder(location)
 
 
 def table_root(location: str) -> str:
@@ -112,6 +114,14 @@ def location_with_links(uri: str) -> str:
     if uri.startswith("file:"):
         return unquote(re.sub("^file:/*", "/", uri))
     return _stored(unquote(uri))
+
+
+def _folder(path: str) -> str:
+    folder = Path(path).resolve()
+    if folder == folder.parent:
+        # What is right below it would begin with two slashes, and Spark takes the name after them for that of a host.
+        raise SettingsError(f"{path!r} is no place: it must be {PLACES}.")
+    return str(folder)
 
 
 def _stored(uri: str) -> str:
