@@ -317,6 +317,28 @@ def test_a_tick_says_that_it_looked_into_all_folders(world: World) -> None:
     assert f"all 10 batch folders in {world.root.root} looked into" in world.skip_reason()
 
 
+@pytest.mark.parametrize(
+    ("folders", "under_way", "said"),
+    [
+        (0, 0, "no batch folder in {root}"),
+        (1, 0, "the only batch folder in {root} looked into"),
+        (2, 2, "no other batch folder in {root}; in a run under way: 2025-01-01...2025-01-02"),
+        (3, 2, "the other batch folder in {root} looked into; in a run under way: 2025-01-01...2025-01-02"),
+        (4, 2, "the other 2 batch folders in {root} looked into; in a run under way: 2025-01-01...2025-01-02"),
+    ],
+)
+def test_a_tick_says_that_folders_of_runs_under_way_are_not_looked_into(
+    world: World, folders: int, under_way: int, said: str
+) -> None:
+    for day in DAYS[:under_way]:
+        deliver(world.root, day)
+    for request in world.requests():
+        world.start(request)
+    for day in DAYS[under_way:folders]:
+        deliver(world.root, day)
+    assert said.format(root=world.root.root) in at(world, datetime.now(UTC), world.cursor).summary
+
+
 def test_a_tick_says_why_it_looked_into_some_folders_only(world: World) -> None:
     landed_long_ago(world)
     assert (

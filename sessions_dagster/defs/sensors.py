@@ -204,9 +204,10 @@ class _Evaluation:
             self._leave_alone(reason, names)
 
         self.memory.forget_all_but(folders.days)
-        contents = batch_contents(root, self.memory.take_turns(folders.days.keys() - under_way - in_backfills))
+        free = folders.days.keys() - under_way - in_backfills
+        contents = batch_contents(root, self.memory.take_turns(free))
         plans = plan_runs(self._wanted(self._listed(contents), folders))
-        return self._request(plans, free_runs, _looked_into(len(contents), len(folders.days), root))
+        return self._request(plans, free_runs, _looked_into(len(contents), len(free), len(folders.days), root))
 
     def _request(self, plans: list[RunPlan], free_runs: int, looked: str) -> Tick:
         """Request as many of the runs as there may be, and leave the others for later."""
@@ -322,8 +323,13 @@ def _landing(batch: LandedBatch | None) -> int:
     return 0 if batch is None or batch.landed_at is None else int(batch.landed_at.timestamp() * 1000)
 
 
-def _looked_into(count: int, of: int, root: InputRoot) -> str:
-    if count == of:
-        return f"{'the only batch folder' if of == 1 else f'all {of} batch folders'} in {root.root} looked into"
-    some = "those to be done, the newest ones, and a few of the others in turn"
-    return f"{count} of {of} batch folders in {root.root} looked into ({some})"
+def _looked_into(count: int, free: int, of: int, root: InputRoot) -> str:
+    """How many folders were looked into, of those that are in no run under way, and of all."""
+    if count < free:
+        some = "those to be done, the newest ones, and a few of the others in turn"
+        return f"{count} of {of} batch folders in {root.root} looked into ({some})"
+    if not count:
+        return f"no{' other' if of else ''} batch folder in {root.root}"
+    which = "all" if free == of else "the other"
+    name = "batch folder" if count == 1 else f"{count} batch folders"
+    return f"{'the only' if count == of == 1 else which} {name} in {root.root} looked into"
