@@ -9,7 +9,7 @@ import re
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from datetime import date, timedelta
+from datetime import date
 from difflib import get_close_matches
 from typing import Any, Final, Self, get_args
 
@@ -24,6 +24,8 @@ from sessions_dagster.settings import (
     MAX_BOT_LIMIT,
     MAX_LANDING_DEADLINE_HOURS,
     MAX_SETTLE_SECONDS,
+    OF_RULES,
+    PARSERS,
     SETTINGS,
     SPARK_VARIABLES,
     WAREHOUSE_ROOT_VARIABLE,
@@ -34,7 +36,9 @@ from sessions_dagster.settings import (
     checked_place,
     checked_tags,
     instance_of,
+    listed,
     one_of,
+    unquoted,
     whole_number,
     wrong,
 )
@@ -55,17 +59,11 @@ WAREHOUSE_SETTING: Final = f"{WAREHOUSE_ROOT_VARIABLE} (warehouse_root, {SETTING
 DEFAULT_START_DATE: Final = "2025-01-01"
 """The first partition if the environment does not name one. In code it is always given."""
 
-_YES: Final = {"true", "yes", "1"}
-_NO: Final = {"false", "no", "0"}
-
 _PREFIX: Final = "SESSIONS_"
 _ALIKENESS: Final = 0.7
 """How alike two names of variables are, from 0 to 1, when one of them is taken for a slip of the other."""
 
 _OF_KUBERNETES: Final = re.compile(r"_SERVICE_(HOST|PORT)|_PORT(_|$)")
-
-_WHOLE_NUMBER: Final = re.compile(r"[+-]?[0-9]{1,100}")
-_NUMBER: Final = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
 @dataclass(frozen=True, init=False)
@@ -206,8 +204,8 @@ class SessionsConfig:
             if setting.variable is not None and (text := variables.get(setting.variable, "").strip())
         }
         settings: dict[str, Any] = {"start_date": DEFAULT_START_DATE}
-        settings |= {name: _parsed(name, text) for name, text in given.items() if name not in _OF_RULES}
-        settings["rules"] = _rules({name: text for name, text in given.items() if name in _OF_RULES})
+        settings |= {name: _parsed(name, text) for name, text in given.items() if name not in OF_RULES}
+        settings["rules"] = _rules({name: text for name, text in given.items() if name in OF_RULES})
         settings["alerts"] = _alert_settings(variables)
         settings["spark"] = _spark_settings(variables)
         try:
@@ -279,7 +277,7 @@ def _of_variable(error: WrongSettingError, text: object) -> WrongSettingError:
 
 def _parsed(name: str, text: str) -> object:
     try:
-        return _PARSERS.get(name, str)(text)
+        return PARSERS.get(name, str)(text)
     except (KeyError, ValueError, OverflowError):
         raise _of_variable(wrong(name, text), text) from None
 
@@ -298,11 +296,14 @@ def _rules(given: Mapping[str, str]) -> SessionRules:
 
 def _alert_settings(variables: Mapping[str, str]) -> AlertSettings:
     texts = {name: variables.get(variable, "").strip() for name, variable in ALERT_VARIABLES.items()}
-    parsers: Mapping[str, Callable[[str], object]] = {"command": shlex.split, "email_to": _listed}
+    parsers: Mapping[str, Callable[[str], object]] = {
+        "command": shlex.split,
+        "email_to": lambda text: listed(unquoted(text)),
+    }
     given: dict[str, Any] = {}
     for name, text in texts.items():
         try:
-            given |= {name: parsers.get(name, str)(text)} if text else {}
+            given |= {name: parsers.get(name, unquoted)(text)} if text else {}
         except ValueError:
             raise WrongAlertSettingError(name, ALERT_VARIABLES[name]) from None
     try:
@@ -320,48 +321,6 @@ def _spark_settings(variables: Mapping[str, str]) -> SparkSettings:
         name = error.name.removeprefix("spark.")
         raise error.named(SPARK_VARIABLES[name], given[name]) from None
 
-
-def _whole_number(text: str) -> int:
-    if not _WHOLE_NUMBER.fullmatch(text):
-        raise ValueError(text)
-    return int(text)
-
-
-def _seconds(text: str) -> timedelta:
-    if not _NUMBER.fullmatch(text):
-        raise ValueError(text)
-    return timedelta(seconds=float(text))
-
-
-def _yes_or_no(text: str) -> bool:
-    return {**dict.fromkeys(_YES, True), **dict.fromkeys(_NO, False)}[text.lower()]
-
-
-def _column_types(text: str) -> dict[str, str]:
-    pairs = [(name.strip(), type_.strip().lower()) for name, type_ in (pair.split(":") for pair in _listed(text))]
-    if len(dict(pairs)) < len(pairs):
-        raise ValueError(text)
-    return dict(pairs)
-
-
-def _listed(text: str) -> list[str]:
-    return [each.strip() for each in text.split(",")]
-
-
-_OF_RULES: Final[Mapping[str, Callable[[str], object]]] = {
-    "timeout": _seconds,
-    "user_action_ids": lambda text: frozenset(_listed(text)),
-    "lateness_days": _whole_number,
-}
-
-_PARSERS: Final[Mapping[str, Callable[[str], object]]] = {
-    "bot_limit": _whole_number,
-    "settle_seconds": _whole_number,
-    "landing_deadline_hours": _whole_number,
-    "require_success_marker": _yes_or_no,
-    "carried_columns": _column_types,
-    **_OF_RULES,
-}
 
 _WITHOUT_VARIABLE: Final = {
     f"{_PREFIX}{name.upper().replace('.', '_')}": name

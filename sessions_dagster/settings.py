@@ -1,4 +1,4 @@
-"""What each setting of a product is and may be: the values that `SessionsConfig` takes, checked one by one.
+"""What each setting of a product is and may be: values are checked, and texts of variables read, one by one.
 
 A value that is not what it may be is a `WrongSettingError`, never another exception, whatever its type.
 """
@@ -6,7 +6,7 @@ A value that is not what it may be is a `WrongSettingError`, never another excep
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Final, NamedTuple, get_args
 
 from sessions_dagster.errors import SettingsError, WrongSettingError
@@ -40,6 +40,15 @@ MAX_BOT_LIMIT: Final = 2**63 - 1
 FIRST_YEAR: Final = 1900
 LAST_YEAR: Final = 2199
 """A first partition outside of these years is a slip, and at the ends of the calendar there is no room for lateness."""
+
+_YES: Final = {"true", "yes", "1"}
+_NO: Final = {"false", "no", "0"}
+
+_OF_OTHER_LISTS: Final = re.compile(r"[\"'\[\]{};\x00-\x1f]")
+"""What stands in lists that are written in another way than with commas."""
+
+_WHOLE_NUMBER: Final = re.compile(r"[+-]?[0-9]{1,100}")
+_NUMBER: Final = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_]+")
 _COLUMN: Final = re.compile(r"(?!__)[A-Za-z_][A-Za-z0-9_]*")
@@ -91,7 +100,8 @@ SETTINGS: Final = {
     ),
     "user_action_ids": Setting(
         "the event ids that are user actions",
-        "event ids with commas between them, none of them empty",
+        "event ids with commas between them, none of them empty; from the environment without quotes, brackets and "
+        "semicolons",
         USER_ACTION_IDS_VARIABLE,
     ),
     "lateness_days": Setting(
@@ -283,3 +293,72 @@ def _mapping(name: str, value: object) -> dict[str, str]:
 def _own_columns() -> set[str]:
     """The names of all columns of all tables, which is what `model.columns` has constants for."""
     return {name for name in vars(columns).values() if isinstance(name, str) and _COLUMN.fullmatch(name)}
+
+
+def _whole_number(text: str) -> int:
+    if not _WHOLE_NUMBER.fullmatch(text):
+        raise ValueError(text)
+    return int(text)
+
+
+def _seconds(text: str) -> timedelta:
+    if not _NUMBER.fullmatch(text):
+        raise ValueError(text)
+    return timedelta(seconds=float(text))
+
+
+def _yes_or_no(text: str) -> bool:
+    return {**dict.fromkeys(_YES, True), **dict.fromkeys(_NO, False)}[text.lower()]
+
+
+def _column_types(text: str) -> dict[str, str]:
+    pairs = [(name.strip(), type_.strip().lower()) for name, type_ in (pair.split(":") for pair in listed(text))]
+    if len(dict(pairs)) < len(pairs):
+        raise ValueError(text)
+    return dict(pairs)
+
+
+def _event_ids(text: str) -> frozenset[str]:
+    """The ids that a text lists. One with a quote or a bracket would be an id that nobody has, without any error."""
+    if _OF_OTHER_LISTS.search(text):
+        raise ValueError(text)
+    return frozenset(listed(text))
+
+
+def unquoted(text: str) -> str:
+    """A text itself. `docker --env-file` hands quotes on, which are no part of it.
+
+    Raises:
+        ValueError: If it is in quotes.
+    """
+    if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'":
+        raise ValueError(text)
+    return text
+
+
+def listed(text: str) -> list[str]:
+    """What a text lists with commas in between."""
+    return [each.strip() for each in text.split(",")]
+
+
+_PARSERS_OF_RULES: Final[Mapping[str, Callable[[str], object]]] = {
+    "timeout": _seconds,
+    "user_action_ids": _event_ids,
+    "lateness_days": _whole_number,
+}
+
+PARSERS: Final[Mapping[str, Callable[[str], object]]] = {
+    "bot_limit": _whole_number,
+    "settle_seconds": _whole_number,
+    "landing_deadline_hours": _whole_number,
+    "require_success_marker": _yes_or_no,
+    "carried_columns": _column_types,
+    **_PARSERS_OF_RULES,
+}
+"""How the text of a variable becomes the value of a setting; without a parser the text is the value.
+
+They raise a `ValueError`, a `KeyError` or an `OverflowError` if it is none.
+"""
+
+OF_RULES: Final = tuple(_PARSERS_OF_RULES)
+"""The settings that are fields of `SessionRules`."""
