@@ -360,6 +360,7 @@ def test_a_file_of_which_only_the_header_is_read_is_lost_if_it_has_rows(
 
 TEXT: Final = f"{HEADER}\n{row('x')}\n".encode()
 LZ4: Final = pa.compress(TEXT, "lz4", asbytes=True)
+ZSTD: Final = pa.compress(TEXT, "zstd", asbytes=True)
 REFUSED: Final[Mapping[str, tuple[bytes, str]]] = {
     **{
         f"x{suffix}": (TEXT, r"as its name says \(" + suffix)
@@ -393,6 +394,11 @@ REFUSED: Final[Mapping[str, tuple[bytes, str]]] = {
         for name, content in {"text": TEXT, "zeros": b"\0" * 20, "byte": b"x", "start": bz2.compress(TEXT)[:9]}.items()
     },
     "cut.bz2": (bz2.compress(TEXT)[:-4], r"cut\.bz2 is damaged or incomplete"),
+    **{
+        f"second frame of {length}.zst": (ZSTD + ZSTD[:length], r"\.zst is damaged or incomplete \(")
+        for length in (1, 3, 4, 5, 9, 20, len(ZSTD) - 1)
+    },
+    "text behind.zst": (ZSTD + TEXT, r"behind\.zst is damaged or incomplete \("),
 }
 ALLOWED: Final[Mapping[str, bytes]] = {
     "x.csv": TEXT,
@@ -401,6 +407,7 @@ ALLOWED: Final[Mapping[str, bytes]] = {
     "X.CSV": TEXT,
     "x.gz": gzip.compress(TEXT) * 2,
     "x.bz2": bz2.compress(TEXT) * 2,
+    "x.zst": ZSTD * 2,
     "nothing.bz2": bz2.compress(b""),
     **{f"{length}.bz2": bz2.compress(TEXT[:length]) for length in range(1, 25)},
     "no bytes.gz": b"",

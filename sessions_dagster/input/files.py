@@ -43,6 +43,8 @@ _END_OF_BZIP2: Final = 0x177245385090
 _BITS_OF_A_SUM: Final = 32
 _BYTES_OF_THE_END: Final = 11
 
+_BYTES_AT_ONCE: Final = 4 * 1024 * 1024
+
 _OF_PATTERNS: Final = re.compile(r"[\\{}\[\]*?]")
 
 
@@ -98,17 +100,27 @@ class BatchFile:
             start = opened.read(_SIGNATURE_BYTES)
         return next((end for end, signature in _SIGNATURES.items() if re.match(signature, start)), None)
 
-    def ends_with_a_stream(self) -> bool:
-        """Whether a file of bzip2 ends where its compressed data does; Spark passes over whatever follows.
+    def is_cut_off(self) -> bool:
+        """Whether Spark would pass over the end of a compressed file in silence, which is damaged or no part of it.
+
+        That is so for whatever follows the last stream of bzip2, and for a frame of Zstandard that is cut off, if it
+        has others before it. To find such a frame, the file is decompressed.
 
         Raises:
-            OSError: If there is no such file, or none that may be read.
+            OSError: If there is no such file, none that may be read, or one that cannot be decompressed.
+            EOFError: If it ends too early.
             StorageError: If the storage fails.
         """
+        if self.suffix == ".zst":
+            with self.open_stream() as opened:
+                while opened.read(_BYTES_AT_ONCE):
+                    pass
+        if self.suffix != ".bz2":
+            return False
         with self.open() as opened:
             opened.seek(max(0, self.size - _BYTES_OF_THE_END))
             end = int.from_bytes(opened.read(_BYTES_OF_THE_END))
-        return any((end >> _BITS_OF_A_SUM + padding) & (1 << 48) - 1 == _END_OF_BZIP2 for padding in range(8))
+        return all((end >> _BITS_OF_A_SUM + padding) & (1 << 48) - 1 != _END_OF_BZIP2 for padding in range(8))
 
     def open(self) -> Any:
         """The file's bytes, as a seekable `pyarrow.NativeFile`.

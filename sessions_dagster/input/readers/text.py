@@ -152,10 +152,10 @@ def check_compression(file: BatchFile) -> None:
         return
     try:
         found = file.compression_found()
-        is_cut = found == file.suffix == ".bz2" and not file.ends_with_a_stream()
-    except OSError as error:
+        is_cut_off = found == file.suffix and file.is_cut_off()
+    except (OSError, EOFError) as error:
         raise cannot_be_read(file, error) from error
-    if is_cut:
+    if is_cut_off:
         raise _is_damaged(file, "the file does not end with the end of a stream")
     if found is None and file.codec:
         raise BatchError(
