@@ -169,7 +169,7 @@ def test_the_metadata_of_a_late_batch_counts_its_corrections(by_key: Graph) -> N
     assert metadata["run_rows_inserted"] == 2
     assert metadata["run_rows_updated"] == 3
     assert metadata["run_sessions_extended"] == 2
-    assert metadata["dates_touched"] == "2025-09-18, 2025-09-19, 2025-09-20"
+    assert metadata["dates_touched"] == "2025-09-18 to 2025-09-20"
     assert metadata["window_days_present"] == ", ".join(DAYS)
 
 

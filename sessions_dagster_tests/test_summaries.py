@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sessions_dagster.model.counts import number_of
-from sessions_dagster.model.dates import counted
+from sessions_dagster.model.dates import counted, date_list, days_between
 from sessions_dagster.model.rejects import RejectReason
 from sessions_dagster.pipeline.apply import ApplyReport
 from sessions_dagster.pipeline.land import LandingReport
@@ -55,3 +55,12 @@ def test_days_are_counted_and_named() -> None:
     days = [date(2025, 9, 1), date(2025, 9, 2), date(2025, 9, 5)]
     assert counted(days[:1], "batch", "batches") == "1 batch (2025-09-01)"
     assert counted(days, "batch", "batches") == "3 batches (2025-09-01 to 2025-09-05)"
+
+
+@given(st.sets(st.integers(0, 40)))
+def test_dates_in_a_row_are_named_by_the_first_and_the_last(numbers: set[int]) -> None:
+    days = {date(2025, 9, 1) + timedelta(days=number) for number in numbers}
+    named = [[date.fromisoformat(end) for end in part.split(" to ")] for part in date_list(days).split(", ") if part]
+    assert [day for ends in named for day in days_between(ends[0], ends[-1])] == sorted(days)
+    assert all(ends[-1] - ends[0] > timedelta(days=1) for ends in named if len(ends) == 2)
+    assert not any({ends[-1] + timedelta(days=1), ends[-1] + timedelta(days=2)} <= days for ends in named)

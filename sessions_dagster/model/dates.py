@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, timedelta
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Final
 
 from sessions_dagster.model.counts import number_of
@@ -46,8 +46,13 @@ def counted(days: Sequence[date], one: str, many: str) -> str:
 
 
 def date_list(days: Iterable[date]) -> str:
-    """Dates for a message, separated by commas."""
-    return ", ".join(day.isoformat() for day in days)
+    """Dates for a message, in order, and more than two in a row by the first and the last of them.
+
+    For instance `2025-09-18 to 2025-09-20, 2025-09-24, 2025-09-25`.
+    """
+    stretches = [days_between(first, last) for first, last in spans(days)]
+    named = [[f"{found[0]} to {found[-1]}"] if len(found) > 2 else map(str, found) for found in stretches]
+    return ", ".join(chain.from_iterable(named))
 
 
 def date_literals(days: Iterable[date]) -> str:
