@@ -18,7 +18,6 @@ from sessions_dagster.input.readers import csv_records
 from sessions_dagster.input.readers.csv_header import CsvHeader, has_rows, read_header
 from sessions_dagster.input.readers.csv_layout import NUMBER, CsvLines, Layout, layouts, look_at_lines, numbered
 from sessions_dagster.input.readers.rows import (
-    AS_JSON,
     delivered,
     for_each,
     grouped,
@@ -64,7 +63,7 @@ def read_csv(
         epoch_unit: As `read_batch` takes it.
 
     Returns:
-        What `read_batch` gives, in one DataFrame per kind of file.
+        What `read_batch` gives, in one DataFrame.
     """
     for_each(check_compression, files)
     headers = dict(zip(files, for_each(read_header, files), strict=True))
@@ -74,10 +73,11 @@ def read_csv(
     kinds: dict[tuple[CsvHeader, Layout], dict[BatchFile, CsvLines]] = {}
     for file, header in headers.items():
         kinds.setdefault((header, lines[file].layout), {})[file] = lines[file]
-    return [
-        _rows(_values(spark, alike, header, layout), header, carried_columns, epoch_unit)
+    texts = [
+        _texts(_values(spark, alike, header, layout), header, carried_columns)
         for (header, layout), alike in kinds.items()
     ]
+    return [_rows(reduce(DataFrame.union, texts), carried_columns, epoch_unit)]
 
 
 def _values(spark: SparkSession, files: Mapping[BatchFile, CsvLines], header: CsvHeader, layout: Layout) -> DataFrame:
@@ -172,19 +172,36 @@ def _prepare_workers(spark: SparkSession) -> None:
         context.pythonExec = sys.executable
 
 
-def _rows(
-    values: DataFrame, header: CsvHeader, carried_columns: Mapping[str, str], epoch_unit: EpochUnit | None
-) -> DataFrame:
+def _texts(values: DataFrame, header: CsvHeader, carried_columns: Mapping[str, str]) -> DataFrame:
+    """What all kinds of files have: the columns that are needed, as text, and NULL if a file does not have them.
+
+    Returns:
+        `__source_file` (string), `__broken` (boolean), `__record` (string: the whole record as JSON, or its text if it
+        is broken), the four columns and the carried ones (string).
+    """
+    # As SQL, because a call of Spark for each column of each kind of file takes most of the time if there are many.
     columns = dict(zip(reversed(header.names), reversed(_columns(header)), strict=True))
-    named = [F.col(column).alias(name) for column, name in zip(_columns(header), _distinct(header.names), strict=True)]
-    rows = values.where(~_is_header(columns)).select(
+    named = zip(_columns(header), _distinct(header.names), strict=True)
+    fields = ", ".join(f"{column} AS {_quoted(name)}" for column, name in named)
+    as_json = f"to_json(struct({fields}), map('ignoreNullFields', 'false'))"
+    return values.selectExpr(
         SOURCE,
-        F.col(_RAW_TEXT).isNotNull().alias(_BROKEN),
-        F.coalesce(F.make_valid_utf8(_RAW_TEXT), F.to_json(F.struct(*named), AS_JSON)).alias(_RECORD),
-        *[F.col(columns[name]).alias(name) for name in (*EVENT_IDENTITY, *carried_columns) if name in columns],
+        f"{_RAW_TEXT} IS NOT NULL AS {_BROKEN}",
+        f"coalesce(make_valid_utf8({_RAW_TEXT}), {as_json}) AS {_RECORD}",
+        *[
+            f"{columns.get(name, 'CAST(NULL AS STRING)')} AS {_quoted(name)}"
+            for name in (*EVENT_IDENTITY, *carried_columns)
+        ],
     )
+
+
+def _quoted(name: str) -> str:
+    return "`{}`".format(name.replace("`", "``"))
+
+
+def _rows(texts: DataFrame, carried_columns: Mapping[str, str], epoch_unit: EpochUnit | None) -> DataFrame:
     return delivered(
-        rows,
+        texts.where(~_is_header()),
         carried_columns,
         timestamp=parse_timestamp_or_number(F.col(TIMESTAMP), epoch_unit),
         timestamp_text=F.col(TIMESTAMP),
@@ -194,10 +211,10 @@ def _rows(
     )
 
 
-def _is_header(columns: Mapping[str, str]) -> Column:
+def _is_header() -> Column:
     """Whether a record is a header, wherever it stands: some files are put together from several ones (boolean)."""
     # The first name has a byte order mark if one of those files had one.
-    names = {name: F.ltrim(F.col(columns[name]), F.lit("\ufeff")) for name in EVENT_IDENTITY}
+    names = {name: F.ltrim(F.col(name), F.lit("\ufeff")) for name in EVENT_IDENTITY}
     return reduce(Column.__and__, [found.eqNullSafe(name) for name, found in names.items()])
 
 
