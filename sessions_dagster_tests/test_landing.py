@@ -860,7 +860,9 @@ STOPS: Final = [
         bad_parquet(with_column(EVENT, pa.array([True]))),
         ["bad.parquet has boolean in the column event_id", "text, or a number that is an id"],
     ),
-    Stop("not Parquet", bad("bad.parquet", CSV_HEADER.encode()), ["bad.parquet is not a Parquet file"]),
+    Stop(
+        "not Parquet", bad("bad.parquet", CSV_HEADER.encode()), ["bad.parquet is not a Parquet file. Check the input"]
+    ),
     Stop("an empty file as Parquet", bad("bad.parquet", b""), ["bad.parquet is not a Parquet file"]),
     Stop("Parquet that was cut", cut_parquet, ["bad.parquet is not a Parquet file"]),
     Stop("Parquet that fails only when it is read", garbled_parquet, ["bad.parquet cannot be read to its end"]),

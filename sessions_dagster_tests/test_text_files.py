@@ -198,6 +198,16 @@ def test_a_header_with_a_quote_that_is_never_closed_is_refused_and_the_message_s
         read_header(file)
 
 
+@pytest.mark.parametrize("separator", [";", "\t", "|"])
+def test_a_file_with_other_separators_than_commas_is_refused_and_the_message_names_them(
+    tmp_path: Path, separator: str
+) -> None:
+    (file,) = delivered(tmp_path, {"x.csv": f"{HEADER}\n{row('x')}\n".replace(",", separator).encode()})
+    with pytest.raises(BatchError, match=r"x\.csv has .* between its columns.*commas") as error:
+        read_header(file)
+    assert repr(separator) in str(error.value)
+
+
 # --- any table that a writer of CSV writes ----------------------------------------------------------------------------
 
 OWN: Final = st.lists(

@@ -16,6 +16,8 @@ from sessions_dagster.model.columns import EVENT_IDENTITY
 _NAME: Final = re.compile(r'(?:"(?P<quoted>(?:[^"]|"")*+)"(?P<rest>[^,]*+)|(?P<plain>(?!")[^,]*+))(?P<end>,|\Z)')
 """A name in a header. A quote opens a name at its beginning only; what follows the closing one belongs to the name."""
 
+_OTHER_SEPARATORS: Final = (";", "\t", "|")
+
 
 @dataclass(frozen=True)
 class CsvHeader:
@@ -65,6 +67,9 @@ def read_header(file: BatchFile) -> CsvHeader:
             f"The header of {file.uri} has a quote that is never closed, so nobody knows where its rows begin. "
             "Close the quote and deliver the file again."
         )
+    separator = next((mark for mark in _OTHER_SEPARATORS if {*EVENT_IDENTITY} <= {*header.split(mark)}), None)
+    if separator is not None:
+        raise BatchError(f"{file.uri} has {separator!r} between its columns. Deliver the file with commas.")
     check_required_columns(file, names)
     repeated = [name for name in EVENT_IDENTITY if names.count(name) > 1]
     if repeated:

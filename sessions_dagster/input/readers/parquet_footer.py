@@ -100,6 +100,12 @@ def _footer_bytes(file: BatchFile) -> bytes:
         if end[4:] == _MAGIC_OF_ENCRYPTED:
             raise BatchError(f"{file.uri} is encrypted. There is no setting for a key: deliver it without encryption.")
         if end[4:] != _MAGIC:
+            opened.seek(0)
+            if bytes(opened.read(len(_MAGIC))) != _MAGIC:
+                raise BatchError(
+                    f"{file.uri} is not a Parquet file. Check the input format, or deliver the file as Parquet, and "
+                    "not compressed as a whole."
+                )
             raise ValueError(f"it does not end with {_MAGIC.decode()}")
         (length,) = struct.unpack("<I", end[:4])
         if length > size - _END - len(_MAGIC):
