@@ -400,8 +400,16 @@ REFUSED: Final[Mapping[str, tuple[bytes, str]]] = {
     "text.zst": (TEXT, r"is not compressed as its name says \(\.zst\)"),
     "deflate.gz": (zlib.compress(TEXT), r"is not compressed as its name says"),
     **{
-        f"{name}.bz2": (bz2.compress(TEXT) + content, rf"{name}\.bz2 is damaged or incomplete \(the file does not end")
-        for name, content in {"text": TEXT, "zeros": b"\0" * 20, "byte": b"x", "start": bz2.compress(TEXT)[:9]}.items()
+        f"{name}.bz2": (bz2.compress(TEXT) + content, rf"{name}\.bz2 is damaged or incomplete \(")
+        for name, content in {
+            "text": TEXT,
+            "zeros": b"\0" * 20,
+            "byte": b"x",
+            "start": bz2.compress(TEXT)[:9],
+            "text between": TEXT + bz2.compress(TEXT),
+            "byte between": b"\0" + bz2.compress(TEXT),
+            "a wrong bit between": b"CZh9" + bz2.compress(TEXT)[4:] + bz2.compress(TEXT),
+        }.items()
     },
     "cut.bz2": (bz2.compress(TEXT)[:-4], r"cut\.bz2 is damaged or incomplete"),
     **{
@@ -417,6 +425,9 @@ ALLOWED: Final[Mapping[str, bytes]] = {
     "X.CSV": TEXT,
     "x.gz": gzip.compress(TEXT) * 2,
     "x.bz2": bz2.compress(TEXT) * 2,
+    "many parts.bz2": bz2.compress(TEXT) * 5_000,
+    "an empty part.bz2": bz2.compress(TEXT) + bz2.compress(b"") + bz2.compress(TEXT),
+    "much from little.bz2": bz2.compress(b"\n" * 30_000_000),
     "x.zst": ZSTD * 2,
     "nothing.bz2": bz2.compress(b""),
     **{f"{length}.bz2": bz2.compress(TEXT[:length]) for length in range(1, 25)},

@@ -37,13 +37,10 @@ _SIGNATURES: Final = {
 
 _SIGNATURE_BYTES: Final = 16
 
-_END_OF_BZIP2: Final = 0x177245385090
-"""The 48 bits that every stream of bzip2 ends with, at any bit of a byte. A checksum follows, and up to 7 bits."""
-
-_BITS_OF_A_SUM: Final = 32
-_BYTES_OF_THE_END: Final = 11
-
 _BYTES_AT_ONCE: Final = 4 * 1024 * 1024
+
+_COMPRESSED_BYTES_AT_ONCE: Final = 64 * 1024
+"""Few, because what follows a stream is copied, and a file may have very many of them."""
 
 _OF_PATTERNS: Final = re.compile(r"[\\{}\[\]*?]")
 
@@ -100,11 +97,11 @@ class BatchFile:
             start = opened.read(_SIGNATURE_BYTES)
         return next((end for end, signature in _SIGNATURES.items() if re.match(signature, start)), None)
 
-    def is_cut_off(self) -> bool:
-        """Whether Spark would pass over the end of a compressed file in silence, which is damaged or no part of it.
+    def decompress_to_the_end(self) -> None:
+        """Find what Spark would pass over in silence, in a file of a compression in which it does so.
 
-        That is so for whatever follows the last stream of bzip2, and for a frame of Zstandard that is cut off, if it
-        has others before it. To find such a frame, the file is decompressed.
+        That is whatever is between and behind the streams of bzip2 and no stream, and a frame of Zstandard that is cut
+        off, if it has others before it.
 
         Raises:
             OSError: If there is no such file, none that may be read, or one that cannot be decompressed.
@@ -115,12 +112,9 @@ class BatchFile:
             with self.open_stream() as opened:
                 while opened.read(_BYTES_AT_ONCE):
                     pass
-        if self.suffix != ".bz2":
-            return False
-        with self.open() as opened:
-            opened.seek(max(0, self.size - _BYTES_OF_THE_END))
-            end = int.from_bytes(opened.read(_BYTES_OF_THE_END))
-        return all((end >> _BITS_OF_A_SUM + padding) & (1 << 48) - 1 != _END_OF_BZIP2 for padding in range(8))
+        if self.suffix == ".bz2":
+            with self.open() as opened:
+                _decompress_bzip2(opened)
 
     def open(self) -> Any:
         """The file's bytes, as a seekable `pyarrow.NativeFile`.
@@ -143,3 +137,16 @@ class BatchFile:
             # pyarrow fails if such a file has several parts, as tools that compress on all cores write it.
             return bz2.BZ2File(self.open())
         return pa.CompressedInputStream(self.open(), self.codec) if self.codec else self.open()
+
+
+def _decompress_bzip2(compressed: Any) -> None:
+    # Python's own reader passes over what follows a stream and is none, as Spark does.
+    data = compressed.read(_COMPRESSED_BYTES_AT_ONCE)
+    while data:
+        stream = bz2.BZ2Decompressor()
+        while not stream.eof:
+            if stream.needs_input and not data:
+                raise EOFError("the last stream is cut off")
+            stream.decompress(data, _BYTES_AT_ONCE)
+            data = compressed.read(_COMPRESSED_BYTES_AT_ONCE) if stream.needs_input else b""
+        data = stream.unused_data or compressed.read(_COMPRESSED_BYTES_AT_ONCE)

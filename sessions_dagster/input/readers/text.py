@@ -120,15 +120,11 @@ def cannot_be_read(file: BatchFile, error: OSError | EOFError) -> BatchError:
     """The error of a file of text that cannot be read, or not be decompressed."""
     # What the storage answers has a number; what a decompressor says of bytes that make no sense has none.
     if file.codec and getattr(error, "errno", None) is None:
-        return _is_damaged(file, str(error))
+        return BatchError(
+            f"The compressed data of {file.uri} is damaged or incomplete ({error}). "
+            "Compress the file and deliver it again."
+        )
     return BatchError(f"{file.uri} cannot be read ({error}). Deliver it again.")
-
-
-def _is_damaged(file: BatchFile, reason: str) -> BatchError:
-    return BatchError(
-        f"The compressed data of {file.uri} is damaged or incomplete ({reason}). "
-        "Compress the file and deliver it again."
-    )
 
 
 def check_compression(file: BatchFile) -> None:
@@ -139,7 +135,7 @@ def check_compression(file: BatchFile) -> None:
 
     Raises:
         BatchError: If the name of the file indicates such a compression, or another one than its content, or if Spark
-            would pass over what the file ends with.
+            would pass over a part of the file.
         StorageError: If the storage fails.
     """
     readable = f"Deliver it in another compression ({', '.join(COMPRESSIONS)}) or without"
@@ -152,11 +148,10 @@ def check_compression(file: BatchFile) -> None:
         return
     try:
         found = file.compression_found()
-        is_cut_off = found == file.suffix and file.is_cut_off()
+        if found == file.suffix:
+            file.decompress_to_the_end()
     except (OSError, EOFError) as error:
         raise cannot_be_read(file, error) from error
-    if is_cut_off:
-        raise _is_damaged(file, "the file does not end with the end of a stream")
     if found is None and file.codec:
         raise BatchError(
             f"{file.uri} is not compressed as its name says ({file.suffix}). Deliver it with another name, or again."
