@@ -156,7 +156,7 @@ def _check(work: _Work) -> bool:
         _print(f"{day} {'FAILED' if offenders else 'passed'} {name}: {offenders:,} of {checked:,} offend")
     for day, missing in events.missing_batches.items():
         if missing:
-            _print(f"{day} warning window_is_complete: never landed, or without a row: {date_list(missing)}")
+            _print(f"{day} warning window_is_complete: never landed, or without rows since: {date_list(missing)}")
     return not any(offenders for *_, offenders in lines)
 
 

@@ -54,9 +54,10 @@ _OF_RULES: Final[Mapping[str, tuple[str, Callable[[Any], object]]]] = {
 """For each attribute of the rules the field of `SessionRules`, and how its value is made."""
 
 
-def _value(context: dg.ResolutionContext, value: Any) -> Any:
-    """A value as it is written, or as its template gives it."""
-    return context.resolve_value(value)
+def _number(context: dg.ResolutionContext, value: Any) -> Any:
+    """A number as it is written, or as its template gives it. A whole one may have a point: `250.0`, `1e5`."""
+    resolved = context.resolve_value(value)
+    return int(resolved) if isinstance(resolved, float) and resolved.is_integer() else resolved
 
 
 def _text(context: dg.ResolutionContext, value: Any) -> Any:
@@ -70,7 +71,7 @@ def _text(context: dg.ResolutionContext, value: Any) -> Any:
     resolved = context.resolve_value(value)
     if resolved is None or isinstance(resolved, str | list | dict):
         return resolved
-    # With something before it that makes it a name, it stays a text.
+    # The template makes a number of a text that looks like one, but not if there is something before it.
     return context.resolve_value(f"_{value}")[1:]
 
 
@@ -93,9 +94,10 @@ _Texts = Annotated[Any, dg.Resolver(_texts, model_field_type=list[str], inject_b
 _TextOrTexts = Annotated[Any, dg.Resolver(_texts, model_field_type=str | list[str], inject_before_resolve=False)]
 _TextsByName = Annotated[Any, dg.Resolver(_texts, model_field_type=dict[str, str], inject_before_resolve=False)]
 _ValuesByName = Annotated[Any, dg.Resolver(_texts, model_field_type=dict[str, Any], inject_before_resolve=False)]
-_Whole = Annotated[Any, dg.Resolver(_value, model_field_type=StrictInt, inject_before_resolve=False)]
-_OptionalWhole = Annotated[Any, dg.Resolver(_value, model_field_type=StrictInt | None, inject_before_resolve=False)]
-_Number = Annotated[Any, dg.Resolver(_value, model_field_type=StrictInt | StrictFloat, inject_before_resolve=False)]
+_Number = Annotated[Any, dg.Resolver(_number, model_field_type=StrictInt | StrictFloat, inject_before_resolve=False)]
+_OptionalNumber = Annotated[
+    Any, dg.Resolver(_number, model_field_type=StrictInt | StrictFloat | None, inject_before_resolve=False)
+]
 
 
 class RulesAttributes(dg.Resolvable, dg.Model):
@@ -111,7 +113,7 @@ class RulesAttributes(dg.Resolvable, dg.Model):
     user_action_ids: _Texts = Field(
         default=sorted(_DEFAULT_RULES.user_action_ids), description="The event ids that are user actions."
     )
-    lateness_days: _Whole = Field(
+    lateness_days: _Number = Field(
         default=_DEFAULT_RULES.lateness_days, description="By how many days an event may be late: 0 to 30."
     )
 
@@ -167,7 +169,7 @@ class SparkAttributes(dg.Resolvable, dg.Model):
 
     master: _Text = Field(default="local[*]", description="Spark's master URL.")
     driver_memory: _Text = Field(default="2g", description="Heap of the driver; in local mode that is all of Spark.")
-    shuffle_partitions: _OptionalWhole = Field(default=None, description="Partitions of a shuffle.")
+    shuffle_partitions: _OptionalNumber = Field(default=None, description="Partitions of a shuffle.")
     extra_conf: _ValuesByName = Field(default={}, description="Further Spark properties.")
     delta_jars: _OptionalText = Field(default=None, description="Local JARs of Delta, separated by commas.")
 
@@ -202,16 +204,16 @@ class SessionsComponent(dg.Component, dg.Resolvable, dg.Model):
     carried_columns: _TextsByName = Field(
         default={}, description="The sender's own columns that are carried through: the name and the type of each."
     )
-    bot_limit: _OptionalWhole = Field(
+    bot_limit: _OptionalNumber = Field(
         default=DEFAULT_BOT_LIMIT, description="With more events than this in one batch a user is a bot; 0: nobody is."
     )
-    settle_seconds: _Whole = Field(
+    settle_seconds: _Number = Field(
         default=DEFAULT_SETTLE_SECONDS, description="For how long nothing may have changed in a complete folder."
     )
     require_success_marker: bool = Field(
         default=False, description="Whether the sensor waits for a file `_SUCCESS` in the folder instead."
     )
-    landing_deadline_hours: _Whole = Field(
+    landing_deadline_hours: _Number = Field(
         default=DEFAULT_LANDING_DEADLINE_HOURS,
         description="How many hours after the end of its day (UTC) a batch has landed at the latest.",
     )

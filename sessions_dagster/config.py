@@ -38,8 +38,8 @@ from sessions_dagster.settings import (
     instance_of,
     listed,
     one_of,
-    unquoted,
     whole_number,
+    without_quotes,
     wrong,
 )
 from sessions_dagster.spark.session import SparkSettings
@@ -298,12 +298,12 @@ def _alert_settings(variables: Mapping[str, str]) -> AlertSettings:
     texts = {name: variables.get(variable, "").strip() for name, variable in ALERT_VARIABLES.items()}
     parsers: Mapping[str, Callable[[str], object]] = {
         "command": shlex.split,
-        "email_to": lambda text: listed(unquoted(text)),
+        "email_to": lambda text: listed(without_quotes(text)),
     }
     given: dict[str, Any] = {}
     for name, text in texts.items():
         try:
-            given |= {name: parsers.get(name, unquoted)(text)} if text else {}
+            given |= {name: parsers.get(name, without_quotes)(text)} if text else {}
         except ValueError:
             raise WrongAlertSettingError(name, ALERT_VARIABLES[name]) from None
     try:

@@ -44,8 +44,8 @@ LAST_YEAR: Final = 2199
 _YES: Final = {"true", "yes", "1"}
 _NO: Final = {"false", "no", "0"}
 
-_OF_OTHER_LISTS: Final = re.compile(r"[\"'\[\]{};\x00-\x1f]")
-"""What stands in lists that are written in another way than with commas."""
+_OF_OTHER_LISTS: Final = re.compile(r"""["'].*|.*["']|\[.*\]|[\[{][^\]}]*|[^\[{]*[\]}]|.*[\x00-\x1f].*""", re.DOTALL)
+"""What an id looks like that is part of a list written in another way than with commas."""
 
 _WHOLE_NUMBER: Final = re.compile(r"[+-]?[0-9]{1,100}")
 _NUMBER: Final = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
@@ -100,8 +100,7 @@ SETTINGS: Final = {
     ),
     "user_action_ids": Setting(
         "the event ids that are user actions",
-        "event ids with commas between them, none of them empty; from the environment without quotes, brackets and "
-        "semicolons",
+        "event ids with commas between them, none of them empty; in a variable, no quotes or brackets around them",
         USER_ACTION_IDS_VARIABLE,
     ),
     "lateness_days": Setting(
@@ -319,13 +318,14 @@ def _column_types(text: str) -> dict[str, str]:
 
 
 def _event_ids(text: str) -> frozenset[str]:
-    """The ids that a text lists. One with a quote or a bracket would be an id that nobody has, without any error."""
-    if _OF_OTHER_LISTS.search(text):
+    """The ids that a text lists, if it is no list in another notation: its quotes would make ids that nobody has."""
+    ids = listed(text)
+    if any(_OF_OTHER_LISTS.fullmatch(each) for each in ids) or (len(ids) == 1 and ";" in text):
         raise ValueError(text)
-    return frozenset(listed(text))
+    return frozenset(ids)
 
 
-def unquoted(text: str) -> str:
+def without_quotes(text: str) -> str:
     """A text itself. `docker --env-file` hands quotes on, which are no part of it.
 
     Raises:

@@ -169,8 +169,8 @@ def test_the_metadata_of_a_late_batch_counts_its_corrections(by_key: Graph) -> N
     assert metadata["run_rows_inserted"] == 2
     assert metadata["run_rows_updated"] == 3
     assert metadata["run_sessions_extended"] == 2
-    assert metadata["dates_touched"] == "2025-09-18 to 2025-09-20"
-    assert metadata["window_days_present"] == ", ".join(DAYS)
+    assert metadata["dates_touched"] == "2025-09-18...2025-09-20"
+    assert metadata["window_days_present"] == f"{DAYS[0]}...{DAYS[-1]}"
 
 
 def test_a_daily_run_reports_the_lateness_of_its_batch_and_the_corrected_share(by_key: Graph) -> None:

@@ -60,7 +60,7 @@ def test_the_command_lands_applies_refreshes_and_checks(shell: Shell) -> None:
 
     code, (applied,), _ = shell.run("apply", *days)
     assert code == 0
-    assert "applied 2 batches (2025-09-20, 2025-09-21): 4 rows inserted" in applied
+    assert "applied 2 batches (2025-09-20...2025-09-21): 4 rows inserted" in applied
 
     code, (refreshed,), _ = shell.run("sessions")
     assert code == 0
@@ -69,7 +69,7 @@ def test_the_command_lands_applies_refreshes_and_checks(shell: Shell) -> None:
     code, checked, _ = shell.run("check", "--date", "2025-09-21")
     assert code == 0
     assert [line.split()[1] for line in checked] == ["passed"] * 4 + ["warning"]
-    assert "never landed, or without a row: 2025-09-16 to 2025-09-19" in checked[-1]
+    assert "never landed, or without rows since: 2025-09-16...2025-09-19" in checked[-1]
 
     shell.spark.sql(f"UPDATE delta.`{shell.warehouse.sessionized_events}` SET session_end_ts = session_start_ts")
     code, checked, _ = shell.run("check", "--date", "2025-09-21")
@@ -92,7 +92,7 @@ def test_days_of_a_range_that_were_never_delivered_are_named_and_fail_only_if_th
     code, landed, errors = shell.run("land", "--from", "2025-09-18", "--to", "2025-09-21")
     assert (code, errors) == (0, [])
     assert landed[0].startswith("landed batch 2025-09-20: ")
-    assert "they stay as they are: 2025-09-18, 2025-09-19, 2025-09-21." in landed[1]
+    assert "they stay as they are: 2025-09-18...2025-09-19, 2025-09-21." in landed[1]
     for last in ("2025-09-18", "2025-09-19"):
         code, landed, errors = shell.run("land", "--from", "2025-09-18", "--to", last)
         assert (code, landed) == (1, [])

@@ -234,6 +234,19 @@ def test_yes_is_no_number(name: str) -> None:
         SessionsComponent.resolve_from_yaml(f"start_date: 2025-09-01\n{name}: yes").config()
 
 
+@pytest.mark.parametrize("number", ["250", "250.0", "2.5e2", "'250'"])
+def test_a_whole_number_may_have_a_point(number: str) -> None:
+    yaml = f"start_date: 2025-09-01\nbot_limit: {number}\nsettle_seconds: {number}"
+    config = SessionsComponent.resolve_from_yaml(yaml).config()
+    assert (config.bot_limit, config.settle_seconds) == (250, 250)
+
+
+@pytest.mark.parametrize("yaml", ["bot_limit: 2.5", "landing_deadline_hours: .5", "rules: {lateness_days: 7.5}"])
+def test_a_part_of_a_number_is_refused_in_one_sentence(yaml: str) -> None:
+    with pytest.raises(SettingsError, match="must be"):
+        SessionsComponent.resolve_from_yaml(f"start_date: 2025-09-01\n{yaml}").config()
+
+
 def test_a_list_may_come_from_a_template(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ACTIONS", "1,2")
     yaml = "start_date: 2025-09-01\nrules: {user_action_ids: \"{{ env.ACTIONS.split(',') }}\"}"

@@ -446,6 +446,17 @@ def test_a_place_in_quotes_that_no_shell_has_taken_away_is_refused(name: str, pl
     assert from_env(**{name: f"{place}{mark}s"})
 
 
+@pytest.mark.parametrize("ids", ["{6F9619FF-8B86},b", "tap[0],b", "don't,b", "a;b,c", 'b"x,c', "a:b,c=d"])
+def test_ids_of_user_actions_may_have_any_marks_within(ids: str) -> None:
+    assert from_env(USER_ACTION_IDS=ids).rules.user_action_ids == set(ids.split(","))
+
+
+def test_the_folders_of_the_tables_are_those_of_the_warehouse() -> None:
+    data = Warehouse("/data")
+    made = (data.raw_events, data.rejected_events, data.sessionized_events, data.session_corrections, data.sessions)
+    assert data.tables == made
+
+
 @pytest.mark.parametrize("table", Warehouse("/data").tables)
 @pytest.mark.parametrize("below", ["", "/", "/x", "/../sessions/x"])
 def test_batches_do_not_arrive_in_the_folder_of_a_table(table: str, below: str) -> None:

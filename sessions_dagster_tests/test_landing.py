@@ -563,6 +563,7 @@ JSON_LINES: Final[Mapping[str, RejectReason | None]] = {
     '{"x":{"y":[1]},"timestamp":"2025-09-23T12:01+02:00","product_code":"pyc","event_id":"x","user_id":7}': None,
     '{"user_id":"cut","event_id":"a","product_code":"idea","timest': RejectReason.UNREADABLE_RECORD,
     "not JSON at all": RejectReason.UNREADABLE_RECORD,
+    f'{{"{"x" * 50_001}":1}}': RejectReason.UNREADABLE_RECORD,
     '["a","list"]': RejectReason.UNREADABLE_RECORD,
     "null": RejectReason.UNREADABLE_RECORD,
     '{"user_id":"one"} {"user_id":"another"}': RejectReason.UNREADABLE_RECORD,

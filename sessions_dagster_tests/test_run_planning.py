@@ -17,11 +17,10 @@ from sessions_dagster.defs.run_planning import (
     Memory,
     Wanted,
     Why,
-    day_ranges,
     plan_runs,
     reasons_line,
 )
-from sessions_dagster.model.dates import days_between, spans
+from sessions_dagster.model.dates import day_ranges, days_between, spans
 
 DAY = date(2025, 9, 20)
 

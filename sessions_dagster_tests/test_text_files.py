@@ -7,6 +7,7 @@ import bz2
 import csv
 import gzip
 import io
+import json
 import lzma
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -24,6 +25,7 @@ from pyspark.sql import SparkSession
 from sessions_dagster.errors import BatchError
 from sessions_dagster.input import files
 from sessions_dagster.input.folders import InputRoot
+from sessions_dagster.input.readers.csv import read_csv
 from sessions_dagster.input.readers.csv_header import has_rows, read_header
 from sessions_dagster.input.readers.csv_layout import Layout, layouts, look_at_lines
 from sessions_dagster.input.readers.json import _begins_an_array
@@ -175,6 +177,17 @@ def test_only_files_with_a_quote_that_may_never_be_closed_take_the_slow_way(lake
     slow = {Path(file.uri).stem for file, lines in found.items() if lines.layout is Layout.OPEN_QUOTES}
     opened = [name for name in BAD_CSV if name.startswith("open")]
     assert slow == {*opened, "inches and lines", "inches after quotes"}
+
+
+def test_own_names_are_no_part_of_sql(spark: SparkSession, tmp_path: Path) -> None:
+    """Spark replaces `${...}` in all of SQL, by settings and by the environment."""
+    names = ["${env:PATH}", "${spark.app.name}", "${a}", "${b}", "`", "a`b", "') --", "x AS y"]
+    content = f"{','.join(names)},{HEADER}\n{'1,' * len(names)}{row('ada')}\n"
+    files = delivered(tmp_path, {"x.csv": content.encode()})
+    (read,) = read_csv(spark, files, {}, None)
+    (found,) = read.select(RECORD).collect()
+    own = dict.fromkeys(names, "1")
+    assert json.loads(found[RECORD]) == own | dict(zip(HEADER.split(","), row("ada").split(","), strict=True))
 
 
 OPEN_HEADERS: Final = {

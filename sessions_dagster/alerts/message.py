@@ -20,7 +20,7 @@ _MAX_SENTENCE: Final = 500
 # The class of an exception in front of its message, as Dagster and Python write it.
 _CLASS: Final = re.compile(r"^(?:[A-Za-z_]\w*\.)*(?:[A-Z]\w*)?(?:Error|Exception|Failure|Interrupt|Warning): ")
 # What py4j puts in front of the error of Java that it is about.
-_CALL_OF_JAVA: Final = re.compile(r"^An error occurred while calling \S+\s*:\s+")
+_CALL_OF_JAVA: Final = re.compile(r"^An error occurred while calling \S+?(?:\. Trace)?\s*:\s+")
 # A point inside a path, a number or a version has no blank after it.
 _SENTENCE_END: Final = re.compile(r"(?<=[.!?])\s|\n")
 

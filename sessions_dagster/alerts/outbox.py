@@ -11,8 +11,11 @@ from typing import Final
 from sessions_dagster.alerts.channels import TIMEOUT_SECONDS, Channel, DeliveryError
 from sessions_dagster.alerts.message import Alert
 
-SEND_SECONDS: Final = 20
-"""How long one delivery may take in all. A receiver that answers byte by byte is never silent for long."""
+SEND_SECONDS: Final = 40
+"""How long one delivery may take in all. A receiver that answers byte by byte is never silent for long.
+
+One that needs longer may be told again. With `TIMEOUT_SECONDS` before it, a tick still ends within Dagster's minute.
+"""
 
 MAX_WAITING: Final = 100
 """How many alerts wait for one channel. If there are more, the oldest ones are dropped, with a line in the log."""

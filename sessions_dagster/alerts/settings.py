@@ -14,7 +14,7 @@ ALLOWED: Final = {
     "webhook_url": "a URL that begins with https:// or http://, without a user, and with all but ASCII percent-encoded",
     "command": "an executable file, or the name of one on the PATH, with its arguments",
     "slack_channel": "a channel, given together with a token",
-    "slack_token": "a token, given together with a channel",
+    "slack_token": "a token without quotes around it, given together with a channel",
     "email_to": "addresses with commas between them, given together with email_from and smtp_url",
     "email_from": "one address, given together with email_to and smtp_url",
     "smtp_url": "such as smtp://user:password@mail.example.com:587 or smtps://..., given together with email_to and "
@@ -99,7 +99,7 @@ def _is_web_page(value: str) -> bool:
     if not _is_url(value, {"http", "https"}):
         return False
     parts = urlsplit(value)
-    return parts.username is None and f"{parts.path}{parts.query}".isascii()
+    return parts.username is None and f"{parts.netloc}{parts.path}{parts.query}".isascii()
 
 
 def _is_url(value: object, schemes: set[str]) -> bool:

@@ -33,10 +33,9 @@ from sessions_dagster.defs.maintenance import JOBS
 from sessions_dagster.defs.missing_batches import BATCHES_HAVE_LANDED, due_text, find_missing
 from sessions_dagster.defs.partitions import daily_partitions
 from sessions_dagster.defs.run_history import days_of
-from sessions_dagster.defs.run_planning import day_ranges
 from sessions_dagster.defs.slack import Slack
 from sessions_dagster.model.counts import number_of
-from sessions_dagster.model.dates import days_between, spans
+from sessions_dagster.model.dates import day_ranges, days_between, spans
 
 SENSOR_NAME: Final = "alerts"
 """The name of the sensor, without the prefix of its product."""

@@ -8,7 +8,8 @@ from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PART
 
 from sessions_dagster.config import SessionsConfig
 from sessions_dagster.defs.assets import MATERIALIZED, RAW_EVENTS, asset_key
-from sessions_dagster.defs.run_planning import RunPlan, day_ranges
+from sessions_dagster.defs.run_planning import RunPlan
+from sessions_dagster.model.dates import day_ranges
 
 JOB_NAME: Final = "land_and_apply"
 """The name of the job, without the prefix of its product."""

@@ -237,7 +237,9 @@ def _window_evaluation(
         severity=dg.AssetCheckSeverity.WARN,
         blocking=False,
         partition=day.isoformat(),
-        description=f"Never landed, or without a row: {text}." if missing else "All batches of the window have landed.",
+        description=f"Never landed, or without rows since: {text}."
+        if missing
+        else "All batches of the window have landed.",
         metadata={_MISSING_BATCHES: text},
         target_materialization_data=target,
     )

@@ -18,8 +18,8 @@ from sessions_dagster.defs.checks import Results, newest_materialization
 from sessions_dagster.defs.metadata import DELIVERED
 from sessions_dagster.defs.resources import resource_keys
 from sessions_dagster.defs.retries import retry_or_fail
-from sessions_dagster.defs.run_planning import day_ranges
 from sessions_dagster.model.counts import number_of
+from sessions_dagster.model.dates import day_ranges
 from sessions_dagster.pipeline.deadlines import due_at, due_batches
 from sessions_dagster.storage.landed_batches import landed_batches
 from sessions_dagster.storage.warehouse import Warehouse

@@ -6,7 +6,7 @@ import dagster as dg
 
 from sessions_dagster.config import SessionsConfig
 from sessions_dagster.errors import PartitionsError
-from sessions_dagster.model.dates import days_between
+from sessions_dagster.model.dates import day_range, days_between
 from sessions_dagster.model.rules import SessionRules
 
 
@@ -44,11 +44,11 @@ def days_of_step(
     try:
         first, last = date.fromisoformat(keys.start), date.fromisoformat(keys.end)
     except ValueError:
-        raise PartitionsError(f"{_range(keys.start, keys.end)} is not a day, or not a range of days.") from None
+        raise PartitionsError(f"{day_range(keys.start, keys.end)} is not a day, or not a range of days.") from None
     if first > last:
         raise PartitionsError(
-            f"The range {_range(first, last)} has no day, because its first day is after its last one. Nothing was "
-            f"done. Run it as {_range(last, first)}."
+            f"The range {day_range(first, last)} has no day, because its first day is after its last one. Nothing was "
+            f"done. Run it as {day_range(last, first)}."
         )
     newest = daily_partitions(config).get_last_partition_key()
     if newest is None:
@@ -57,11 +57,7 @@ def days_of_step(
         )
     if first < config.start_date or last > date.fromisoformat(newest):
         raise PartitionsError(
-            f"{_range(first, last)} is not within the partitions, which are {_range(config.start_date, newest)}. "
+            f"{day_range(first, last)} is not within the partitions, which are {day_range(config.start_date, newest)}. "
             "Nothing was done. Choose days that are over (UTC), and not before the start date."
         )
     return days_between(first, last)
-
-
-def _range(first: object, last: object) -> str:
-    return str(first) if first == last else f"{first}...{last}"

@@ -11,13 +11,13 @@ The work of a tick is bounded by the constants below, however many folders there
 
 import hashlib
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from enum import StrEnum
 from typing import Final
 
-from sessions_dagster.model.dates import days_between, spans
+from sessions_dagster.model.dates import day_ranges, days_between, spans
 
 NEW_DAYS_PER_TICK: Final = 400
 RECENT_DAYS: Final = 14
@@ -217,11 +217,6 @@ def plan_runs(wanted: Mapping[date, Wanted]) -> list[RunPlan]:
     pieces = [piece for first, last in alike for piece in _pieces(first, last)]
     pieces += [(day, day) for day in wanted if wanted[day].is_alone]
     return [_run_plan({day: wanted[day] for day in days_between(first, last)}) for first, last in sorted(pieces)]
-
-
-def day_ranges(days: Iterable[date]) -> list[str]:
-    """Each run of consecutive days, written as Dagster writes a range."""
-    return [str(first) if first == last else f"{first}...{last}" for first, last in spans(days)]
 
 
 def reasons_line(reasons: Mapping[str, Sequence[str]]) -> str:

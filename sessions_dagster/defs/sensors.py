@@ -33,7 +33,6 @@ from sessions_dagster.defs.run_planning import (
     RunPlan,
     Wanted,
     Why,
-    day_ranges,
     plan_runs,
     reasons_line,
 )
@@ -50,6 +49,7 @@ from sessions_dagster.input.folders import (
     why_not_ready,
 )
 from sessions_dagster.model.counts import number_of
+from sessions_dagster.model.dates import day_ranges
 from sessions_dagster.pipeline.pending import days_in_sessions
 from sessions_dagster.storage.landed_batches import LandedBatch, landed_batches
 from sessions_dagster.storage.warehouse import Warehouse

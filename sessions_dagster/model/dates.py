@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, timedelta
-from itertools import chain, pairwise
+from itertools import pairwise
 from typing import Final
 
 from sessions_dagster.model.counts import number_of
@@ -45,14 +45,19 @@ def counted(days: Sequence[date], one: str, many: str) -> str:
     return f"{number_of(len(days), one, many)} ({which})"
 
 
-def date_list(days: Iterable[date]) -> str:
-    """Dates for a message, in order, and more than two in a row by the first and the last of them.
+def day_range(first: object, last: object) -> str:
+    """A range of dates as Dagster writes it: `2025-09-18...2025-09-20`, or only one date."""
+    return str(first) if first == last else f"{first}...{last}"
 
-    For instance `2025-09-18 to 2025-09-20, 2025-09-24, 2025-09-25`.
-    """
-    stretches = [days_between(first, last) for first, last in spans(days)]
-    named = [[f"{found[0]} to {found[-1]}"] if len(found) > 2 else map(str, found) for found in stretches]
-    return ", ".join(chain.from_iterable(named))
+
+def day_ranges(days: Iterable[date]) -> list[str]:
+    """Each run of consecutive dates, in order, as Dagster writes a range."""
+    return [day_range(first, last) for first, last in spans(days)]
+
+
+def date_list(days: Iterable[date]) -> str:
+    """Dates for a message: `2025-09-18...2025-09-20, 2025-09-24`."""
+    return ", ".join(day_ranges(days))
 
 
 def date_literals(days: Iterable[date]) -> str:

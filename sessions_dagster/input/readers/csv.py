@@ -11,6 +11,7 @@ from pyspark import cloudpickle
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.functions import arrow_udf
+from pyspark.sql.types import StringType, StructField, StructType
 
 from sessions_dagster.input.files import BatchFile
 from sessions_dagster.input.formats import EpochUnit
@@ -18,6 +19,7 @@ from sessions_dagster.input.readers import csv_records
 from sessions_dagster.input.readers.csv_header import CsvHeader, has_rows, read_header
 from sessions_dagster.input.readers.csv_layout import NUMBER, CsvLines, Layout, layouts, look_at_lines, numbered
 from sessions_dagster.input.readers.rows import (
+    AS_JSON,
     delivered,
     for_each,
     grouped,
@@ -179,24 +181,20 @@ def _texts(values: DataFrame, header: CsvHeader, carried_columns: Mapping[str, s
         `__source_file` (string), `__broken` (boolean), `__record` (string: the whole record as JSON, or its text if it
         is broken), the four columns and the carried ones (string).
     """
-    # As SQL, because a call of Spark for each column of each kind of file takes most of the time if there are many.
+    # As SQL, because a call of Spark for each column of each kind of file takes most of the time if there are many. The
+    # names of the sender are no part of it: Spark replaces `${...}` everywhere in SQL, also by the environment.
     columns = dict(zip(reversed(header.names), reversed(_columns(header)), strict=True))
-    named = zip(_columns(header), _distinct(header.names), strict=True)
-    fields = ", ".join(f"{column} AS {_quoted(name)}" for column, name in named)
-    as_json = f"to_json(struct({fields}), map('ignoreNullFields', 'false'))"
-    return values.selectExpr(
+    named = StructType([StructField(name, StringType()) for name in _distinct(header.names)])
+    as_json = F.to_json(F.expr(f"struct({', '.join(_columns(header))})").cast(named), AS_JSON)
+    return values.select(
         SOURCE,
-        f"{_RAW_TEXT} IS NOT NULL AS {_BROKEN}",
-        f"coalesce(make_valid_utf8({_RAW_TEXT}), {as_json}) AS {_RECORD}",
+        F.col(_RAW_TEXT).isNotNull().alias(_BROKEN),
+        F.coalesce(F.make_valid_utf8(_RAW_TEXT), as_json).alias(_RECORD),
         *[
-            f"{columns.get(name, 'CAST(NULL AS STRING)')} AS {_quoted(name)}"
+            F.expr(columns.get(name, "CAST(NULL AS STRING)")).alias(name)
             for name in (*EVENT_IDENTITY, *carried_columns)
         ],
     )
-
-
-def _quoted(name: str) -> str:
-    return "`{}`".format(name.replace("`", "``"))
 
 
 def _rows(texts: DataFrame, carried_columns: Mapping[str, str], epoch_unit: EpochUnit | None) -> DataFrame:
