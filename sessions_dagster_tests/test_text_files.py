@@ -179,6 +179,16 @@ def test_only_files_with_a_quote_that_may_never_be_closed_take_the_slow_way(lake
     assert slow == {*opened, "inches and lines", "inches after quotes"}
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"], ids=["LF", "CRLF", "CR"])
+@pytest.mark.parametrize("value", ["", '""'], ids=["nothing", "quotes"])
+def test_an_empty_value_is_null_in_every_column(spark: SparkSession, tmp_path: Path, value: str, end: str) -> None:
+    content = f"first,{HEADER},last{end}{value},{row('ada')},{value}{end}"
+    (read,) = read_csv(
+        spark, delivered(tmp_path, {"x.csv": content.encode()}), {"first": "string", "last": "string"}, None
+    )
+    assert [tuple(found) for found in read.select("first", "last").collect()] == [(None, None)]
+
+
 def test_own_names_are_no_part_of_sql(spark: SparkSession, tmp_path: Path) -> None:
     """Spark replaces `${...}` in all of SQL, by settings and by the environment."""
     names = ["${env:PATH}", "${spark.app.name}", "${a}", "${b}", "`", "a`b", "') --", "x AS y"]

@@ -102,7 +102,10 @@ def _values(spark: SparkSession, files: Mapping[BatchFile, CsvLines], header: Cs
         read = [reader.options(**options).schema(schema).csv(paths) for reader, paths in groups]
         rows = reduce(DataFrame.union, [some.select("*", F.col("_metadata.file_path").alias(SOURCE)) for some in read])
         if header.line_end == "\n":
-            rows = rows.withColumns({name: _without_returns(name) for name in (_columns(header)[-1], _RAW_TEXT)})
+            last = _columns(header)[-1]
+            # Spark has NULL for a value without text, and did not see that this one has none.
+            value = F.nullif(_without_returns(last), F.lit(""))
+            rows = rows.withColumns({last: value, _RAW_TEXT: _without_returns(_RAW_TEXT)})
         return rows.where(F.col(_RAW_TEXT).isNull() | has_text(F.col(_RAW_TEXT)))
     lines = text_lines(spark, list(files), header.line_end)
     records = _assembled(lines, header, files) if layout is Layout.OPEN_QUOTES else _lines_as_records(lines)
