@@ -2,9 +2,11 @@
 # make test      style, types and all tests but those of make test-ui
 # make quick     style, types and the tests that need no Spark: for every change, in under a minute
 # make test-ui   Dagster's UI used as a person uses it, in a Chromium that the machine must have
+# make test-s3   tables and batches on a local S3 server, which it builds with Go: races of several drivers, in some minutes
 # make dev       Dagster's UI on the data of the demo
 # make bench     how fast: every row of docs/performance.md, in some hours; a part of it: make bench ONLY=corrections-1m
 # make compatibility  which writers' files land: writes docs/compatibility.md, from files of each writer
+# make log-store  builds the JAR of the log store for S3 again, after a change of its source
 # make pictures  takes the pictures of the UI in docs/pictures again
 
 PYTHON ?= python3
@@ -17,7 +19,10 @@ BESIDE := $(VENV)/tests-beside.log
 # These tests use Spark as well, and run beside the others on a Spark of their own, so that both halves take as long.
 SECOND_SPARK := $(addprefix sessions_dagster_tests/test_,programs.py transforms.py carried_columns.py lateness.py text_files.py)
 
-.PHONY: demo dev test quick style test-ui bench compatibility pictures format clean
+# A server that refuses what S3 refuses. Another S3 server of that name on the PATH is used instead.
+VERSITYGW := github.com/versity/versitygw/cmd/versitygw@v1.8.0
+
+.PHONY: demo dev test quick style test-ui test-s3 log-store bench compatibility pictures format clean
 .DEFAULT_GOAL := demo
 
 demo: $(INSTALLED) $(INSTANCE)
@@ -52,6 +57,20 @@ style: $(INSTALLED)
 test-ui: $(INSTALLED)
 	@echo "==> Tests in a browser (pytest, on a dagster dev of their own: some minutes)"
 	@$(BIN)/pytest sessions_dagster_tests/ui
+
+test-s3: $(INSTALLED)
+	@if [ -x $(BIN)/versitygw ] || command -v versitygw >/dev/null; then :; \
+	elif command -v go >/dev/null; then \
+		echo "==> Building versitygw, an S3 server (once, some minutes)"; \
+		GOBIN=$(CURDIR)/$(BIN) go install $(VERSITYGW); \
+	else \
+		echo "==> Tests on S3 left out: there is neither versitygw nor Go, with which it would be built"; exit 0; \
+	fi; \
+	echo "==> Tests on S3 (pytest: some minutes; the first time, Spark's connector is downloaded: 690 MB)"; \
+	$(BIN)/pytest sessions_dagster_tests/s3
+
+log-store: $(INSTALLED)
+	@$(BIN)/python -m sessions_dagster_tests.log_store
 
 bench: $(INSTALLED)
 	@$(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY))

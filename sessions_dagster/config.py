@@ -8,7 +8,7 @@ import os
 import re
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from datetime import date
 from difflib import get_close_matches
 from typing import Any, Final, Self, get_args
@@ -19,6 +19,7 @@ from sessions_dagster.input.formats import EpochUnit, InputFormat
 from sessions_dagster.model.rejects import DEFAULT_BOT_LIMIT
 from sessions_dagster.model.rules import SessionRules
 from sessions_dagster.model.tables import TABLES
+from sessions_dagster.s3 import is_on_s3
 from sessions_dagster.settings import (
     ALERT_VARIABLES,
     MAX_BOT_LIMIT,
@@ -157,7 +158,7 @@ class SessionsConfig:
         Raises:
             SettingsError: If a setting is not what it may be. The message is one sentence that names it.
         """
-        checked = {
+        checked: dict[str, Any] = {
             "start_date": checked_date("start_date", start_date),
             "input_root": checked_place("input_root", input_root, canonical),
             "warehouse_root": checked_place("warehouse_root", warehouse_root, table_root),
@@ -178,6 +179,8 @@ class SessionsConfig:
             "alerts": instance_of("alerts", AlertSettings() if alerts is None else alerts, AlertSettings),
             "spark": instance_of("spark", SparkSettings() if spark is None else spark, SparkSettings),
         }
+        if any(is_on_s3(canonical(str(checked[root]))) for root in ("input_root", "warehouse_root")):
+            checked["spark"] = replace(checked["spark"], on_s3=True)
         assert checked.keys() == {each.name for each in fields(self)}, "every field is set"
         for name, value in checked.items():
             object.__setattr__(self, name, value)

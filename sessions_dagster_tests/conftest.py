@@ -14,7 +14,7 @@ _RARELY_OPTIMIZED_CODE = (
 )
 """By default the JVM spends a seventh of the time of all tests on optimizing code that is then seldom used."""
 
-_FOR_MANY_SMALL_QUERIES = {
+FOR_MANY_SMALL_QUERIES = {
     **INTERPRETED,
     "spark.driver.extraJavaOptions": _RARELY_OPTIMIZED_CODE,
     "spark.sql.adaptive.enabled": "false",
@@ -36,7 +36,7 @@ def spark() -> Iterator[SparkSession]:
     settings = SparkSettings(
         master="local[2]",
         shuffle_partitions=1,
-        extra_conf=_FOR_MANY_SMALL_QUERIES,
+        extra_conf=FOR_MANY_SMALL_QUERIES,
     )
     with spark_session(settings) as session:
         yield session

@@ -12,16 +12,17 @@ PRODUCT: Final = "sessions_dagster"
 ROOT: Final = Path(__file__).parents[1] / PRODUCT
 
 LEAVES: Final = ("errors", "model")
-SHARED: Final = (*LEAVES, "spark.tuning")
+SHARED: Final = (*LEAVES, "s3", "spark.tuning")
 """What every package may import."""
 
 MAY_IMPORT: Final = {
     "errors": (),
     "model": (),
+    "s3": (),
     "alerts": ("errors",),
     "settings": (*LEAVES, "input.formats", "storage.filesystem"),
-    "config": (*LEAVES, "settings", "alerts.settings", "input.formats", "spark.session", "storage.filesystem"),
-    "spark": LEAVES,
+    "config": (*LEAVES, "s3", "settings", "alerts.settings", "input.formats", "spark.session", "storage.filesystem"),
+    "spark": (*LEAVES, "s3"),
     "transforms": SHARED,
     "storage": SHARED,
     "input": (*SHARED, "storage.filesystem", "storage.listing"),
@@ -115,8 +116,11 @@ def test_only_the_settings_know_the_names_of_variables(module: Path) -> None:
 
 @pytest.mark.parametrize("module", MODULES, ids=str)
 def test_the_environment_is_read_in_few_places(module: Path) -> None:
-    """`config` reads the settings, `spark` finds a Java, `definitions` Dagster's home; the demo sets its own."""
-    if unit_of(module) not in {"config", "spark", "definitions", "demo"}:
+    """`config` reads the settings, `s3` those of the store, `spark` finds a Java, `definitions` Dagster's home.
+
+    The demo sets its own.
+    """
+    if unit_of(module) not in {"config", "s3", "spark", "definitions", "demo"}:
         reads = [
             ast.unparse(node)
             for node in ast.walk(tree_of(module))

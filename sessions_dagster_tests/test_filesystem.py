@@ -31,7 +31,7 @@ import sys
 from sessions_dagster.storage.warehouse import Warehouse
 
 print("waiting", flush=True)
-with Warehouse(sys.argv[1]).writing():
+with Warehouse(sys.argv[1]).locked():
     print("writing", flush=True)
     sys.stdin.read()
 """
@@ -408,12 +408,12 @@ def test_writers_of_different_warehouses_do_not_wait_for_each_other(tmp_path: Pa
 def test_the_lock_is_reentrant_within_a_process(tmp_path: Path) -> None:
     warehouse = Warehouse(str(tmp_path / "lake"))
     for _ in range(2):
-        with warehouse.writing():
+        with warehouse.locked():
             assert Path(warehouse.root).is_dir()
 
 
 def test_a_warehouse_in_an_object_store_is_not_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     warehouse = Warehouse("s3://lake/tables")
-    with warehouse.writing(), warehouse.writing():
+    with warehouse.locked(), warehouse.locked():
         assert list(tmp_path.iterdir()) == []

@@ -32,6 +32,7 @@ class SparkResource(LazyPySparkResource):
         default=None, description="Local JARs of Delta, separated by commas; by default Spark resolves them."
     )
     app_name: str = Field(default="sessions-dagster", description="The name of the Spark application.")
+    on_s3: bool = Field(default=False, description="Whether batches or tables are on S3 or a store that speaks it.")
 
     _started_here: bool = PrivateAttr(default=False)
 
@@ -45,6 +46,7 @@ class SparkResource(LazyPySparkResource):
             spark_config=dict(settings.extra_conf),
             delta_jars=settings.delta_jars,
             app_name=settings.app_name,
+            on_s3=settings.on_s3,
         )
 
     def _init_session(self) -> None:
@@ -69,6 +71,7 @@ class SparkResource(LazyPySparkResource):
             extra_conf={name: str(value) for name, value in self.spark_config.items()},
             delta_jars=self.delta_jars,
             app_name=self.app_name,
+            on_s3=self.on_s3,
         )
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:  # noqa: ARG002

@@ -96,7 +96,7 @@ def apply_batches(
         SizeError: If a Spark property of `spark.tuning.Sizes` is not a size.
     """
     began = time.monotonic()
-    with warehouse.writing():
+    with warehouse.writing(spark):
         events = ensure_sessionized_events(spark, warehouse, rules, carried_columns)
         drop_uncommitted(spark, warehouse)
         raw_events = warehouse.open(warehouse.raw_events)

@@ -143,7 +143,7 @@ def land_batch(
         if bot_limit is not None:
             rows = reject_users(rows, find_bots(rows, bot_limit))
         metrics = Observation()
-        with warehouse.writing():
+        with warehouse.writing(spark):
             ensure_table(
                 spark,
                 warehouse,

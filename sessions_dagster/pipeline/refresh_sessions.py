@@ -57,7 +57,7 @@ class SessionsReport:
 def refresh_sessions(spark: SparkSession, warehouse: Warehouse) -> SessionsReport:
     """Make `sessions` reflect `sessionized_events` as it is now, in one commit, or none if it does.
 
-    Only one run may write at a time: on a local warehouse a lock sees to that, elsewhere the scheduler must.
+    Of two runs at the same time one waits on a local warehouse, and on S3 the later commit is refused.
 
     Args:
         spark: A session with Delta, in UTC.
@@ -69,7 +69,7 @@ def refresh_sessions(spark: SparkSession, warehouse: Warehouse) -> SessionsRepor
         SizeError: If a Spark property of `spark.tuning.Sizes` is not a size.
     """
     began = time.monotonic()
-    with warehouse.writing():
+    with warehouse.writing(spark):
         events_table = events_to_follow(warehouse)
         rules = rules_of_table(events_table)
         table = ensure_table(spark, warehouse, warehouse.sessions, SESSIONS_SCHEMA, partition_by=SESSION_DATE)

@@ -22,6 +22,7 @@ from pyspark import SparkConf, SparkContext
 from pyspark.errors import PySparkRuntimeError
 from pyspark.sql import SparkSession
 
+from sessions_dagster import s3
 from sessions_dagster.errors import SparkStartError, WrongSettingError
 from sessions_dagster.spark.java import launched_quietly, use_java, use_utf8_for_names
 from sessions_dagster.spark.master import MASTERS, check_answers, is_master, local_cores
@@ -29,18 +30,27 @@ from sessions_dagster.spark.tuning import SHUFFLE_PARTITIONS, properties_for
 
 _DEFAULT_JAVA_OPTIONS: Final = "spark.driver.defaultJavaOptions"
 
-_NOT_NEEDED_OF_DELTA: Final = (
+_NOT_NEEDED: Final = (
     "io.delta:delta-kernel-*",
     "io.unitycatalog:*",
     "io.airlift:*",
-    "org.*:*",
+    "org.antlr:*",
+    "org.apache.hadoop:hadoop-client-*",
+    "org.apache.logging.log4j:*",
+    "org.apache.parquet:*",
+    "org.locationtech.jts:*",
+    "org.roaringbitmap:*",
+    "org.wildfly.*:*",
     "com.*:*",
     "commons-*:*",
     "javax.*:*",
 )
-"""Dependencies in Delta's POM that are not needed: Spark has a newer version, or only Unity Catalog uses them."""
+"""Dependencies in the POMs of Delta and of the connector for S3 that are not needed: Spark has a newer version, or only
+what is not used here uses them."""
 
 _FILE_URI: Final = re.compile("^file:(//)?(?=/)")
+
+_CLASS_PATH: Final = "spark.driver.extraClassPath"
 
 _LOG_SETTINGS: Final = Path(__file__).with_name("log4j2.properties")
 
@@ -58,6 +68,9 @@ class SparkSettings:
         delta_jars: Comma-separated local JARs (delta-spark and delta-storage) to use instead of resolving them.
             None: they are resolved from Maven at the first start.
         app_name: The name of the application.
+        on_s3: Whether batches or tables are on S3 or a store that speaks it. Spark then gets the connector that belongs
+            to its Hadoop, what the variables `AWS_...` say, and a log store whose commits are exclusive.
+            `SessionsConfig` sets it by the roots.
 
     Raises:
         SettingsError: If one of them is not what it may be. The message is one sentence that names it.
@@ -69,6 +82,7 @@ class SparkSettings:
     extra_conf: Mapping[str, str] = field(default_factory=dict)
     delta_jars: str | None = None
     app_name: str = "sessions-dagster"
+    on_s3: bool = False
 
     def __post_init__(self) -> None:
         for name, (meaning, allowed, is_valid) in _CHECKS.items():
@@ -124,6 +138,7 @@ _CHECKS: Final[Mapping[str, tuple[str, str, Callable[[object], bool]]]] = {
         lambda value: value is None or (_is_text(value) and all(map(_is_jar, str(value).split(",")))),
     ),
     "app_name": ("the name of the Spark application", "a text that is not empty", _is_text),
+    "on_s3": ("whether files are on S3", "true or false", lambda value: isinstance(value, bool)),
 }
 """Of each setting what it is, what it may be, and whether a value may be it."""
 
@@ -179,7 +194,9 @@ def spark_conf(settings: SparkSettings) -> dict[str, str]:
         conf |= properties_for(cores, is_local=True)
     if settings.shuffle_partitions is not None:
         conf[SHUFFLE_PARTITIONS] = str(settings.shuffle_partitions)
-    return conf | dict(settings.extra_conf) | _delta_jars_conf(settings)
+    if settings.on_s3:
+        conf |= s3.spark_properties()
+    return conf | dict(settings.extra_conf) | _jars_conf(settings)
 
 
 def start_spark(settings: SparkSettings) -> SparkSession:
@@ -281,22 +298,46 @@ def _resolved_jars(settings: SparkSettings) -> list[Path] | None:
     return jars if all(zipfile.is_zipfile(jar) for jar in jars) else None
 
 
-def _delta_jars_conf(settings: SparkSettings) -> dict[str, str]:
-    other_jars = settings.extra_conf.get("spark.jars")
+def _jars_conf(settings: SparkSettings) -> dict[str, str]:
+    """The properties that bring the JARs: as files where they are known, and otherwise to be resolved by Ivy."""
+    jars, packages = [], []
+    of_delta = _resolved_jars(settings)
     if settings.delta_jars is not None:
-        return {"spark.jars": _listed(settings.delta_jars, other_jars)}
-    jars = _resolved_jars(settings)
-    if jars is not None:
+        jars.append(settings.delta_jars)
+    elif of_delta is not None:
         # Otherwise Ivy would take some seconds at each start to find out that nothing has changed.
-        return {"spark.jars": _listed(*map(str, jars), other_jars)}
+        jars += map(str, of_delta)
+    else:
+        packages.append(delta_coordinate())
+    conf = {}
+    if settings.on_s3:
+        jars.append(str(s3.LOG_STORE_JAR))
+        if not _brings_connector(settings):
+            of_s3 = s3.resolved_connector(_ivy_home(settings))
+            if of_s3 is None:
+                packages.append(s3.connector_coordinate())
+            elif local_cores(settings.master) is None:
+                jars += map(str, of_s3)
+            else:
+                # As `spark.jars` Spark would copy them at each start, and the SDK alone is 690 MB.
+                conf[_CLASS_PATH] = os.pathsep.join(
+                    filter(None, [*map(str, of_s3), settings.extra_conf.get(_CLASS_PATH)])
+                )
     other_packages = settings.extra_conf.get("spark.jars.packages")
-    conf = {
-        "spark.jars.packages": _listed(delta_coordinate(), other_packages),
-        "spark.jars.ivy": str(_ivy_home(settings)),
-    }
-    if other_packages is None:
-        conf["spark.jars.excludes"] = _listed(*_NOT_NEEDED_OF_DELTA)
+    if jars:
+        conf["spark.jars"] = _listed(*jars, settings.extra_conf.get("spark.jars"))
+    if packages:
+        conf["spark.jars.packages"] = _listed(*packages, other_packages)
+        conf["spark.jars.ivy"] = str(_ivy_home(settings))
+        if other_packages is None:
+            conf["spark.jars.excludes"] = _listed(*_NOT_NEEDED)
     return conf
+
+
+def _brings_connector(settings: SparkSettings) -> bool:
+    """Whether the properties of the settings or the installed Spark bring a connector for S3 themselves."""
+    brought = (settings.extra_conf.get(name, "") for name in ("spark.jars", "spark.jars.packages", _CLASS_PATH))
+    return any("hadoop-aws" in text for text in brought) or any(s3.jars_of_spark().glob("hadoop-aws-*.jar"))
 
 
 def _listed(*values: str | None) -> str:
@@ -304,11 +345,13 @@ def _listed(*values: str | None) -> str:
 
 
 def _why_not_started(settings: SparkSettings) -> str:
-    if settings.delta_jars is None and _resolved_jars(settings) is None:
+    packages = _jars_conf(settings).get("spark.jars.packages")
+    if packages is not None:
         return (
-            f"Delta's JAR {delta_coordinate()} for Spark {pyspark.__version__} could not be resolved (Ivy's report is "
-            "above). Without a way to a Maven repository, give the paths of the JARs of delta-spark and delta-storage "
-            'of that version, separated by a comma, in the setting of Delta\'s JARs (docs/operations.md, "Settings").'
+            f"The JARs {packages} for Spark {pyspark.__version__} could not be resolved (Ivy's report is above). "
+            "Without a way to a Maven repository, give the paths of the JARs of delta-spark and delta-storage of that "
+            'version, separated by a comma, in the setting of Delta\'s JARs (docs/operations.md, "Settings"), and '
+            "those of other packages in spark.jars of spark.extra_conf."
         )
     return (
         f"Spark {pyspark.__version__} did not start with master {settings.master} (the setting spark.master, "

@@ -62,7 +62,7 @@ def ensure_table(
     """
     table = warehouse.open(table_uri)
     if table is None:
-        _create(spark, table_uri, schema, partition_by, properties)
+        _create(spark, warehouse, table_uri, schema, partition_by, properties)
         table = warehouse.open_existing(table_uri)
     missing = _missing_columns(table, table_uri, schema)
     if missing:
@@ -149,6 +149,7 @@ def quoted(table_uri: str) -> str:
 
 def _create(
     spark: SparkSession,
+    warehouse: Warehouse,
     table_uri: str,
     schema: StructType,
     partition_by: str | None,
@@ -163,7 +164,7 @@ def _create(
         builder.execute()
     except (PySparkException, Py4JJavaError):
         # Of several processes that create a table at the same time all but one fail, and there is a table all the same.
-        if not deltalake.DeltaTable.is_deltatable(table_uri):
+        if warehouse.open(table_uri) is None:
             raise
 
 

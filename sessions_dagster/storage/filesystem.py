@@ -2,7 +2,7 @@
 
 A location is an absolute path for a local folder and a URI for anything else, spelled as Spark expects it: `s3a://`,
 and without escapes, so a blank is written as a blank. delta-rs understands that as well. Only pyarrow, which lists and
-opens input files, expects `s3://` and `%20` for a blank. `location_of` turns other spellings into this one.
+opens input files, expects `%20` for a blank in a URI. `location_of` turns other spellings into this one.
 """
 
 import errno
@@ -17,6 +17,7 @@ from urllib.parse import quote, unquote
 import pyarrow as pa
 from pyarrow.fs import FileSystem, LocalFileSystem
 
+from sessions_dagster import s3
 from sessions_dagster.errors import SettingsError, StorageError
 
 SCHEMES: Final = ("s3a", "s3", "gs", "abfss", "abfs", "hdfs", "viewfs")
@@ -53,8 +54,13 @@ _LEGAL_IN_URI: Final = "/:@=+,&;!$'()*"
 
 _UNFINISHED: Final = ".tmp"
 
-# pyarrow has no errors of its own for these answers of an object store: only the text says what is wrong.
-_ANSWERS: Final = {"AWS Error NO_SUCH_BUCKET": errno.ENOENT, "AWS Error ACCESS_DENIED": errno.EACCES}
+# pyarrow and delta-rs have no errors of their own for these answers of an object store: only the text says it.
+_ANSWERS: Final = {
+    "AWS Error NO_SUCH_BUCKET": errno.ENOENT,
+    "<Code>NoSuchBucket</Code>": errno.ENOENT,
+    "AWS Error ACCESS_DENIED": errno.EACCES,
+    "lacked the necessary privileges": errno.EACCES,
+}
 
 _NOT_READABLE: Final = frozenset(
     {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP}
@@ -138,8 +144,15 @@ def filesystem_of(location: str) -> tuple[FileSystem, str]:
     if is_local(location):
         return LocalFileSystem(), location
     scheme, path_of_uri = location.split("://", 1)
-    filesystem, path = FileSystem.from_uri(f"{scheme.replace('s3a', 's3')}://{quote(path_of_uri, safe=_LEGAL_IN_URI)}")
+    if s3.is_on_s3(location):
+        return s3.pyarrow_filesystem(path_of_uri.partition("/")[0]), path_of_uri
+    filesystem, path = FileSystem.from_uri(f"{scheme}://{quote(path_of_uri, safe=_LEGAL_IN_URI)}")
     return filesystem, path
+
+
+def delta_rs_options(location: str) -> dict[str, str] | None:
+    """The storage options with which delta-rs opens a table at a location; None if it needs none."""
+    return s3.delta_rs_options() if s3.is_on_s3(location) else None
 
 
 def read_text(location: str) -> str:

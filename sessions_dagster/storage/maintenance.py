@@ -70,7 +70,7 @@ def compact(spark: SparkSession, warehouse: Warehouse, table_uri: str) -> Compac
         warehouse: Where the table is.
         table_uri: The table, partitioned by a date or not at all.
     """
-    with warehouse.writing():
+    with warehouse.writing(spark):
         table = warehouse.open_existing(table_uri)
         before = table_facts(table)
         touched = partitions_touched(table, _compacted_version(table))
@@ -100,7 +100,7 @@ def vacuum(spark: SparkSession, warehouse: Warehouse, table_uri: str, *, dry_run
     Raises:
         RetentionError: If the table says to keep files for less than `MINIMUM_RETENTION`. Nothing was removed.
     """
-    with warehouse.writing():
+    with warehouse.writing(spark):
         kept_for = checked_retention(warehouse, table_uri)
         # Not LITE, which goes by the log: files of killed runs were never in it.
         command = f"VACUUM {quoted(table_uri)} FULL"
@@ -164,7 +164,7 @@ def set_retention(spark: SparkSession, warehouse: Warehouse, table_uri: str, kep
         RetentionError: If that is less than `MINIMUM_RETENTION`. The table is as before.
     """
     _check(kept_for, table_uri)
-    with warehouse.writing():
+    with warehouse.writing(spark):
         if retention(warehouse.open_existing(table_uri)) != kept_for:
             _set_property(spark, table_uri, RETENTION_PROPERTY, f"interval {kept_for.days} days")
 

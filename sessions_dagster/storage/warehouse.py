@@ -10,10 +10,21 @@ from typing import Final
 from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 from filelock import FileLock
+from pyspark.sql import SparkSession
 
 from sessions_dagster.errors import SettingsError, StorageError
 from sessions_dagster.model.tables import TABLES
-from sessions_dagster.storage.filesystem import is_local, table_root
+from sessions_dagster.s3 import (
+    ANY_LOG_STORE_PROPERTIES,
+    CONNECTOR_LACKS_CONDITIONS,
+    LOG_STORE,
+    LOG_STORE_JAR,
+    LOG_STORE_PROPERTY,
+    ONE_WRITER_LOG_STORE,
+    PUTS_IGNORE_CONDITIONS,
+    is_on_s3,
+)
+from sessions_dagster.storage.filesystem import delta_rs_options, is_local, storage_errors, table_root
 
 _LOCK_FILE: Final = ".writing.lock"
 
@@ -77,14 +88,20 @@ class Warehouse:
 
         Args:
             table_uri: One of `tables`.
+
+        Raises:
+            StorageError: If the storage fails.
         """
         handle = self._handles.get(table_uri)
-        if handle is not None:
-            handle.update_incremental()
-            return handle
-        if not DeltaTable.is_deltatable(table_uri):
-            return None
-        return self._handles.setdefault(table_uri, DeltaTable(table_uri))
+        with storage_errors():
+            if handle is not None:
+                handle.update_incremental()
+                return handle
+            try:
+                handle = DeltaTable(table_uri, storage_options=delta_rs_options(table_uri))
+            except TableNotFoundError:
+                return None
+        return self._handles.setdefault(table_uri, handle)
 
     def open_existing(self, table_uri: str) -> DeltaTable:
         """As `open`, for a table that must exist.
@@ -123,13 +140,30 @@ class Warehouse:
             ) from error
 
     @contextmanager
-    def writing(self) -> Iterator[None]:
+    def writing(self, spark: SparkSession) -> Iterator[None]:
+        """Everything that Spark writes to the tables is written in this context.
+
+        No two writers can both commit the same version of a table: in a local warehouse one waits for the other, see
+        `locked`, and on S3 the store refuses the second one.
+
+        Args:
+            spark: The session that writes.
+
+        Raises:
+            SettingsError: If commits to S3 would not be exclusive: the session has no log store that sees to that, or
+                the store or the connector does not know the condition. Nothing was written.
+        """
+        if is_on_s3(self.root):
+            _check_log_store(spark)
+        with self.locked(), _refused_conditions_named(self.root):
+            yield
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
         """Waits until no other process writes to a local warehouse, and keeps others waiting until the context ends.
 
         Two processes can both commit the same version of a Delta table on a local file system, and one commit is lost.
-        The same is true of Spark on `s3a://`, whose log store looks whether a commit exists and then puts it without a
-        condition. There is no lock for object stores here, so there the scheduler has to let only one run write at a
-        time: Dagster's pool `warehouse` with its limit of one does that for all runs of one instance.
+        An object store needs no lock for that: there are conditions for what is put.
         """
         if not is_local(self.root):
             yield
@@ -137,3 +171,33 @@ class Warehouse:
         Path(self.root).mkdir(parents=True, exist_ok=True)
         with FileLock(Path(self.root, _LOCK_FILE)):
             yield
+
+
+def _check_log_store(spark: SparkSession) -> None:
+    if any(spark.conf.get(name, None) for name in ANY_LOG_STORE_PROPERTIES):
+        return
+    raise SettingsError(
+        f"The Spark session commits to S3 without a condition, so that of two writers one could lose its commit. Start "
+        f"the session with {LOG_STORE_PROPERTY}={LOG_STORE} and {LOG_STORE_JAR} in spark.jars, as a session that is "
+        "started here is. Nothing was written."
+    )
+
+
+@contextmanager
+def _refused_conditions_named(root: str) -> Iterator[None]:
+    """Turns what the log store says of a store without conditional puts into an error of ours."""
+    try:
+        yield
+    except Exception as error:
+        # Which class it has depends on how Spark is reached: only the text is always the same.
+        text = str(error)
+        if PUTS_IGNORE_CONDITIONS in text:
+            what = f"The store of {root} does not know conditional puts (If-None-Match)"
+        elif CONNECTOR_LACKS_CONDITIONS in text:
+            what = "Spark's connector for S3 does not know conditional puts: it is older than that of Hadoop 3.4.2"
+        else:
+            raise
+        raise SettingsError(
+            f"{what}, so of two writers one could lose its commit. Nothing was written. Use another one; or, if only "
+            f"one process ever writes at a time, set {LOG_STORE_PROPERTY}={ONE_WRITER_LOG_STORE} in spark.extra_conf."
+        ) from error
