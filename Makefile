@@ -3,7 +3,8 @@
 # make quick     style, types and the tests that need no Spark: for every change, in under a minute
 # make test-ui   Dagster's UI used as a person uses it, in a Chromium that the machine must have
 # make test-s3   tables and batches on a local S3 server, which it builds with Go: races of several drivers, in some minutes
-# make dev       Dagster's UI on the data of the demo
+# make dev       Dagster's UI on the data of the demo, and a Spark that stays warm for its runs
+# make test-connect  the tests of the contract with Spark on a server of Spark Connect
 # make bench     how fast: every row of docs/performance.md, in some hours; a part of it: make bench ONLY=corrections-1m
 # make compatibility  which writers' files land: writes docs/compatibility.md, from files of each writer
 # make log-store  builds the JAR of the log store for S3 again, after a change of its source
@@ -15,6 +16,8 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 INSTANCE := .dagster_home/dagster.yaml
+ON_CONNECT := corrections transforms landing sessions text_files maintenance correction_log lateness
+SPARK_PORT ?= 15002
 BESIDE := $(VENV)/tests-beside.log
 # These tests use Spark as well, and run beside the others on a Spark of their own, so that both halves take as long.
 SECOND_SPARK := $(addprefix sessions_dagster_tests/test_,programs.py transforms.py carried_columns.py lateness.py text_files.py)
@@ -22,7 +25,7 @@ SECOND_SPARK := $(addprefix sessions_dagster_tests/test_,programs.py transforms.
 # A server that refuses what S3 refuses. Another S3 server of that name on the PATH is used instead.
 VERSITYGW := github.com/versity/versitygw/cmd/versitygw@v1.8.0
 
-.PHONY: demo dev test quick style test-ui test-s3 log-store bench compatibility pictures format clean
+.PHONY: demo dev test quick style test-ui test-s3 test-connect log-store bench compatibility pictures format clean
 .DEFAULT_GOAL := demo
 
 demo: $(INSTALLED) $(INSTANCE)
@@ -32,10 +35,13 @@ dev: export DAGSTER_HOME := $(CURDIR)/.dagster_home
 dev: export SESSIONS_INPUT_ROOT ?= $(CURDIR)/data/demo/input
 dev: export SESSIONS_WAREHOUSE_ROOT ?= $(CURDIR)/data/demo/warehouse
 dev: export SESSIONS_START_DATE ?= 2025-09-15
+dev: export SESSIONS_SPARK_SERVER ?= sc://localhost:$(SPARK_PORT)
+dev: export SPARK_CONNECT_AUTHENTICATE_TOKEN ?= $(shell $(PYTHON) -c "import secrets; print(secrets.token_urlsafe())")
 dev: $(INSTALLED) $(INSTANCE)
 	@$(BIN)/python -m sessions_dagster.definitions # ends here, and says why, if a setting is wrong
-	@echo "==> Dagster on $(SESSIONS_WAREHOUSE_ROOT): open the address below (ctrl-c ends it)"
-	@$(BIN)/dg dev --no-check-yaml
+	@echo "==> Dagster on $(SESSIONS_WAREHOUSE_ROOT): open the address below (ctrl-c ends it, and the Spark of its runs)"
+	@$(BIN)/python -m sessions_dagster spark-server --port $(SPARK_PORT) & trap "kill $$! 2>/dev/null; wait" EXIT; \
+	$(BIN)/dg dev --no-check-yaml
 
 test: $(INSTALLED) style
 	@echo "==> Tests on a local Spark (pytest: some minutes); beside them types (mypy) and all other tests, shown below"
@@ -71,6 +77,10 @@ test-s3: $(INSTALLED)
 
 log-store: $(INSTALLED)
 	@$(BIN)/python -m sessions_dagster_tests.log_store
+
+test-connect: $(INSTALLED)
+	@echo "==> Tests of the contract on Spark Connect (pytest: some minutes)"
+	@$(BIN)/pytest -m spark --spark-connect $(addprefix sessions_dagster_tests/test_,$(addsuffix .py,$(ON_CONNECT)))
 
 bench: $(INSTALLED)
 	@$(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY))

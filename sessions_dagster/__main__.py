@@ -1,13 +1,15 @@
-"""`python -m sessions_dagster`: land, apply, refresh and check without Dagster.
+"""`python -m sessions_dagster`: land, apply, refresh and check without Dagster, and a Spark that stays warm.
 
     python -m sessions_dagster land --date 2025-09-20
     python -m sessions_dagster apply --from 2025-09-18 --to 2025-09-20
     python -m sessions_dagster sessions
     python -m sessions_dagster check --date 2025-09-20
+    python -m sessions_dagster spark-server
 
 The settings are those of the environment (`SESSIONS_INPUT_ROOT` and so on, see docs/operations.md). The steps are the
-functions that the Dagster assets call, so both can be used on the same tables, but not at the same time. The exit code
-is 0 if all went well, 1 if something failed or a check did not pass, and 2 if the command is not understood.
+functions that the Dagster assets call, so both can be used on the same tables, but not at the same time. The last
+command touches no table: it starts a Spark that stays warm, and that runs use. The exit code is 0 if all went well, 1
+if something failed or a check did not pass, and 2 if the command is not understood.
 
 Under `spark-submit`, on EMR or on Dataproc, submit this file and the JARs of Delta (`--jars`, or `--packages`); the
 master is then the one that `spark-submit` was given:
@@ -36,7 +38,9 @@ from sessions_dagster.pipeline.land import LandingReport
 from sessions_dagster.pipeline.land_range import land_range, landing_failures, never_delivered, never_delivered_line
 from sessions_dagster.pipeline.refresh_sessions import refresh_sessions
 from sessions_dagster.pipeline.summaries import apply_summary, landing_summary, never_applied_line, refresh_summary
+from sessions_dagster.spark.connect import DEFAULT_PORT, MAX_PORT
 from sessions_dagster.spark.progress import watched_on_terminal
+from sessions_dagster.spark.server import serve
 from sessions_dagster.spark.session import spark_session, submitted_master
 from sessions_dagster.storage.warehouse import Warehouse
 
@@ -82,6 +86,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed = parser.parse_args(arguments)
     try:
         config = SessionsConfig.from_env()
+        if parsed.command == _SERVER:
+            serve(config.spark, parsed.port, _print)
+            return 0
         try:
             days = _days(parsed, config)
         except _UsageError as error:
@@ -168,6 +175,9 @@ _COMMANDS: Final[dict[str, Callable[[_Work], bool]]] = {
 }
 """What each command runs. It returns whether all went well."""
 
+_SERVER: Final = "spark-server"
+_SERVER_HELP: Final = "start a Spark on this machine that stays warm, and that runs reach over Spark Connect"
+
 _HELP: Final = {
     "land": "land the batches of the days in raw_events and rejected_events",
     "apply": "make sessionized_events reflect the landed batches of the days and of the lateness before them",
@@ -187,7 +197,19 @@ def _parser() -> argparse.ArgumentParser:
         days.add_argument("--date", type=_date, metavar="YYYY-MM-DD", help="one day")
         days.add_argument("--from", type=_date, metavar="YYYY-MM-DD", dest="first", help="the first day of a range")
         days.add_argument("--to", type=_date, metavar="YYYY-MM-DD", dest="last", help="the last day, included")
+    server = commands.add_parser(
+        _SERVER, help=_SERVER_HELP, description=f"{_SERVER_HELP[0].upper()}{_SERVER_HELP[1:]}. Ctrl-C stops it."
+    )
+    server.add_argument(
+        "--port", type=_port, default=DEFAULT_PORT, help="where it listens, on this machine only; 0: any free port"
+    )
     return parser
+
+
+def _port(text: str) -> int:
+    if not (text.isdecimal() and len(text) <= len(str(MAX_PORT)) and int(text) <= MAX_PORT):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port from 0 to {MAX_PORT}")
+    return int(text)
 
 
 def _date(text: str) -> date:

@@ -172,6 +172,7 @@ class SparkAttributes(dg.Resolvable, dg.Model):
     shuffle_partitions: _OptionalNumber = Field(default=None, description="Partitions of a shuffle.")
     extra_conf: _ValuesByName = Field(default={}, description="Further Spark properties.")
     delta_jars: _OptionalText = Field(default=None, description="Local JARs of Delta, separated by commas.")
+    server: _OptionalText = Field(default=None, description="A server of Spark Connect that is used if it answers.")
 
     def settings(self) -> SparkSettings:
         """The settings."""
@@ -181,6 +182,7 @@ class SparkAttributes(dg.Resolvable, dg.Model):
             shuffle_partitions=self.shuffle_partitions,
             extra_conf=self.extra_conf,
             delta_jars=self.delta_jars,
+            server=self.server,
         )
 
 

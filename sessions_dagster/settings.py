@@ -31,6 +31,7 @@ SUCCESS_MARKER_VARIABLE: Final = "SESSIONS_REQUIRE_SUCCESS_MARKER"
 LANDING_DEADLINE_VARIABLE: Final = "SESSIONS_LANDING_DEADLINE_HOURS"
 SPARK_MASTER_VARIABLE: Final = "SESSIONS_SPARK_MASTER"
 DELTA_JARS_VARIABLE: Final = "SESSIONS_DELTA_JARS"
+SPARK_SERVER_VARIABLE: Final = "SESSIONS_SPARK_SERVER"
 
 MAX_SETTLE_SECONDS: Final = 7 * 24 * 60 * 60
 MAX_LANDING_DEADLINE_HOURS: Final = 30 * 24
@@ -138,7 +139,11 @@ SETTINGS: Final = {
 }
 """Of each field of `SessionsConfig`, and of each of `SessionRules`, which have variables of their own."""
 
-SPARK_VARIABLES: Final = {"master": SPARK_MASTER_VARIABLE, "delta_jars": DELTA_JARS_VARIABLE}
+SPARK_VARIABLES: Final = {
+    "master": SPARK_MASTER_VARIABLE,
+    "delta_jars": DELTA_JARS_VARIABLE,
+    "server": SPARK_SERVER_VARIABLE,
+}
 """The variables of fields of `SparkSettings`, which says itself what they are and may be."""
 
 ALERT_VARIABLES: Final = {

@@ -5,7 +5,9 @@ import shutil
 import sys
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
+from contextlib import redirect_stdout
 from datetime import UTC, date, datetime
+from io import StringIO
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -14,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable, QueryBuilder
 from pyarrow.fs import FileSystem
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 
 from sessions_dagster.input import files
 from sessions_dagster.input.folders import InputRoot
@@ -227,3 +229,10 @@ def columns_with_statistics(table_uri: str) -> set[str]:
     """The columns for which the log of a Delta table has the maximum of each file."""
     names: list[str] = pa.table(DeltaTable(table_uri).get_add_actions(flatten=True)).column_names
     return {name.removeprefix("max.") for name in names if name.startswith("max.")}
+
+
+def explained(rows: DataFrame, mode: str) -> str:
+    """How Spark computes rows, in a mode of `explain`: there is no other way that Spark Connect has, too."""
+    with redirect_stdout(StringIO()) as said:
+        rows.explain(mode=mode)
+    return said.getvalue()

@@ -1,10 +1,20 @@
-"""What all tests share: the one Spark of a test run."""
+"""What all tests share: the one Spark of a test run.
 
-from collections.abc import Iterator, Sequence
+With `--spark-connect` it is a session of a server of Spark Connect, which is started for the test run.
+"""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import pytest
 from pyspark.sql import SparkSession
 
+from sessions_dagster.spark.server import TOKEN_VARIABLE
 from sessions_dagster.spark.session import SparkSettings, spark_session
 from sessions_dagster.spark.tuning import INTERPRETED
 
@@ -22,6 +32,18 @@ FOR_MANY_SMALL_QUERIES = {
 }
 
 
+SERVER = """
+import sys
+from sessions_dagster.spark.server import serve
+from sessions_dagster.spark.session import SparkSettings
+serve(SparkSettings(**eval(sys.argv[1])), 0, lambda line: print(line, flush=True))
+"""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--spark-connect", action="store_true", help="run the tests with Spark on a Spark Connect server")
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
     """Mark the tests that use the one Spark, so that others can run beside it: `make test` does."""
@@ -31,15 +53,30 @@ def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def spark() -> Iterator[SparkSession]:
+def spark(pytestconfig: pytest.Config) -> Iterator[SparkSession]:
     """A small local Spark with Delta, the same for the whole run."""
-    settings = SparkSettings(
-        master="local[2]",
-        shuffle_partitions=1,
-        extra_conf=FOR_MANY_SMALL_QUERIES,
-    )
-    with spark_session(settings) as session:
+    settings: dict[str, Any] = {"master": "local[2]", "shuffle_partitions": 1, "extra_conf": FOR_MANY_SMALL_QUERIES}
+    if not pytestconfig.getoption("--spark-connect"):
+        with spark_session(SparkSettings(**settings)) as session:
+            yield session
+        return
+    with server(settings) as address, spark_session(SparkSettings(master=address)) as session:
         yield session
+
+
+@contextmanager
+def server(settings: Mapping[str, Any]) -> Iterator[str]:
+    """A server of Spark Connect for some settings, and its address."""
+    os.environ.setdefault(TOKEN_VARIABLE, "of-tests")
+    process = subprocess.Popen([sys.executable, "-c", SERVER, repr(settings)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        found = re.search(r"sc://\S+", process.stdout.readline())
+        assert found, "the server has not started, see above"
+        yield found[0]
+    finally:
+        process.terminate()
+        process.wait(60)
 
 
 @pytest.fixture

@@ -163,7 +163,7 @@ settle_seconds: abc
 settle_seconds: -5
 require_success_marker: perhaps
 spark: {master: 'local[0]'}
-spark: {master: 'sc://localhost'}
+spark: {server: localhost}
 spark: {delta_jars: /nope.jar}
 warehouse_root: /data/a%20b
 spark: {driver_memory: lots}

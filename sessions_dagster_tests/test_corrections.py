@@ -23,7 +23,7 @@ from sessions_dagster.pipeline.apply import ApplyReport
 from sessions_dagster.spark.tuning import broadcast_if_small, spark_property
 from sessions_dagster.storage import correction_log, write_changes
 from sessions_dagster.storage.warehouse import Warehouse
-from sessions_dagster_tests.builders import World
+from sessions_dagster_tests.builders import World, explained
 from sessions_dagster_tests.oracle import Event, sessionize
 
 FIRST, SECOND = date(2025, 9, 20), date(2025, 9, 21)
@@ -239,7 +239,7 @@ def test_the_rows_of_a_merge_are_broadcast_if_few(
 
     def noted(rows: DataFrame, count: int) -> DataFrame:
         hinted = broadcast_if_small(rows, count)
-        hints.append("strategy=broadcast" in hinted._jdf.queryExecution().analyzed().toString())
+        hints.append("strategy=broadcast" in explained(hinted, "extended"))
         return hinted
 
     monkeypatch.setattr(write_changes, "broadcast_if_small", noted)
@@ -281,8 +281,7 @@ def test_a_row_is_not_replaced_by_another_one_with_the_same_hash(
 
 
 def joins_of(rows: DataFrame) -> set[str]:
-    plan: str = rows._jdf.queryExecution().executedPlan().toString()
-    return set(re.findall(r"\w+Join\b", plan))
+    return set(re.findall(r"\w+Join\b", explained(rows, "simple")))
 
 
 def test_the_report_counts_session_changes_by_kind(outcome: Outcome) -> None:

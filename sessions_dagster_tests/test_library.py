@@ -382,7 +382,7 @@ def test_a_product_defines_no_executor() -> None:
 
 
 def test_the_resources_are_configured_from_the_settings() -> None:
-    settings = SparkSettings("local[3]", "3g", 7, {"spark.a": "b"}, "s3a://jars/a.jar", "web")
+    settings = SparkSettings("local[3]", "3g", 7, {"spark.a": "b"}, "s3a://jars/a.jar", "web", server="sc://localhost")
     config = SessionsConfig(
         start_date=DAY, input_root="in", warehouse_root="out", input_format="csv", key_prefix="web", spark=settings
     )

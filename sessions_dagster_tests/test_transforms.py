@@ -61,6 +61,7 @@ from sessions_dagster.transforms.sessionize import (
     assign_sessions,
     interval_end_of_event,
 )
+from sessions_dagster_tests.builders import explained
 from sessions_dagster_tests.histories import DAYS, FIRST_DAY, LATENESS, MICROSECOND, TIMEOUT, Delivery, deliveries
 from sessions_dagster_tests.oracle import Event, sessionize
 
@@ -387,8 +388,9 @@ def test_a_search_on_other_dates_computes_no_append_only_rows(spark: SparkSessio
 
 
 def plan_of(rows: DataFrame) -> str:
-    plan: str = rows._jdf.queryExecution().optimizedPlan().toString()
-    return plan
+    found = re.search("== Optimized Logical Plan ==(.*)== Physical Plan ==", explained(rows, "extended"), re.DOTALL)
+    assert found
+    return found[1]
 
 
 PARTS_OF_A_DAY: dict[str, Callable[[DataFrame, date], DataFrame]] = {
@@ -422,13 +424,11 @@ def keys_of_frame(rows: DataFrame) -> DataFrame:
 
 def code_of(rows: DataFrame) -> list[str]:
     """The lines of Java that Spark compiles for rows."""
-    spark = rows.sparkSession
-    assert spark._jvm is not None
     with ExitStack() as compiling:
         for name, value in COMPILED.items():
-            compiling.enter_context(spark_property(spark, name, value))
-        explained: str = spark._jvm.PythonSQLUtils.explainString(rows._jdf.queryExecution(), "codegen")
-    lines = [line for line in explained.splitlines() if re.match(r"/\* \d+ \*/", line)]
+            compiling.enter_context(spark_property(rows.sparkSession, name, value))
+        code = explained(rows, "codegen")
+    lines = [line for line in code.splitlines() if re.match(r"/\* \d+ \*/", line)]
     assert lines
     return lines
 

@@ -12,6 +12,7 @@ from pyspark.sql import SparkSession
 from sessions_dagster.config import WAREHOUSE_SETTING, SessionsConfig
 from sessions_dagster.input.folders import InputRoot
 from sessions_dagster.input.formats import InputFormat
+from sessions_dagster.spark.connect import prepare
 from sessions_dagster.spark.session import SparkSettings, running_session, start_spark, stop_spark
 from sessions_dagster.storage.warehouse import Warehouse
 
@@ -33,6 +34,9 @@ class SparkResource(LazyPySparkResource):
     )
     app_name: str = Field(default="sessions-dagster", description="The name of the Spark application.")
     on_s3: bool = Field(default=False, description="Whether batches or tables are on S3 or a store that speaks it.")
+    server: str | None = Field(
+        default=None, description="A server of Spark Connect that is used if it answers, such as sc://localhost:15002."
+    )
 
     _started_here: bool = PrivateAttr(default=False)
 
@@ -47,12 +51,15 @@ class SparkResource(LazyPySparkResource):
             delta_jars=settings.delta_jars,
             app_name=settings.app_name,
             on_s3=settings.on_s3,
+            server=settings.server,
         )
 
     def _init_session(self) -> None:
         if self._spark_session is None:
             running = running_session()
             self._started_here = running is None
+            if running is not None:
+                prepare(running)
             self._spark_session = running or start_spark(self.settings)
 
     @property
@@ -72,6 +79,7 @@ class SparkResource(LazyPySparkResource):
             delta_jars=self.delta_jars,
             app_name=self.app_name,
             on_s3=self.on_s3,
+            server=self.server,
         )
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:  # noqa: ARG002

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Final
 
-from py4j.protocol import Py4JJavaError
-from pyspark.errors import PySparkException
 from pyspark.sql import Column, DataFrame, Observation, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import TimestampType
@@ -32,6 +30,7 @@ from sessions_dagster.pipeline.classify import (
     rejected_events,
     without_own_columns,
 )
+from sessions_dagster.spark.failures import SPARK_ERRORS
 from sessions_dagster.spark.tuning import CASE_SENSITIVE, Sizes, interpreted_if_few, spark_property
 from sessions_dagster.storage.delta_tables import ensure_table, files_for, replace_slice
 from sessions_dagster.storage.landed_batches import LandedBatch, note_landing
@@ -172,7 +171,7 @@ def land_batch(
 
             try:
                 rejected_version = replace_rejected(rows, reasons := Observation())
-            except (PySparkException, Py4JJavaError):
+            except SPARK_ERRORS:
                 # Only now are the sender's own columns read. What is damaged in them must not separate the two tables.
                 rejected_version = replace_rejected(without_own_columns(rows), reasons := Observation())
             by_lateness = tuple(metrics.get[_late(days)] for days in rules.latenesses)

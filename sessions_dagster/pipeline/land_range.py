@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Final
 
-from py4j.protocol import Py4JError, Py4JJavaError
-from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 from sessions_dagster.errors import BatchError, NotDeliveredError, is_retryable
@@ -22,6 +20,7 @@ from sessions_dagster.model.rejects import DEFAULT_BOT_LIMIT
 from sessions_dagster.model.rules import SessionRules
 from sessions_dagster.model.schemas import NO_CARRIED_COLUMNS
 from sessions_dagster.pipeline.land import LandingReport, land_batch
+from sessions_dagster.spark.failures import SPARK_ERRORS, SPARK_ERRORS_OR_GONE
 from sessions_dagster.storage.warehouse import Warehouse
 
 logger = logging.getLogger(__name__)
@@ -93,7 +92,7 @@ def land_range(
             )
         except BatchError as error:
             result = error
-        except (PySparkException, Py4JJavaError) as error:
+        except SPARK_ERRORS as error:
             if is_retryable(error) or _CANCELLED in str(error) or not _works(spark):
                 raise
             logger.exception("batch %s cannot be landed, and nobody knows why", day)
@@ -105,7 +104,7 @@ def _works(spark: SparkSession) -> bool:
     """Whether Spark still runs jobs. If it does not, the batch is not to blame."""
     try:
         return spark.range(1).count() == 1
-    except (PySparkException, Py4JError):
+    except SPARK_ERRORS_OR_GONE:
         return False
 
 

@@ -1,4 +1,7 @@
-"""Spark's master: which URLs name one, how many cores a local one has, and whether one of Spark's own answers."""
+"""Spark's master: which URLs name one, how many cores a local one has, and whether one of Spark's own answers.
+
+The address of a server of Spark Connect stands in the place of a master, see `connect`.
+"""
 
 import os
 import re
@@ -6,10 +9,11 @@ import socket
 from typing import Final
 
 from sessions_dagster.errors import SparkStartError
+from sessions_dagster.spark.connect import is_address
 
 MASTERS: Final = (
-    "a master URL such as local[*], local[4], spark://host:7077, yarn or k8s://https://host:443 (Spark Connect, sc://, "
-    "is not supported yet)"
+    "a master URL such as local[*], local[4], spark://host:7077, yarn or k8s://https://host:443, or the address of a "
+    "server of Spark Connect such as sc://host:15002"
 )
 """What a master may be, for a message."""
 
@@ -33,7 +37,7 @@ def is_master(value: object) -> bool:
     if not isinstance(value, str):
         return False
     if not any(each.fullmatch(value) for each in (_LOCAL, _LOCAL_CLUSTER, _STANDALONE, _KUBERNETES)):
-        return value == "yarn"
+        return value == "yarn" or is_address(value)
     return all(len(port) <= len(str(_MAX_PORT)) and 0 < int(port) <= _MAX_PORT for port in _PORT.findall(value))
 
 

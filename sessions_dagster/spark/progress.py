@@ -17,7 +17,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
 
+from sessions_dagster.spark.connect import running_tasks
 from sessions_dagster.spark.session import running_session
+from sessions_dagster.spark.tuning import is_remote
 
 BEAT_SECONDS: Final = 10.0
 """How often a step says what it is at. People take a step that is silent for much longer for dead."""
@@ -151,11 +153,9 @@ def _spark_tasks() -> tuple[bool, int, int]:
     spark = running_session()
     if spark is None:
         return False, 0, 0
-    try:
-        tracker = spark.sparkContext.statusTracker()
-        stages = [tracker.getStageInfo(stage) for stage in tracker.getActiveStageIds()]
-    except AttributeError:
-        # A session of Spark Connect has no tracker.
-        return True, 0, 0
+    if is_remote(spark):
+        return True, *running_tasks()
+    tracker = spark.sparkContext.statusTracker()
+    stages = [tracker.getStageInfo(stage) for stage in tracker.getActiveStageIds()]
     running = [stage for stage in stages if stage is not None]
     return True, sum(stage.numCompletedTasks for stage in running), sum(stage.numTasks for stage in running)

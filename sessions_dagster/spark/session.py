@@ -4,6 +4,7 @@ Here belongs what every Delta project needs in a session: its JARs, time zone, m
 on the number of cores or rows is in `tuning`.
 """
 
+import logging
 import os
 import re
 import tempfile
@@ -17,16 +18,29 @@ from typing import Final
 
 import pyspark
 from delta import configure_spark_with_delta_pip
-from py4j.protocol import Py4JError
 from pyspark import SparkConf, SparkContext
 from pyspark.errors import PySparkRuntimeError
 from pyspark.sql import SparkSession
 
 from sessions_dagster import s3
 from sessions_dagster.errors import SparkStartError, WrongSettingError
+from sessions_dagster.spark.connect import (
+    CATALOG,
+    DELTA_CATALOG,
+    DELTA_EXTENSION,
+    EXTENSIONS,
+    NEEDED,
+    connect,
+    disconnect,
+    is_address,
+    prepare,
+)
+from sessions_dagster.spark.failures import SPARK_ERRORS_OR_GONE
 from sessions_dagster.spark.java import launched_quietly, use_java, use_utf8_for_names
 from sessions_dagster.spark.master import MASTERS, check_answers, is_master, local_cores
-from sessions_dagster.spark.tuning import SHUFFLE_PARTITIONS, properties_for
+from sessions_dagster.spark.tuning import SHUFFLE_PARTITIONS, is_remote, properties_for, task_slots
+
+logger = logging.getLogger(__name__)
 
 _DEFAULT_JAVA_OPTIONS: Final = "spark.driver.defaultJavaOptions"
 
@@ -60,7 +74,10 @@ class SparkSettings:
     """How to start Spark.
 
     Attributes:
-        master: Spark's master URL.
+        master: Spark's master URL, or the address of a server of Spark Connect (`sc://host:15002`). Such a server has
+            its own memory, JARs and name.
+        server: The address of a server of Spark Connect that is used if it answers; otherwise a Spark is started as if
+            none were given. None: there is none.
         driver_memory: Heap of the driver's JVM, which in local mode is the whole of Spark (Spark's notation: `2g`).
         shuffle_partitions: Partitions of a shuffle. None: see `tuning.default_shuffle_partitions`.
         extra_conf: Further Spark properties; they override those that are set here, but JARs and packages are added to
@@ -83,6 +100,7 @@ class SparkSettings:
     delta_jars: str | None = None
     app_name: str = "sessions-dagster"
     on_s3: bool = False
+    server: str | None = None
 
     def __post_init__(self) -> None:
         for name, (meaning, allowed, is_valid) in _CHECKS.items():
@@ -139,6 +157,11 @@ _CHECKS: Final[Mapping[str, tuple[str, str, Callable[[object], bool]]]] = {
     ),
     "app_name": ("the name of the Spark application", "a text that is not empty", _is_text),
     "on_s3": ("whether files are on S3", "true or false", lambda value: isinstance(value, bool)),
+    "server": (
+        "a server of Spark Connect that is used if it answers",
+        "an address such as sc://localhost:15002, or None",
+        lambda value: value is None or is_address(value),
+    ),
 }
 """Of each setting what it is, what it may be, and whether a value may be it."""
 
@@ -168,21 +191,14 @@ def spark_conf(settings: SparkSettings) -> dict[str, str]:
         _DEFAULT_JAVA_OPTIONS: f"-Duser.timezone=UTC -Dlog4j2.configurationFile={_LOG_SETTINGS.as_uri()}",
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
-        "spark.sql.session.timeZone": "UTC",
+        **NEEDED,
         # By default Spark keeps a hundred compiled plans. A run has more, so each run would compile all of them again.
         "spark.sql.codegen.cache.maxEntries": "2000",
         # PySpark would find out for each expression where in Python it was made, and send that to Java, which takes
         # most of the time in which a plan is built. Only the messages of errors in data lose these places.
         "spark.python.sql.dataFrameDebugging.enabled": "false",
-        # By default a query fails if computing what it broadcasts takes more than five minutes. How long that takes
-        # depends on the amount of data and on the machine.
-        "spark.sql.broadcastTimeout": "86400",
-        # Otherwise the union of several inputs with one task each has one task, so only one core would work on it.
-        "spark.sql.unionOutputPartitioning": "false",
-        "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
-        "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
-        # By default Spark writes 96 bits. It reads and writes these much more slowly, and other readers deprecate them.
-        "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
+        EXTENSIONS: DELTA_EXTENSION,
+        CATALOG: DELTA_CATALOG,
     }
     cores = local_cores(settings.master)
     if cores is not None:
@@ -200,7 +216,7 @@ def spark_conf(settings: SparkSettings) -> dict[str, str]:
 
 
 def start_spark(settings: SparkSettings) -> SparkSession:
-    """Starts Spark, and a JVM if this process has none yet.
+    """Begins a session with a server of Spark Connect, or starts Spark, and a JVM if this process has none yet.
 
     The JVM outlives the session: a second start in the same process keeps the memory and the JARs of the first one.
 
@@ -212,8 +228,15 @@ def start_spark(settings: SparkSettings) -> SparkSession:
 
     Raises:
         NoSuitableJavaError: If there is no Java to start it with.
-        SparkStartError: If Spark does not start.
+        SparkStartError: If Spark does not start, or if the master is the address of a server that does not answer.
     """
+    if settings.server is not None:
+        try:
+            return connect(settings.server, _runtime_properties(settings))
+        except SparkStartError as error:
+            logger.warning("a Spark of this process is started instead of using a server: %s", error)
+    if is_address(settings.master):
+        return connect(settings.master, _runtime_properties(settings))
     use_java(os.environ)
     use_utf8_for_names(os.environ)
     # Without it, Spark's launch script would ask the first python3 on the PATH where Spark is.
@@ -224,16 +247,22 @@ def start_spark(settings: SparkSettings) -> SparkSession:
             started = SparkSession.builder.config(map={**spark_conf(settings)}).getOrCreate()
         if local_cores(settings.master) is None:
             _fit_to_cluster(started)
-    except (PySparkRuntimeError, Py4JError) as error:
+    except SPARK_ERRORS_OR_GONE as error:
         raise SparkStartError(_why_not_started(settings)) from error
     return started
 
 
 def stop_spark(session: SparkSession) -> None:
-    """Stop a session. If its JVM has ended, as that of a run that is cancelled, there is nothing to stop any more."""
+    """Stop a session. If its JVM has ended, as that of a run that is cancelled, there is nothing to stop any more.
+
+    A server of Spark Connect goes on; only the session with it ends.
+    """
+    if is_remote(session):
+        disconnect(session)
+        return
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Unable to cleanly shutdown Spark JVM process", RuntimeWarning)
-        with suppress(Py4JError, OSError):
+        with suppress(*SPARK_ERRORS_OR_GONE, OSError):
             session.stop()
 
 
@@ -242,7 +271,8 @@ def spark_session(settings: SparkSettings) -> Iterator[SparkSession]:
     """The session of this process: the one that is running, or else a new one, which ends with the context.
 
     Args:
-        settings: How to start Spark. They are ignored if a session is already running.
+        settings: How to start Spark. They are ignored if a session is already running, which only gets what every
+            session needs.
 
     Yields:
         The session.
@@ -253,6 +283,7 @@ def spark_session(settings: SparkSettings) -> Iterator[SparkSession]:
     """
     running = running_session()
     if running is not None:
+        prepare(running)
         yield running
         return
     started = start_spark(settings)
@@ -281,9 +312,15 @@ def running_session() -> SparkSession | None:
 def _fit_to_cluster(started: SparkSession) -> None:
     """Set what follows from the cores of a cluster, except for what its configuration or the settings already set."""
     said = started.sparkContext.getConf()
-    for name, value in properties_for(started.sparkContext.defaultParallelism, is_local=False).items():
+    for name, value in properties_for(task_slots(started), is_local=False).items():
         if not said.contains(name):
             started.conf.set(name, value)
+
+
+def _runtime_properties(settings: SparkSettings) -> dict[str, str]:
+    """The properties of a session of Spark Connect: those that were asked for."""
+    shuffles = settings.shuffle_partitions
+    return {**({} if shuffles is None else {SHUFFLE_PARTITIONS: str(shuffles)}), **settings.extra_conf}
 
 
 def _ivy_home(settings: SparkSettings) -> Path:

@@ -20,6 +20,11 @@ SHUFFLE_PARTITIONS: Final = "spark.sql.shuffle.partitions"
 ADAPTIVE: Final = "spark.sql.adaptive.enabled"
 CASE_SENSITIVE: Final = "spark.sql.caseSensitive"
 
+TASK_SLOTS: Final = "spark.sessions.taskSlots"
+"""The property in which a session of Spark Connect keeps how many tasks its server runs at once."""
+
+_MANY_ROWS: Final = 1_000_000
+
 INTERPRETED: Final[Mapping[str, str]] = {
     "spark.sql.codegen.wholeStage": "false",
     "spark.sql.codegen.factoryMode": "NO_CODEGEN",
@@ -114,6 +119,24 @@ class Sizes:
     def properties(cls) -> dict[str, str]:
         """The property of each size, by the name of its attribute."""
         return {field.name: f"spark.sessions.{_camel_case(field.name)}" for field in fields(cls)}
+
+
+def is_remote(spark: SparkSession) -> bool:
+    """Whether a session is one of Spark Connect, whose driver is in another process."""
+    return type(spark).__module__.startswith("pyspark.sql.connect.")
+
+
+def task_slots(spark: SparkSession) -> int:
+    """How many tasks Spark runs at once."""
+    if not is_remote(spark):
+        return spark.sparkContext.defaultParallelism
+    said = spark.conf.get(TASK_SLOTS, None)
+    if said is None:
+        # A range has as many partitions as that by default, and Spark Connect has no other way to ask.
+        partition = F.spark_partition_id().alias("partition")
+        said = str(spark.range(_MANY_ROWS).select(partition).distinct().count())
+        spark.conf.set(TASK_SLOTS, said)
+    return int(said)
 
 
 @contextmanager

@@ -4,7 +4,6 @@ The entries of version N of `sessionized_events` are written before N is committ
 next run finds entries that no correction followed, and drops them before it does anything else.
 """
 
-from delta.tables import DeltaTable as SparkDeltaTable
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
@@ -21,7 +20,7 @@ from sessions_dagster.model.schemas import SESSION_CORRECTIONS_SCHEMA
 from sessions_dagster.spark.tuning import Sizes
 from sessions_dagster.storage.commit_metadata import is_correction
 from sessions_dagster.storage.delta_log import greatest
-from sessions_dagster.storage.delta_tables import ensure_table, files_for
+from sessions_dagster.storage.delta_tables import ensure_table, files_for, quoted, run_sql
 from sessions_dagster.storage.warehouse import Warehouse
 
 
@@ -62,5 +61,4 @@ def drop_uncommitted(spark: SparkSession, warehouse: Warehouse) -> None:
     # Maintenance may have committed since then, and taken the version that the correction was to be. Entries of
     # versions further ahead belong to a table that does not exist any more.
     if newest is not None and newest <= events.version() + 1 and not is_correction(events, newest):
-        entries = SparkDeltaTable.forPath(spark, warehouse.session_corrections)
-        entries.delete(F.col(EVENTS_VERSION) == newest)
+        run_sql(spark, f"DELETE FROM {quoted(warehouse.session_corrections)} WHERE {EVENTS_VERSION} = {newest}")

@@ -2,19 +2,19 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import date
 from typing import Any, Final
 
 import deltalake
-from delta.tables import DeltaTable
-from py4j.protocol import Py4JJavaError
-from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import StructField, StructType
 
 from sessions_dagster.errors import SchemaMismatchError
 from sessions_dagster.model.columns import BATCH_DATE
 from sessions_dagster.model.dates import date_literals
+from sessions_dagster.spark.failures import SPARK_ERRORS
+from sessions_dagster.spark.tuning import spark_property, task_slots
 from sessions_dagster.storage.delta_log import partitions
 from sessions_dagster.storage.filesystem import location_of
 from sessions_dagster.storage.warehouse import Warehouse
@@ -132,19 +132,43 @@ def replace_partitions(
 
 
 def files_for(amount: int, worth_a_file: int, spark: SparkSession) -> int:
-    """How many files, and so tasks, to write something in, but no more than Spark has cores.
+    """How many files, and so tasks, to write something in, but no more than Spark runs tasks at once.
 
     Args:
         amount: How much there is to write, in rows or bytes.
         worth_a_file: How much of it a file should have at least.
         spark: The session that writes.
     """
-    return max(1, min(spark.sparkContext.defaultParallelism, amount // worth_a_file))
+    return max(1, min(task_slots(spark), amount // worth_a_file))
+
+
+def run_sql(spark: SparkSession, statement: str) -> DataFrame:
+    """Run a statement in which `${...}` stands for itself. By default Spark replaces it, also in a name or a text.
+
+    Args:
+        spark: A session with Delta.
+        statement: SQL.
+
+    Returns:
+        What the statement tells.
+    """
+    with names_as_written(spark):
+        return spark.sql(statement)
+
+
+def names_as_written(spark: SparkSession) -> AbstractContextManager[None]:
+    """A context in which `${...}` in SQL, and in the name of a table, stands for itself."""
+    return spark_property(spark, "spark.sql.variable.substitute", "false")
 
 
 def quoted(table_uri: str) -> str:
     """The name of a table by its location, for SQL."""
-    return "delta.`{}`".format(table_uri.replace("`", "``"))
+    return f"delta.{_name(table_uri)}"
+
+
+def text_literal(text: str) -> str:
+    """A text as SQL has it."""
+    return "'{}'".format(text.replace("\\", "\\\\").replace("'", "\\'"))
 
 
 def _create(
@@ -155,14 +179,14 @@ def _create(
     partition_by: str | None,
     properties: Mapping[str, str],
 ) -> None:
-    builder = DeltaTable.createIfNotExists(spark).location(table_uri).addColumns(schema)
-    if partition_by is not None:
-        builder = builder.partitionedBy(partition_by)
-    for name, value in {RETENTION_PROPERTY: DEFAULT_RETENTION, **properties}.items():
-        builder = builder.property(name, value)
+    columns = ", ".join(f"{_column(field)}{'' if field.nullable else ' NOT NULL'}{_comment(field)}" for field in schema)
+    partitioned = "" if partition_by is None else f"PARTITIONED BY ({partition_by})"
+    named = {RETENTION_PROPERTY: DEFAULT_RETENTION, **properties}
+    listed = ", ".join(f"{text_literal(name)} = {text_literal(value)}" for name, value in named.items())
+    statement = f"CREATE TABLE IF NOT EXISTS {quoted(table_uri)} ({columns}) USING delta"
     try:
-        builder.execute()
-    except (PySparkException, Py4JJavaError):
+        run_sql(spark, f"{statement} {partitioned} TBLPROPERTIES ({listed})")
+    except SPARK_ERRORS:
         # Of several processes that create a table at the same time all but one fail, and there is a table all the same.
         if warehouse.open(table_uri) is None:
             raise
@@ -198,10 +222,17 @@ def _types_by_name(schema: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _add_columns(spark: SparkSession, table_uri: str, fields: Sequence[StructField]) -> None:
-    columns = ", ".join(
-        "`{}` {} COMMENT '{}'".format(
-            field.name.replace("`", "``"), field.dataType.simpleString(), field.metadata["comment"].replace("'", "\\'")
-        )
-        for field in fields
-    )
-    spark.sql(f"ALTER TABLE {quoted(table_uri)} ADD COLUMNS ({columns})")
+    columns = ", ".join(f"{_column(field)}{_comment(field)}" for field in fields)
+    run_sql(spark, f"ALTER TABLE {quoted(table_uri)} ADD COLUMNS ({columns})")
+
+
+def _column(field: StructField) -> str:
+    return f"{_name(field.name)} {field.dataType.simpleString()}"
+
+
+def _comment(field: StructField) -> str:
+    return f" COMMENT {text_literal(field.metadata['comment'])}" if "comment" in field.metadata else ""
+
+
+def _name(text: str) -> str:
+    return "`{}`".format(text.replace("`", "``"))

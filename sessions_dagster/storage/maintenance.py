@@ -9,14 +9,13 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Final
 
-from delta.tables import DeltaTable as SparkDeltaTable
 from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 
 from sessions_dagster.errors import RetentionError
 from sessions_dagster.model.dates import date_literals
 from sessions_dagster.storage.delta_log import TableFacts, partitions, partitions_touched, table_facts
-from sessions_dagster.storage.delta_tables import DEFAULT_RETENTION, RETENTION_PROPERTY, quoted
+from sessions_dagster.storage.delta_tables import DEFAULT_RETENTION, RETENTION_PROPERTY, quoted, run_sql, text_literal
 from sessions_dagster.storage.filesystem import location_of
 from sessions_dagster.storage.warehouse import Warehouse
 
@@ -79,10 +78,9 @@ def compact(spark: SparkSession, warehouse: Warehouse, table_uri: str) -> Compac
         if not days:
             return CompactionReport((), before, before)
         where = _where(table, days)
-        optimize = SparkDeltaTable.forPath(spark, table_uri).optimize()
-        (optimize.where(where) if where else optimize).executeCompaction()
+        run_sql(spark, f"OPTIMIZE {quoted(table_uri)} {where}")
         # OPTIMIZE leaves a file as it is if there is no other file to merge it with, whatever is deleted in it.
-        spark.sql(f"REORG TABLE {quoted(table_uri)} {f'WHERE {where}' if where else ''} APPLY (PURGE)")
+        run_sql(spark, f"REORG TABLE {quoted(table_uri)} {where} APPLY (PURGE)")
         _set_property(spark, table_uri, COMPACTED_PROPERTY, str(table.version()))
         table.update_incremental()
         return CompactionReport(tuple(sorted(days, key=str)), before, table_facts(table))
@@ -104,9 +102,9 @@ def vacuum(spark: SparkSession, warehouse: Warehouse, table_uri: str, *, dry_run
         kept_for = checked_retention(warehouse, table_uri)
         # Not LITE, which goes by the log: files of killed runs were never in it.
         command = f"VACUUM {quoted(table_uri)} FULL"
-        removed = tuple(sorted(row["path"] for row in spark.sql(f"{command} DRY RUN").collect()))
+        removed = tuple(sorted(row["path"] for row in run_sql(spark, f"{command} DRY RUN").collect()))
         if not dry_run:
-            spark.sql(command)
+            run_sql(spark, command)
         return VacuumReport(kept_for, removed)
 
 
@@ -182,12 +180,12 @@ def _compacted_version(table: DeltaTable) -> int:
     return int(table.metadata().configuration.get(COMPACTED_PROPERTY) or -1)
 
 
-def _where(table: DeltaTable, days: Collection[date | None]) -> str | None:
+def _where(table: DeltaTable, days: Collection[date | None]) -> str:
     columns = table.metadata().partition_columns
     if not columns:
-        return None
-    return f"{columns[0]} IN ({date_literals(day for day in days if day is not None)})"
+        return ""
+    return f"WHERE {columns[0]} IN ({date_literals(day for day in days if day is not None)})"
 
 
 def _set_property(spark: SparkSession, table_uri: str, name: str, value: str) -> None:
-    spark.sql(f"ALTER TABLE {quoted(table_uri)} SET TBLPROPERTIES ('{name}' = '{value}')")
+    run_sql(spark, f"ALTER TABLE {quoted(table_uri)} SET TBLPROPERTIES ({text_literal(name)} = {text_literal(value)})")

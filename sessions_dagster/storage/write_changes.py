@@ -10,8 +10,7 @@ from datetime import date
 from functools import reduce
 from typing import Final
 
-from delta.tables import DeltaTable
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from sessions_dagster.model.changes import CHANGE, Change, ChangeSet, with_change
@@ -19,7 +18,7 @@ from sessions_dagster.model.columns import EVENT_DATE, EVENT_IDENTITY, TIMESTAMP
 from sessions_dagster.model.date_columns import among
 from sessions_dagster.model.dates import date_literals, groups_of_similar_size
 from sessions_dagster.spark.tuning import Sizes, broadcast_if_small, spark_property
-from sessions_dagster.storage.delta_tables import files_for
+from sessions_dagster.storage.delta_tables import files_for, names_as_written, quoted
 
 MAX_DATE_GROUPS: Final = 8
 """The maximum number of date groups in a write; each group looks at all rows again."""
@@ -27,6 +26,7 @@ MAX_DATE_GROUPS: Final = 8
 _COMMIT_METADATA: Final = "spark.databricks.delta.commitInfo.userMetadata"
 _COPY_SOURCE: Final = "spark.databricks.delta.insertReplaceOnOrUsing.materializeSource"
 _IS_REMOVED: Final = "__is_removed"
+_NEW: Final = "__new_"
 
 
 def write_changes(table_uri: str, changes: ChangeSet, metadata: str) -> bool:
@@ -91,7 +91,7 @@ def _replace(table_uri: str, rows: DataFrame, replaced_dates: Sequence[date], me
             .write.format("delta")
             .mode("overwrite")
             .option("targetAlias", "existing")
-            .option("replaceOn", _is_same_event("existing", "new", replaced_dates))
+            .option("replaceOn", _is_same_event("existing.", "new.", replaced_dates))
             .save(table_uri)
         )
 
@@ -106,22 +106,25 @@ def _merge(
 ) -> None:
     """Write rows as `_replace` does and remove others in the same commit. Of Delta's writes only MERGE can do that."""
     spark = rows.sparkSession
-    source = rows.withColumn(_IS_REMOVED, F.lit(False)).unionByName(removed.withColumn(_IS_REMOVED, F.lit(True)))
+    both = rows.withColumn(_IS_REMOVED, F.lit(False)).unionByName(removed.withColumn(_IS_REMOVED, F.lit(True)))
+    # The table has no alias here, so its columns have to be told from those of the new rows by their names.
+    source = both.withColumnsRenamed({name: f"{_NEW}{name}" for name in rows.columns})
     if changes.append_only is None:
         # MERGE joins its whole source with the table. Append-only rows may be too many to be sent to every executor.
         source = broadcast_if_small(source, changes.count(Change.INSERT, Change.UPDATE, Change.REMOVE))
-    values: dict[str, str | Column] = {name: f"new.{name}" for name in rows.columns}
+    values = {name: F.col(f"{_NEW}{name}") for name in rows.columns}
     merge = (
-        DeltaTable.forPath(spark, table_uri)
-        .alias("existing")
-        .merge(source.alias("new"), _is_same_event("existing", "new", replaced_dates))
-        .whenMatchedDelete(f"new.{_IS_REMOVED}")
-        .whenMatchedUpdate(set=values)
-        .whenNotMatchedInsert(f"NOT new.{_IS_REMOVED}", values=values)
+        source.mergeInto(quoted(table_uri), F.expr(_is_same_event("", _NEW, replaced_dates)))
+        .whenMatched(F.col(_IS_REMOVED))
+        .delete()
+        .whenMatched()
+        .update(values)
+        .whenNotMatched(~F.col(_IS_REMOVED))
+        .insert(values)
     )
     # MERGE takes no options. The property must not stay set, or further commits would carry the metadata as well.
-    with spark_property(spark, _COMMIT_METADATA, metadata):
-        merge.execute()
+    with names_as_written(spark), spark_property(spark, _COMMIT_METADATA, metadata):
+        merge.merge()
 
 
 def _of_few_dates_a_task(rows: DataFrame, changes: ChangeSet, tasks: int) -> DataFrame:
@@ -147,17 +150,18 @@ def _written_by_date(changes: ChangeSet) -> Counter[date]:
 
 
 def _is_same_event(existing: str, new: str, dates: Sequence[date]) -> str:
+    """Whether two rows are of the same event, where the names of their columns begin with `existing` and `new`."""
     # Delta prunes files only by literal predicates on the table's own columns. The predicate on the new rows keeps all
     # rows that replace nothing, which is nearly all of them, from being sent to every executor: Spark infers no such
     # predicate.
     # `array_contains` is used instead of IN for the reason given in `model.date_columns.among`.
-    on_dates = [f"array_contains(array({date_literals(dates)}), {side}.{EVENT_DATE})" for side in (existing, new)]
+    on_dates = [f"array_contains(array({date_literals(dates)}), {side}{EVENT_DATE})" for side in (existing, new)]
     # A row is looked up by one whole number, which Spark does faster than by four columns. Different events can have
     # the same number, so the columns are compared as well; as ranges, or Spark would make them a part of the key.
     others = [name for name in EVENT_IDENTITY if name != TIMESTAMP]
     numbers = [
-        f"unix_micros({side}.{TIMESTAMP}) + hash({', '.join(f'{side}.{name}' for name in others)})"
+        f"unix_micros({side}{TIMESTAMP}) + hash({', '.join(f'{side}{name}' for name in others)})"
         for side in (existing, new)
     ]
-    same = [f"{existing}.{name} >= {new}.{name} AND {existing}.{name} <= {new}.{name}" for name in EVENT_IDENTITY]
+    same = [f"{existing}{name} >= {new}{name} AND {existing}{name} <= {new}{name}" for name in EVENT_IDENTITY]
     return " AND ".join([*on_dates, " = ".join(numbers), *same])

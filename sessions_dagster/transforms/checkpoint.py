@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pyspark import StorageLevel
-from pyspark.sql import Column, DataFrame, Observation
+from pyspark.sql import Column, DataFrame
 
 
 def checkpoint(rows: DataFrame, *metrics: Column) -> tuple[DataFrame, Mapping[str, Any]]:
@@ -22,5 +22,8 @@ def checkpoint(rows: DataFrame, *metrics: Column) -> tuple[DataFrame, Mapping[st
     level = StorageLevel.MEMORY_AND_DISK_DESER
     if not metrics:
         return rows.localCheckpoint(eager=True, storageLevel=level), {}
-    observed = Observation()
-    return rows.observe(observed, *metrics).localCheckpoint(eager=True, storageLevel=level), observed.get
+    # The aggregates are what computes the rows, so both take one job. They are not observed: over Spark Connect a
+    # checkpoint tells nothing of what was observed on the way.
+    computed = rows.localCheckpoint(eager=False, storageLevel=level)
+    (values,) = computed.agg(*metrics).collect()
+    return computed, values.asDict()

@@ -8,8 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 from typing import Final
 
-from py4j.protocol import Py4JJavaError
-from pyspark.errors import PySparkException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -19,6 +17,7 @@ from sessions_dagster.input.readers.csv import read_csv
 from sessions_dagster.input.readers.json import read_json
 from sessions_dagster.input.readers.parquet import read_parquet
 from sessions_dagster.model.columns import SOURCE_FILE
+from sessions_dagster.spark.failures import SPARK_ERRORS, is_gone
 
 _Reader = Callable[[SparkSession, Sequence[BatchFile], Mapping[str, str], EpochUnit | None], list[DataFrame]]
 
@@ -77,7 +76,9 @@ def find_broken_file(files: Sequence[BatchFile], read: Callable[[Sequence[BatchF
     def is_broken(some: Sequence[BatchFile]) -> bool:
         try:
             read(some).write.format("noop").mode("overwrite").save()
-        except (PySparkException, Py4JJavaError):
+        except SPARK_ERRORS as error:
+            if is_gone(error):
+                raise
             return True
         return False
 

@@ -37,6 +37,7 @@ from sessions_dagster.input.readers.text import (
 )
 from sessions_dagster.input.readers.timestamps import parse_timestamp_or_number
 from sessions_dagster.model.columns import EVENT_IDENTITY, TIMESTAMP
+from sessions_dagster.spark.tuning import is_remote
 
 _BROKEN: Final = "__broken"
 _RECORD: Final = "__record"
@@ -169,8 +170,13 @@ def _assembled(lines: DataFrame, header: CsvHeader, files: Mapping[BatchFile, Cs
 
 
 def _prepare_workers(spark: SparkSession) -> None:
-    """Let Python workers run what is in `csv_records`: they need Python and pyarrow, and not this package."""
+    """Let Python workers run what is in `csv_records`: they need Python and pyarrow, and not this package.
+
+    Over Spark Connect, the server decides which Python they have (the variable PYSPARK_PYTHON of its process).
+    """
     cloudpickle.register_pickle_by_value(csv_records)  # type: ignore[no-untyped-call]
+    if is_remote(spark):
+        return
     context = spark.sparkContext
     # If nobody has said which Python, workers on this machine have the one of this environment, and not of the path.
     if (context.master or "").startswith("local") and context.pythonExec == _ANY_PYTHON:

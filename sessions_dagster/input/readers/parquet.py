@@ -215,11 +215,11 @@ def _rows(
 
 
 def _no_rows(spark: SparkSession, carried_columns: Mapping[str, str]) -> DataFrame:
-    # Spark does not know that there is nothing in it: it would leave out the plan of what it knows to be empty, and
-    # with it the numbers that are observed.
-    names = (*EVENT_IDENTITY, TIMESTAMP_TEXT, RECORD, SOURCE_FILE)
-    schema = StructType([StructField(name, StringType()) for name in names])
-    rows = spark.createDataFrame(spark.sparkContext.emptyRDD(), schema)
+    # Spark knows neither that there is nothing in it nor what the values would be: it would leave out the plan of what
+    # it knows to be empty, and with it the numbers that are observed.
+    nothing = spark.range(1).where(F.spark_partition_id() < 0)
+    value = F.nullif(F.col("id"), F.lit(0)).cast(StringType())
+    rows = nothing.select(*[value.alias(name) for name in (*EVENT_IDENTITY, TIMESTAMP_TEXT, RECORD, SOURCE_FILE)])
     return delivered(
         rows,
         carried_columns,

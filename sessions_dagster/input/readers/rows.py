@@ -11,8 +11,6 @@ from contextlib import contextmanager
 from functools import reduce
 from typing import Final, TypeVar
 
-from py4j.protocol import Py4JJavaError
-from pyspark.errors import PySparkException
 from pyspark.sql import Column, DataFrame, DataFrameReader, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import (
@@ -36,6 +34,7 @@ from sessions_dagster.input.files import COMPRESSIONS, BatchFile
 from sessions_dagster.input.readers.timestamps import parse_timestamp
 from sessions_dagster.model.columns import EVENT_IDENTITY, KEY_COLUMNS, RECORD, SOURCE_FILE, TIMESTAMP
 from sessions_dagster.model.schemas import CARRIED_TYPES
+from sessions_dagster.spark.failures import SPARK_ERRORS
 from sessions_dagster.storage.filesystem import location_of
 
 TIMESTAMP_TEXT: Final = "__timestamp_text"
@@ -176,7 +175,7 @@ def broken_files_named(find_broken: Callable[[], str | None] = _nobody_knows) ->
     """
     try:
         yield
-    except (PySparkException, Py4JJavaError) as error:
+    except SPARK_ERRORS as error:
         text = str(error)
         named = re.search(r"\[FAILED_READ_FILE[^\]]*\].*? file (\S+?)\.?\s", text)
         file = location_of(named[1]) if named else find_broken() if _is_failed_task(error) else None

@@ -1,0 +1,181 @@
+"""Spark Connect: a warm server of our own, and a session that somebody else has started. `make test-connect` runs more.
+
+A process has either a Spark of its own or Spark Connect, so these tests use processes.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+import pytest
+from pyspark.sql import SparkSession
+
+from sessions_dagster.errors import SparkStartError
+from sessions_dagster.spark.connect import connect, is_address, prepare
+from sessions_dagster.spark.failures import is_gone
+from sessions_dagster.spark.server import TOKEN_VARIABLE, serve
+from sessions_dagster.spark.session import SparkSettings
+from sessions_dagster_tests.conftest import server
+
+pytestmark = pytest.mark.slow
+
+NOBODY: Final = "sc://localhost:1"
+
+PREAMBLE: Final = """
+import logging, os, sys
+from pathlib import Path
+from sessions_dagster.spark.session import SparkSettings, running_session, spark_session
+from sessions_dagster.spark.tuning import is_remote, task_slots
+"""
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    with server({"master": "local[2]", "shuffle_partitions": 1}) as found:
+        yield found
+
+
+def outcome_of(script: str, *arguments: str, env: Mapping[str, str] | None = None) -> list[str]:
+    """The lines that a script prints, in a process of its own."""
+    command = [sys.executable, "-c", PREAMBLE + script, *arguments]
+    ended = subprocess.run(command, check=False, capture_output=True, text=True, env={**os.environ, **(env or {})})
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    return ended.stdout.splitlines()
+
+
+@pytest.mark.parametrize(
+    "text", ["sc://localhost", "sc://h:15002", "sc://h:15002/;use_ssl=true;token=abc", "sc://[::1]:15002", "sc://h/"]
+)
+def test_an_address_of_spark_connect_is_a_master(text: str) -> None:
+    assert is_address(text)
+    assert SparkSettings(master=text, server=text).master == text
+
+
+def test_a_server_that_does_not_answer_is_named_without_its_token() -> None:
+    with pytest.raises(SparkStartError, match=r"No server of Spark Connect answers at sc://localhost:1 \(") as raised:
+        connect(f"{NOBODY}/;token=secret", {})
+    assert "secret" not in str(raised.value)
+
+
+def test_a_server_is_not_started_on_another_server() -> None:
+    with pytest.raises(SparkStartError, match="A server cannot use another one"):
+        serve(SparkSettings(master=NOBODY), 0, print)
+
+
+def test_a_session_starts_warm_has_what_our_tables_need_and_ends_without_its_server(address: str) -> None:
+    script = """
+for _ in range(2):
+    settings = SparkSettings(server=sys.argv[1], extra_conf={"spark.sql.ansi.enabled": "false"})
+    with spark_session(settings) as spark:
+        print(is_remote(spark), spark.range(7).count(), task_slots(spark), spark.conf.get("spark.sql.session.timeZone"))
+        print(spark.conf.get("spark.sql.ansi.enabled"), spark.conf.get("spark.sql.shuffle.partitions"))
+    print(running_session(), "SPARK_CONNECT_MODE_ENABLED" in os.environ)
+"""
+    assert outcome_of(script, address) == ["True 7 2 UTC", "false 1", "None False"] * 2
+
+
+def test_a_run_without_its_server_starts_a_spark_of_its_own_and_says_so() -> None:
+    script = """
+logging.basicConfig(stream=sys.stdout, format="%(message)s", level=logging.WARNING)
+logging.getLogger("py4j").setLevel(logging.ERROR)
+with spark_session(SparkSettings(master="local[1]", server=sys.argv[1])) as spark:
+    print(is_remote(spark), spark.range(7).count())
+"""
+    said, used = outcome_of(script, NOBODY)
+    assert "a Spark of this process is started" in said
+    assert NOBODY in said
+    assert used == "False 7"
+
+
+def test_a_wrong_token_is_refused_in_one_sentence(address: str) -> None:
+    script = """
+from sessions_dagster.errors import SparkStartError
+try:
+    with spark_session(SparkSettings(master=sys.argv[1])):
+        print("let in")
+except SparkStartError as error:
+    print(str(error).count(os.linesep), "SPARK_CONNECT_AUTHENTICATE_TOKEN" in str(error))
+"""
+    assert outcome_of(script, address, env={TOKEN_VARIABLE: "another"}) == ["0 True"]
+
+
+def test_a_session_of_somebody_else_is_used_and_gets_what_it_needs(address: str) -> None:
+    script = """
+from pyspark.sql import SparkSession
+theirs = SparkSession.builder.remote(sys.argv[1]).getOrCreate()
+theirs.conf.set("spark.sql.session.timeZone", "Asia/Tokyo")
+theirs.conf.set("spark.sql.shuffle.partitions", "3")
+with spark_session(SparkSettings(master="yarn")) as spark:
+    print(spark is theirs, spark.conf.get("spark.sql.session.timeZone"), spark.conf.get("spark.sql.shuffle.partitions"))
+print(theirs.range(2).count())
+"""
+    assert outcome_of(script, address) == ["True UTC 3", "2"]
+
+
+def test_batches_land_and_apply_on_a_server(address: str, tmp_path: Path) -> None:
+    script = """
+from datetime import date, datetime
+from sessions_dagster_tests.builders import World
+from sessions_dagster_tests.oracle import Event, sessionize
+DAY, NEXT = date(2025, 9, 20), date(2025, 9, 21)
+def u(*clocks, user="ada"):
+    return [Event(user, "a", "idea", datetime.fromisoformat(clock)) for clock in clocks]
+with spark_session(SparkSettings(master=sys.argv[1])) as spark:
+    world = World(spark, Path(sys.argv[2]))
+    batches = [
+        (DAY, u("2025-09-20T09:00", "2025-09-20T12:00") + u("2025-09-20T23:58", user="bob")),
+        (NEXT, u("2025-09-20T09:04", "2025-09-21T09:00") + u("2025-09-21T00:01", user="bob")),
+        (DAY, u("2025-09-20T09:00")),
+    ]
+    for day, events in batches:
+        world.land(day, events)
+        world.materialize(day)
+        world.refresh()
+        print(set(world.table()) == sessionize(world.all_events()), len(world.sessions()))
+"""
+    assert outcome_of(script, address, str(tmp_path)) == ["True 3", "True 4", "True 3"]
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_the_java_of_a_server_ends_with_it(how: signal.Signals) -> None:
+    command = [sys.executable, "-m", "sessions_dagster", "spark-server", "--port", "0"]
+    env = {**os.environ, "SESSIONS_SPARK_MASTER": "local[1]", "SESSIONS_SPARK_SERVER": ""}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env) as process:
+        assert process.stdout is not None
+        assert "Spark Connect listens at sc://localhost:" in process.stdout.readline()
+        process.send_signal(how)
+        # The pipe is Java's as well, so it is closed when both have ended.
+        process.stdout.read()
+        assert process.wait(60) == (0 if how != signal.SIGKILL else -signal.SIGKILL)
+
+
+def test_a_server_that_ends_in_the_middle_is_told_from_a_query_that_fails() -> None:
+    script = """
+import signal
+from sessions_dagster.spark.failures import SPARK_ERRORS, is_gone
+with spark_session(SparkSettings(master=sys.argv[1])) as spark:
+    for doing in (lambda: spark.sql("SELECT no_such_column").collect(), lambda: spark.range(3).count()):
+        try:
+            doing()
+        except SPARK_ERRORS as error:
+            print(is_gone(error))
+        os.kill(int(sys.argv[2]), signal.SIGKILL)
+"""
+    command = [sys.executable, "-m", "sessions_dagster", "spark-server", "--port", "0"]
+    env = {**os.environ, "SESSIONS_SPARK_MASTER": "local[1]", TOKEN_VARIABLE: "t"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env) as process:
+        assert process.stdout is not None
+        address = process.stdout.readline().split()[4]
+        assert outcome_of(script, address, str(process.pid), env={TOKEN_VARIABLE: "t"})[:2] == ["False", "True"]
+
+
+def test_a_spark_without_delta_is_refused(spark: SparkSession) -> None:
+    assert not is_gone(ValueError())
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("sessions_dagster.spark.connect.DELTA_CATALOG", "another")
+        with pytest.raises(SparkStartError, match=r"has no Delta. It has to be started with spark\.sql\.extensions="):
+            prepare(spark)
