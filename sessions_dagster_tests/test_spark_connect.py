@@ -155,7 +155,7 @@ def test_the_java_of_a_server_ends_with_it(how: signal.Signals) -> None:
 
 def test_a_server_that_ends_in_the_middle_is_told_from_a_query_that_fails() -> None:
     script = """
-import signal
+import signal, time
 from sessions_dagster.spark.failures import SPARK_ERRORS, is_gone
 with spark_session(SparkSettings(master=sys.argv[1])) as spark:
     for doing in (lambda: spark.sql("SELECT no_such_column").collect(), lambda: spark.range(3).count()):
@@ -163,7 +163,8 @@ with spark_session(SparkSettings(master=sys.argv[1])) as spark:
             doing()
         except SPARK_ERRORS as error:
             print(is_gone(error))
-        os.kill(int(sys.argv[2]), signal.SIGKILL)
+            os.kill(int(sys.argv[2]), signal.SIGKILL)
+            time.sleep(2)
 """
     command = [sys.executable, "-m", "sessions_dagster", "spark-server", "--port", "0"]
     env = {**os.environ, "SESSIONS_SPARK_MASTER": "local[1]", TOKEN_VARIABLE: "t"}

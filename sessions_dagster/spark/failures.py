@@ -29,8 +29,10 @@ SPARK_ERRORS: Final[tuple[type[Exception], ...]] = (PySparkException, *_JAVA_FAI
 SPARK_ERRORS_OR_GONE: Final[tuple[type[Exception], ...]] = (PySparkException, *_ALL_OF_PY4J)
 """What is raised if Spark could not do what it was asked for, or cannot be reached any more."""
 
-_UNREACHABLE: Final = re.compile(r"StatusCode\.(CANCELLED|DEADLINE_EXCEEDED|UNAVAILABLE)\b")
-"""The states of a call to a server that is gone. The first one is what a query gets whose server ends meanwhile."""
+_UNREACHABLE: Final = re.compile(
+    r"StatusCode\.(CANCELLED|DEADLINE_EXCEEDED|UNAVAILABLE)\b|SparkContext (was|has been) shut ?down"
+)
+"""What a query gets whose server ends meanwhile, and one whose server has ended."""
 
 _OTHER_SERVER: Final = "INVALID_HANDLE.SESSION_"
 """What a server says that was started again, and knows nothing of the session any more."""
