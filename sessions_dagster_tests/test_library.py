@@ -61,6 +61,7 @@ VARIABLES: Final = (
     "ALERT_UI_URL",
     "SPARK_MASTER",
     "DELTA_JARS",
+    "SPARK_SERVER",
 )
 
 
