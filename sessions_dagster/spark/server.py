@@ -37,10 +37,6 @@ _PORT: Final = "spark.connect.grpc.binding.port"
 _PROPERTIES: Final = {
     "spark.plugins": "org.apache.spark.sql.connect.SparkConnectPlugin",
     "spark.connect.grpc.binding.address": "127.0.0.1",
-    # A run that was killed must not go on writing for long: its lock on the warehouse is gone. By default the server
-    # waits for five minutes until somebody asks for the result.
-    "spark.connect.execute.manager.detachedTimeout": "3s",
-    "spark.connect.execute.manager.maintenanceInterval": "1s",
 }
 
 _LOOKS_EVERY_SECONDS: Final = 0.5
