@@ -12,7 +12,7 @@ PRODUCT: Final = "sessions_dagster"
 ROOT: Final = Path(__file__).parents[1] / PRODUCT
 
 LEAVES: Final = ("errors", "model")
-SHARED: Final = (*LEAVES, "s3", "spark.failures", "spark.tuning")
+SHARED: Final = (*LEAVES, "s3", "spark.compat", "spark.failures", "spark.tuning")
 """What every package may import."""
 
 MAY_IMPORT: Final = {

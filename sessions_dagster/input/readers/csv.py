@@ -1,7 +1,7 @@
 """CSV files of a batch."""
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import reduce
 from itertools import chain, count, islice
 from typing import Final
@@ -10,7 +10,6 @@ import pyarrow as pa
 from pyspark import cloudpickle
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
-from pyspark.sql.pandas.functions import arrow_udf
 from pyspark.sql.types import StringType, StructField, StructType
 
 from sessions_dagster.input.files import BatchFile
@@ -37,6 +36,7 @@ from sessions_dagster.input.readers.text import (
 )
 from sessions_dagster.input.readers.timestamps import parse_timestamp_or_number
 from sessions_dagster.model.columns import EVENT_IDENTITY, TIMESTAMP
+from sessions_dagster.spark.compat import map_in_arrow
 from sessions_dagster.spark.tuning import is_remote
 
 _BROKEN: Final = "__broken"
@@ -50,8 +50,8 @@ _LEAST_LIMIT_OF_COLUMNS: Final = 20_480
 _ANY_PYTHON: Final = "python3"
 """What Spark starts as a Python worker by default."""
 
-_LINES_AT_ONCE: Final = 10_000
-_ASSEMBLED: Final = pa.struct([(_RECORD, pa.string()), (_BROKEN, pa.bool_())])
+_RECORDS_AT_ONCE: Final = 10_000
+_ASSEMBLED: Final = pa.schema([(SOURCE, pa.string()), (_RECORD, pa.string()), (_BROKEN, pa.bool_())])
 
 
 def read_csv(
@@ -149,24 +149,15 @@ def _assembled(lines: DataFrame, header: CsvHeader, files: Mapping[BatchFile, Cs
     fields, line_end = len(header.names), header.line_end
     odd_lines = {file.source: file.odd_lines for file in files.values()}
 
-    def assemble(batches: Iterator[tuple[pa.Array, pa.Array]]) -> Iterator[pa.Array]:
-        lines = (
-            line for sources, texts in batches for line in zip(sources.to_pylist(), texts.to_pylist(), strict=True)
-        )
+    def assemble(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        lines = (line for batch in batches for line in zip(*(each.to_pylist() for each in batch.columns), strict=True))
         assembled = csv_records.assemble_files(lines, fields, line_end, odd_lines)
-        while some := list(islice(assembled, _LINES_AT_ONCE)):
-            yield pa.array([each and {_RECORD: each[0], _BROKEN: each[1]} for each in some], _ASSEMBLED)
+        while some := list(islice(assembled, _RECORDS_AT_ONCE)):
+            yield pa.record_batch(list(map(list, zip(*some, strict=True))), schema=_ASSEMBLED)
 
     valid = lines.withColumn(LINE, F.make_valid_utf8(LINE))
     in_order = numbered(valid).repartition(SOURCE).sortWithinPartitions(SOURCE, BLOCK, NUMBER)
-    type_ = f"{_RECORD} string, {_BROKEN} boolean"
-    # It depends on the order, so nothing may move it.
-    record = arrow_udf(assemble, type_).asNondeterministic()  # type: ignore[call-overload]
-    return (
-        in_order.select(SOURCE, record(SOURCE, LINE).alias(_PARSED))
-        .where(F.col(_PARSED).isNotNull())
-        .select(SOURCE, f"{_PARSED}.*")
-    )
+    return map_in_arrow(in_order.select(SOURCE, LINE), assemble, _ASSEMBLED)
 
 
 def _prepare_workers(spark: SparkSession) -> None:

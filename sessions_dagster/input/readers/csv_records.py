@@ -10,7 +10,7 @@ from operator import itemgetter
 
 def assemble_files(
     lines: Iterable[tuple[str, str]], fields: int, line_end: str, odd_lines: Mapping[str, int]
-) -> Iterator[tuple[str, bool] | None]:
+) -> Iterator[tuple[str, str, bool]]:
     """Put together the records of several files, see `assemble`.
 
     Args:
@@ -20,12 +20,11 @@ def assemble_files(
         odd_lines: How many lines of each file have an odd number of quotes.
 
     Yields:
-        For each line the record that begins with it, and whether it is broken; None for a further line of a record.
+        The file of each record, the record, and whether it is broken.
     """
     for file, of_file in groupby(lines, itemgetter(0)):
         for record, is_broken in assemble((text for _, text in of_file), fields, line_end, odd_lines[file]):
-            yield record, is_broken
-            yield from [None] * record.count(line_end)
+            yield file, record, is_broken
 
 
 def assemble(lines: Iterable[str], fields: int, line_end: str, odd_lines: int) -> Iterator[tuple[str, bool]]:
