@@ -3,6 +3,8 @@
 # make quick     style, types and the tests that need no Spark: for every change, in under a minute
 # make test-ui   Dagster's UI used as a person uses it, in a Chromium that the machine must have
 # make test-s3   tables and batches on a local S3 server, which it builds with Go: races of several drivers, in some minutes
+# make test-cluster  the same tables on a standalone cluster of Spark, which it starts, also if workers are killed
+# make lanes     the tests that use Spark most, on each Spark and each Python that is supported and found; takes hours
 # make dev       Dagster's UI on the data of the demo, and a Spark that stays warm for its runs
 # make test-connect  the tests of the contract with Spark on a server of Spark Connect
 # make bench     how fast: every row of docs/performance.md, in some hours; a part of it: make bench ONLY=corrections-1m
@@ -25,7 +27,7 @@ SECOND_SPARK := $(addprefix sessions_dagster_tests/test_,programs.py transforms.
 # A server that refuses what S3 refuses. Another S3 server of that name on the PATH is used instead.
 VERSITYGW := github.com/versity/versitygw/cmd/versitygw@v1.8.0
 
-.PHONY: demo dev test quick style test-ui test-s3 test-connect log-store bench compatibility pictures format clean
+.PHONY: demo dev test quick style test-ui test-s3 test-connect test-cluster lanes log-store bench compatibility pictures format clean
 .DEFAULT_GOAL := demo
 
 demo: $(INSTALLED) $(INSTANCE)
@@ -81,6 +83,13 @@ log-store: $(INSTALLED)
 test-connect: $(INSTALLED)
 	@echo "==> Tests of the contract on Spark Connect (pytest: some minutes)"
 	@$(BIN)/pytest -m spark --spark-connect $(addprefix sessions_dagster_tests/test_,$(addsuffix .py,$(ON_CONNECT)))
+
+test-cluster: $(INSTALLED)
+	@echo "==> Tests on a standalone cluster of Spark on this machine (pytest: some minutes)"
+	@$(BIN)/pytest sessions_dagster_tests/cluster
+
+lanes: $(INSTALLED)
+	@$(BIN)/nox
 
 bench: $(INSTALLED)
 	@$(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY))

@@ -94,6 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except _UsageError as error:
             parser.error(str(error))
         master = submitted_master() or config.spark.master
+        config.check_folders_are_shared(master)
         warehouse = Warehouse(config.warehouse_root)
         warehouse.check_writable(WAREHOUSE_SETTING)
         with spark_session(replace(config.spark, master=master)) as spark:

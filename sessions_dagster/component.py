@@ -173,6 +173,7 @@ class SparkAttributes(dg.Resolvable, dg.Model):
     extra_conf: _ValuesByName = Field(default={}, description="Further Spark properties.")
     delta_jars: _OptionalText = Field(default=None, description="Local JARs of Delta, separated by commas.")
     server: _OptionalText = Field(default=None, description="A server of Spark Connect that is used if it answers.")
+    shared_folders: bool = Field(default=False, description="Whether a cluster sees the local folders of this machine.")
 
     def settings(self) -> SparkSettings:
         """The settings."""
@@ -183,6 +184,7 @@ class SparkAttributes(dg.Resolvable, dg.Model):
             extra_conf=self.extra_conf,
             delta_jars=self.delta_jars,
             server=self.server,
+            shared_folders=self.shared_folders,
         )
 
 

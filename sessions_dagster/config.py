@@ -8,6 +8,7 @@ import os
 import re
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from datetime import date
 from difflib import get_close_matches
@@ -22,12 +23,14 @@ from sessions_dagster.model.tables import TABLES
 from sessions_dagster.s3 import is_on_s3
 from sessions_dagster.settings import (
     ALERT_VARIABLES,
+    INPUT_ROOT_VARIABLE,
     MAX_BOT_LIMIT,
     MAX_LANDING_DEADLINE_HOURS,
     MAX_SETTLE_SECONDS,
     OF_RULES,
     PARSERS,
     SETTINGS,
+    SHARED_FOLDERS_VARIABLE,
     SPARK_VARIABLES,
     WAREHOUSE_ROOT_VARIABLE,
     checked_columns,
@@ -42,9 +45,11 @@ from sessions_dagster.settings import (
     whole_number,
     without_quotes,
     wrong,
+    yes_or_no,
 )
+from sessions_dagster.spark.master import is_cluster
 from sessions_dagster.spark.session import SparkSettings
-from sessions_dagster.storage.filesystem import canonical, is_within, table_root
+from sessions_dagster.storage.filesystem import canonical, is_local, is_within, table_root
 
 DEFAULT_INPUT_ROOT: Final = "data/input"
 DEFAULT_WAREHOUSE_ROOT: Final = "data/warehouse"
@@ -185,6 +190,7 @@ class SessionsConfig:
         for name, value in checked.items():
             object.__setattr__(self, name, value)
         self._check_input_is_in_no_table()
+        self.check_folders_are_shared(self.spark.master)
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Self:
@@ -227,6 +233,26 @@ class SessionsConfig:
             if is_within(canonical(self.input_root), table):
                 meaning = SETTINGS["input_root"].meaning
                 raise WrongSettingError("input_root", meaning, f"outside of the table {table}", self.input_root)
+
+    def check_folders_are_shared(self, master: str) -> None:
+        """Check that a cluster is given no folder of this machine alone, in which it would neither read nor write.
+
+        Args:
+            master: Spark's master.
+
+        Raises:
+            SettingsError: If it is.
+        """
+        if self.spark.shared_folders or not is_cluster(master):
+            return
+        for name, variable in (("input_root", INPUT_ROOT_VARIABLE), ("warehouse_root", WAREHOUSE_ROOT_VARIABLE)):
+            root = canonical(str(getattr(self, name)))
+            if is_local(root):
+                raise SettingsError(
+                    f"{name} ({variable}) must be a URI such as s3a://bucket/folder if Spark's master is a cluster "
+                    f"({master}), and not {root}, of which each machine has its own; if it is a folder that all of "
+                    f"them share, say so with spark.shared_folders ({SHARED_FOLDERS_VARIABLE}=true)."
+                )
 
     def prefixed(self, name: str) -> str:
         """A name of this product, for everything that Dagster knows by a name: `web_new_batches`."""
@@ -318,6 +344,8 @@ def _alert_settings(variables: Mapping[str, str]) -> AlertSettings:
 def _spark_settings(variables: Mapping[str, str]) -> SparkSettings:
     texts = {name: variables.get(variable, "").strip() for name, variable in SPARK_VARIABLES.items()}
     given: dict[str, Any] = {name: text for name, text in texts.items() if text}
+    with suppress(KeyError):
+        given["shared_folders"] = yes_or_no(given["shared_folders"])
     try:
         return SparkSettings(**given)
     except WrongSettingError as error:

@@ -32,6 +32,7 @@ LANDING_DEADLINE_VARIABLE: Final = "SESSIONS_LANDING_DEADLINE_HOURS"
 SPARK_MASTER_VARIABLE: Final = "SESSIONS_SPARK_MASTER"
 DELTA_JARS_VARIABLE: Final = "SESSIONS_DELTA_JARS"
 SPARK_SERVER_VARIABLE: Final = "SESSIONS_SPARK_SERVER"
+SHARED_FOLDERS_VARIABLE: Final = "SESSIONS_SHARED_FOLDERS"
 
 MAX_SETTLE_SECONDS: Final = 7 * 24 * 60 * 60
 MAX_LANDING_DEADLINE_HOURS: Final = 30 * 24
@@ -143,6 +144,7 @@ SPARK_VARIABLES: Final = {
     "master": SPARK_MASTER_VARIABLE,
     "delta_jars": DELTA_JARS_VARIABLE,
     "server": SPARK_SERVER_VARIABLE,
+    "shared_folders": SHARED_FOLDERS_VARIABLE,
 }
 """The variables of fields of `SparkSettings`, which says itself what they are and may be."""
 
@@ -311,7 +313,12 @@ def _seconds(text: str) -> timedelta:
     return timedelta(seconds=float(text))
 
 
-def _yes_or_no(text: str) -> bool:
+def yes_or_no(text: str) -> bool:
+    """The truth that a variable says.
+
+    Raises:
+        KeyError: If it says something else.
+    """
     return {**dict.fromkeys(_YES, True), **dict.fromkeys(_NO, False)}[text.lower()]
 
 
@@ -356,7 +363,7 @@ PARSERS: Final[Mapping[str, Callable[[str], object]]] = {
     "bot_limit": _whole_number,
     "settle_seconds": _whole_number,
     "landing_deadline_hours": _whole_number,
-    "require_success_marker": _yes_or_no,
+    "require_success_marker": yes_or_no,
     "carried_columns": _column_types,
     **_PARSERS_OF_RULES,
 }

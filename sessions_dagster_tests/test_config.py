@@ -143,6 +143,7 @@ def test_a_marker_can_be_required(text: str, is_required: bool) -> None:
         ("WAREHOUSE_ROOT", "//"),
         ("WAREHOUSE_ROOT", "/data/.."),
         ("WAREHOUSE_ROOT", '"/data"'),
+        ("SHARED_FOLDERS", "perhaps"),
         ("SPARK_MASTER", "sc://"),
         ("SPARK_MASTER", "sc://localhost:0"),
         ("SPARK_MASTER", "sc://localhost:65536"),
@@ -259,7 +260,7 @@ ACCEPTED: Final[dict[str, Any]] = {
     "require_success_marker": True,
     "landing_deadline_hours": 36,
     "alerts": AlertSettings(command=("echo",)),
-    "spark": SparkSettings(master="yarn"),
+    "spark": SparkSettings(master="local-cluster[2,1,1024]"),
 }
 """A value of each field that is not its default."""
 
@@ -414,7 +415,18 @@ def test_a_place_is_a_folder_or_a_uri(place: str) -> None:
     ],
 )
 def test_a_master_of_spark(master: str) -> None:
-    assert from_env(SPARK_MASTER=master).spark.master == master
+    assert from_env(SPARK_MASTER=master, SHARED_FOLDERS="yes").spark.master == master
+
+
+@pytest.mark.parametrize("master", ["spark://a:7077,b:7077", "yarn", "k8s://https://host:443"])
+def test_a_cluster_gets_no_folder_of_one_machine_unless_it_is_said_to_be_shared(master: str) -> None:
+    roots = {"INPUT_ROOT": "s3a://bucket/input", "WAREHOUSE_ROOT": "s3a://bucket/lake"}
+    assert from_env(SPARK_MASTER=master, **roots).spark.master == master
+    for name, folder in ((name, folder) for name in roots for folder in ("/data", "data", "file:///data")):
+        assert from_env(SPARK_MASTER=master, SHARED_FOLDERS="true", **{**roots, name: folder}).spark.shared_folders
+        for shared in ({}, {"SHARED_FOLDERS": "no"}):
+            with pytest.raises(SettingsError, match=rf"SESSIONS_{name}\) .*SESSIONS_SHARED_FOLDERS=true"):
+                from_env(SPARK_MASTER=master, **shared, **{**roots, name: folder})
 
 
 def test_an_unknown_argument_is_an_error() -> None:

@@ -62,6 +62,7 @@ VARIABLES: Final = (
     "SPARK_MASTER",
     "DELTA_JARS",
     "SPARK_SERVER",
+    "SHARED_FOLDERS",
 )
 
 

@@ -37,6 +37,7 @@ class SparkResource(LazyPySparkResource):
     server: str | None = Field(
         default=None, description="A server of Spark Connect that is used if it answers, such as sc://localhost:15002."
     )
+    shared_folders: bool = Field(default=False, description="Whether a cluster sees the local folders of this machine.")
 
     _started_here: bool = PrivateAttr(default=False)
 
@@ -52,6 +53,7 @@ class SparkResource(LazyPySparkResource):
             app_name=settings.app_name,
             on_s3=settings.on_s3,
             server=settings.server,
+            shared_folders=settings.shared_folders,
         )
 
     def _init_session(self) -> None:
@@ -80,6 +82,7 @@ class SparkResource(LazyPySparkResource):
             app_name=self.app_name,
             on_s3=self.on_s3,
             server=self.server,
+            shared_folders=self.shared_folders,
         )
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:  # noqa: ARG002

@@ -50,6 +50,11 @@ def local_cores(master: str) -> int | None:
     return (os.cpu_count() or 1) if cores == "*" else int(cores)
 
 
+def is_cluster(master: str) -> bool:
+    """Whether Spark works on other machines than this one: a standalone master, YARN or Kubernetes."""
+    return master == "yarn" or any(each.fullmatch(master) is not None for each in (_STANDALONE, _KUBERNETES))
+
+
 def check_answers(master: str) -> None:
     """Check that a master of Spark's own kind answers. Spark itself would try for more than a minute.
 

@@ -67,6 +67,13 @@ _FILE_URI: Final = re.compile("^file:(//)?(?=/)")
 
 _CLASS_PATH: Final = "spark.driver.extraClassPath"
 
+_OF_EXECUTORS: Final = {
+    "spark.executor.defaultJavaOptions": "-Duser.timezone=UTC",
+    # The file with our settings of the log need not be on their machines. They take over its level when they start.
+    "spark.log.level": "WARN",
+    "spark.executor.syncLogLevel.enabled": "true",
+}
+
 _LOG_SETTINGS: Final = Path(__file__).with_name("log4j2.properties")
 
 
@@ -90,6 +97,9 @@ class SparkSettings:
             to its Hadoop, what the variables `AWS_...` say, and a log store whose commits are exclusive.
             `SessionsConfig` sets it by the roots.
 
+        shared_folders: Whether all machines of a cluster see the same local folders at the same paths. Without it,
+            local folders are refused with a cluster, whose machines would each write into folders of their own.
+
     Raises:
         SettingsError: If one of them is not what it may be. The message is one sentence that names it.
     """
@@ -102,6 +112,7 @@ class SparkSettings:
     app_name: str = "sessions-dagster"
     on_s3: bool = False
     server: str | None = None
+    shared_folders: bool = False
 
     def __post_init__(self) -> None:
         for name, (meaning, allowed, is_valid) in _CHECKS.items():
@@ -157,6 +168,11 @@ _CHECKS: Final[Mapping[str, tuple[str, str, Callable[[object], bool]]]] = {
         lambda value: value is None or (_is_text(value) and all(map(_is_jar, str(value).split(",")))),
     ),
     "app_name": ("the name of the Spark application", "a text that is not empty", _is_text),
+    "shared_folders": (
+        "whether all machines of a cluster see the same local folders",
+        "true or false",
+        lambda value: isinstance(value, bool),
+    ),
     "on_s3": ("whether files are on S3", "true or false", lambda value: isinstance(value, bool)),
     "server": (
         "a server of Spark Connect that is used if it answers",
@@ -209,6 +225,8 @@ def spark_conf(settings: SparkSettings) -> dict[str, str]:
         # No table is stored there, but otherwise Spark would make an empty folder in every working directory.
         conf["spark.sql.warehouse.dir"] = str(Path(tempfile.gettempdir(), "spark-warehouse"))
         conf |= properties_for(cores, is_local=True)
+    else:
+        conf |= _OF_EXECUTORS
     if settings.shuffle_partitions is not None:
         conf[SHUFFLE_PARTITIONS] = str(settings.shuffle_partitions)
     if settings.on_s3:

@@ -1,0 +1,1 @@
+"""Tests on a cluster of Spark, which they start (`make test-cluster`)."""
