@@ -4,8 +4,8 @@
     nox -s "lane-3.13(spark='4.0.5')"
     nox -s handover                 # after `lane`: a table that one lane wrote is continued by another, both ways
 
-The versions of Delta that go with a Spark are in `sessions_dagster/spark/versions.py`, which the
-start-up check uses.
+The versions of Delta that go with a Spark are in `sessions_dagster/spark/versions.py`, which the start-up
+check uses.
 """
 
 from pathlib import Path
@@ -48,7 +48,8 @@ def lane(session: nox.Session, spark: str) -> None:
     constraints.write_text("\n".join(line for line in lines if not line.startswith(_PINNED_BY_LANE)))
     # Before 4.1 Spark needs pandas to run a function of Python on Arrow, which only some CSV files need.
     more = ["pandas>=2"] if spark.startswith("4.0.") else []
-    session.install("--constraint", str(constraints), f"pyspark=={spark}", *more, "--editable", ".[test]")
+    writers = ["duckdb", "numpy"]  # of files that the tests land
+    session.install("--constraint", str(constraints), f"pyspark=={spark}", *more, *writers, "--editable", ".[test]")
     session.run("python", "-m", "pytest", "-q", *(session.posargs or TESTS))
 
 

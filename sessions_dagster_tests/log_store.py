@@ -16,6 +16,7 @@ from zipfile import ZipFile, ZipInfo
 
 from sessions_dagster.s3 import LOG_STORE_JAR, jars_of_spark
 from sessions_dagster.spark.java import use_java
+from sessions_dagster.spark.versions import installed_lane
 
 SOURCE: Final = LOG_STORE_JAR.with_name("ConditionalPutLogStore.java")
 
@@ -42,7 +43,7 @@ def build() -> bytes:
         ValueError: If something else was downloaded.
         subprocess.CalledProcessError: If the source does not compile.
     """
-    use_java(os.environ)
+    use_java(os.environ, installed_lane().newest_java)
     hadoop = next(jars_of_spark().glob("hadoop-client-api-*.jar"))
     class_path = [hadoop, *(_downloaded(*artifact) for artifact in _COMPILED_AGAINST)]
     with TemporaryDirectory() as classes:

@@ -390,7 +390,7 @@ def test_a_batch_that_lands_again_during_a_run_is_applied_by_the_next_run(
 ) -> None:
     world = World(spark, tmp_path)
     # As on an object store, where no lock keeps a landing from happening during a run.
-    monkeypatch.setattr(Warehouse, "writing", lambda _: nullcontext())
+    monkeypatch.setattr(Warehouse, "writing", lambda *_: nullcontext())
     world.land(FIRST, of_ada(u("23:58")))
     world.materialize(FIRST)
     world.land(SECOND, of_ada(u("09:00", day=21)))

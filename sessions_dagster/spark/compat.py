@@ -75,5 +75,5 @@ def map_in_arrow(
         yield pa.nulls(taken - given, row_type)
 
     # It depends on the order, so nothing may move it.
-    mapped = arrow_functions.arrow_udf(in_struct, type_).asNondeterministic()
+    mapped = arrow_functions.arrow_udf(in_struct, type_).asNondeterministic()  # type: ignore[call-overload]
     return rows.select(mapped(*names).alias("row")).where(F.col("row").isNotNull()).select("row.*")

@@ -67,13 +67,6 @@ _FILE_URI: Final = re.compile("^file:(//)?(?=/)")
 
 _CLASS_PATH: Final = "spark.driver.extraClassPath"
 
-_OF_EXECUTORS: Final = {
-    "spark.executor.defaultJavaOptions": "-Duser.timezone=UTC",
-    # The file with our settings of the log need not be on their machines. They take over its level when they start.
-    "spark.log.level": "WARN",
-    "spark.executor.syncLogLevel.enabled": "true",
-}
-
 _LOG_SETTINGS: Final = Path(__file__).with_name("log4j2.properties")
 
 
@@ -226,7 +219,8 @@ def spark_conf(settings: SparkSettings) -> dict[str, str]:
         conf["spark.sql.warehouse.dir"] = str(Path(tempfile.gettempdir(), "spark-warehouse"))
         conf |= properties_for(cores, is_local=True)
     else:
-        conf |= _OF_EXECUTORS
+        # If the file is not on a machine, as this package is not in its image, its executors log as Spark does.
+        conf["spark.executor.defaultJavaOptions"] = conf[_DEFAULT_JAVA_OPTIONS]
     if settings.shuffle_partitions is not None:
         conf[SHUFFLE_PARTITIONS] = str(settings.shuffle_partitions)
     if settings.on_s3:

@@ -75,8 +75,13 @@ def test_a_worker_that_is_killed_in_a_step_costs_at_most_another_attempt(
     world, random = World(spark, tmp_path), Random(killed_in)
     play = Play(world, histories_of(7))
     first: date = BATCH_DAYS[0]
+
+    def land() -> None:
+        for day in BATCH_DAYS[:4]:
+            play.land(day, random)
+
     steps: dict[str, Callable[[], Any]] = {
-        "land": lambda: [play.land(day, random) for day in BATCH_DAYS[:4]],
+        "land": land,
         "apply": lambda: world.materialize(first, BATCH_DAYS[3]),
         "sessions": world.refresh,
     }
