@@ -45,6 +45,7 @@ def test_each_lane_is_accepted(line: str, tmp_path: Path) -> None:
     ("spark", "delta", "parts"),
     [
         ("3.4.4", "2.4.0", ("Spark 3.4.4 is not one of those", "'pyspark==4.2.*' 'delta-spark>=4.4,<4.5,!=4.4.1'")),
+        ("3.5.9", "3.3.3", ("Spark 3.5.9 is not one of those",)),
         ("5.0.0", DELTA, ("Spark 5.0.0 is not one of those",)),
         ("5.0.0.dev1", DELTA, ("Spark 5.0.0.dev1 is not one of those",)),
         ("4.0.5", "4.0.1", ("Spark 4.0.5 and Delta 4.0.1", "'pyspark==4.0.*' 'delta-spark>=4.4,<4.5,!=4.4.1'")),

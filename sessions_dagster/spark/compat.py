@@ -9,12 +9,15 @@ from typing import Final
 
 import pyarrow as pa
 import pyspark
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import Column, DataFrame, types
 from pyspark.sql import functions as F
 from pyspark.sql.pandas import functions as arrow_functions
 
 SPARK_LINE: Final = tuple(int(part) for part in pyspark.__version__.split(".")[:2])
 """The line of the installed Spark: (4, 2) for 4.2.0."""
+
+VariantType: Final[type[types.DataType]] = getattr(types, "VariantType", types.NullType)
+"""The type of a variant. Spark 3.5 has none: it is refused in a sentence, which it can only be if all is imported."""
 
 _SQL_NAMES: Final = {pa.string(): "string", pa.bool_(): "boolean"}
 

@@ -14,8 +14,9 @@ from pyspark.sql.types import (
     StringType,
     StructField,
     StructType,
-    VariantType,
 )
+
+from sessions_dagster.spark.compat import VariantType
 
 _EXACT_IN_DOUBLE: Final = 2**53
 """Up to this, neighbouring whole numbers are different floats of 64 bits."""

@@ -27,7 +27,6 @@ from pyspark.sql.types import (
     StructField,
     StructType,
     TimestampType,
-    VariantType,
 )
 
 from sessions_dagster.input.readers.parquet_schema import (
@@ -40,6 +39,7 @@ from sessions_dagster.input.readers.parquet_schema import (
     StructOf,
     Variant,
 )
+from sessions_dagster.spark.compat import VariantType
 
 _GREATEST_PRECISION: Final = 38
 

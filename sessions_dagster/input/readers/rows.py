@@ -26,7 +26,6 @@ from pyspark.sql.types import (
     StructType,
     TimestampNTZType,
     TimestampType,
-    VariantType,
 )
 
 from sessions_dagster.errors import BatchError, StorageError, is_retryable
@@ -34,6 +33,7 @@ from sessions_dagster.input.files import COMPRESSIONS, BatchFile
 from sessions_dagster.input.readers.timestamps import parse_timestamp
 from sessions_dagster.model.columns import EVENT_IDENTITY, KEY_COLUMNS, RECORD, SOURCE_FILE, TIMESTAMP
 from sessions_dagster.model.schemas import CARRIED_TYPES
+from sessions_dagster.spark.compat import VariantType
 from sessions_dagster.spark.failures import SPARK_ERRORS
 from sessions_dagster.storage.filesystem import location_of
 
