@@ -3,6 +3,7 @@
 A message says what is wrong, where, and what to do next.
 """
 
+import re
 from collections.abc import Iterator
 from typing import Final, Self
 
@@ -122,6 +123,24 @@ _CONFLICTS: Final = (
 # Spark has no class for these either: a job that lost executors too often is aborted, and only the text says why.
 _LOST_EXECUTORS: Final = ("ExecutorLostFailure", "FetchFailed", "executor decommission")
 
+# Nor has it one for a storage that fails. The connector for S3 translates some errors of Amazon's SDK, and not all.
+_STORAGE_FAILURES: Final = re.compile(
+    r"java\.net\.\w*(Socket|Connect|Host)\w*Exception"
+    r"|ConnectTimeoutException|NoHttpResponseException|Input/output error"
+    r"|s3a\.(AWS|HttpChannelEOF|RemoteFileChanged)\w*Exception"
+    r"|awssdk\.[\w.$]*(S3|SdkClient|SdkService|AwsService|Timeout|Aborted|Retryable|Throttl)\w*Exception"
+)
+
+_NOT_OF_THE_STORAGE: Final = re.compile(
+    r"AccessDenied|NoSuchKey|NoSuchBucket|UnknownStoreException|Status Code: 40[134]"
+)
+"""What the same classes of exceptions say of an object that is not there, or may not be read."""
+
+
+def is_storage_failure(text: str) -> bool:
+    """Whether a text of Java's, a cause or all of them, says that the storage failed, and not what is stored there."""
+    return _STORAGE_FAILURES.search(text) is not None and _NOT_OF_THE_STORAGE.search(text) is None
+
 
 def is_retryable(error: BaseException) -> bool:
     """Whether another attempt may succeed.
@@ -132,7 +151,10 @@ def is_retryable(error: BaseException) -> bool:
 
 
 def _may_pass(error: BaseException) -> bool:
-    return isinstance(error, (*_CONFLICTS, StorageError)) or any(mark in str(error) for mark in _LOST_EXECUTORS)
+    if isinstance(error, (*_CONFLICTS, StorageError)):
+        return True
+    text = str(error)
+    return any(mark in text for mark in _LOST_EXECUTORS) or is_storage_failure(text)
 
 
 def _with_causes(error: BaseException | None) -> Iterator[BaseException]:

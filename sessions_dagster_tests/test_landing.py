@@ -978,6 +978,13 @@ def spark_error(cause: str) -> PySparkException:
         "org.apache.hadoop.net.ConnectTimeoutException: connect timed out",
         "org.apache.hadoop.fs.s3a.AWSClientIOException: read on s3a://in/date=2025-09-20/a.parquet: Timeout",
         "java.io.IOException: Input/output error",
+        "software.amazon.awssdk.services.s3.model.S3Exception: Please reduce your request rate (Status Code: 503)",
+        "software.amazon.awssdk.services.s3.model.S3Exception: At least one precondition failed (Status Code: 412)",
+        "software.amazon.awssdk.core.exception.ApiCallTimeoutException: Client execution did not complete",
+        "software.amazon.awssdk.core.exception.SdkClientException: Unable to execute HTTP request",
+        "org.apache.hadoop.fs.s3a.AWSServiceThrottledException: open s3a://in/a: SlowDown",
+        "org.apache.hadoop.fs.s3a.RemoteFileChangedException: open s3a://in/a: 412",
+        "org.apache.hadoop.fs.s3a.HttpChannelEOFException: read s3a://in/a",
     ],
 )
 def test_a_storage_failure_while_spark_reads_is_reported_as_a_storage_error(cause: str) -> None:
@@ -991,6 +998,7 @@ def test_a_storage_failure_while_spark_reads_is_reported_as_a_storage_error(caus
         "java.io.EOFException: Reached the end of stream with 12 bytes left to read",
         "java.lang.RuntimeException: s3a://in/date=2025-09-20/a.parquet is not a Parquet file",
         "java.net.URISyntaxException: Relative path in absolute URI",
+        "software.amazon.awssdk.services.s3.model.NoSuchKeyException: no such key (Status Code: 404)",
     ],
 )
 def test_a_file_that_spark_cannot_read_is_reported_as_bad_input(cause: str) -> None:

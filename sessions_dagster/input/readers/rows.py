@@ -28,14 +28,14 @@ from pyspark.sql.types import (
     TimestampType,
 )
 
-from sessions_dagster.errors import BatchError, StorageError, is_retryable
+from sessions_dagster.errors import BatchError, StorageError, is_retryable, is_storage_failure
 from sessions_dagster.input.files import COMPRESSIONS, BatchFile
 from sessions_dagster.input.readers.timestamps import parse_timestamp
 from sessions_dagster.model.columns import EVENT_IDENTITY, KEY_COLUMNS, RECORD, SOURCE_FILE, TIMESTAMP
 from sessions_dagster.model.schemas import CARRIED_TYPES
 from sessions_dagster.spark.compat import VariantType
 from sessions_dagster.spark.failures import SPARK_ERRORS
-from sessions_dagster.storage.filesystem import location_of
+from sessions_dagster.storage.filesystem import is_local, location_of
 
 TIMESTAMP_TEXT: Final = "__timestamp_text"
 """The timestamp as it was delivered, as text."""
@@ -50,6 +50,9 @@ _WHOLE_FILES: Final = {
     # A file that cannot be read is an error, even if the settings of a cluster make Spark pass over it in silence.
     "ignoreCorruptFiles": "false",
     "ignoreMissingFiles": "false",
+}
+
+_LOCAL_FILES: Final = {
     # Hadoop's usual file system for local files looks for a checksum beside each of them, and cannot build the name of
     # that one if there is a colon in it.
     "fs.file.impl": "org.apache.hadoop.fs.RawLocalFileSystem",
@@ -72,11 +75,6 @@ NESTED_TYPES: Final = (ArrayType, MapType, StructType, VariantType)
 
 _TIMES: Final = (TimestampType, TimestampNTZType, DateType)
 _NONE: Final[Mapping[str, Column]] = {}
-
-# Spark has no class for these: its message says that a file cannot be read, and names the classes of Java that say why.
-_STORAGE_FAILURES: Final = re.compile(
-    r"java\.net\.\w*(Socket|Connect|Host)\w*Exception|ConnectTimeoutException|s3a\.AWS\w+Exception|Input/output error"
-)
 
 _Found = TypeVar("_Found")
 
@@ -182,7 +180,7 @@ def broken_files_named(find_broken: Callable[[], str | None] = _nobody_knows) ->
         if file is None:
             raise
         causes = re.findall(r"Caused by: (.+)", text) or ["see above"]
-        if any(map(_STORAGE_FAILURES.search, causes)):
+        if any(map(is_storage_failure, causes)):
             raise StorageError(f"{file} cannot be read now ({causes[-1]}).") from error
         remedy = (
             "Its compressed data is damaged or incomplete. Compress the file and deliver it again."
@@ -232,6 +230,9 @@ def whole_files(spark: SparkSession, files: Sequence[BatchFile]) -> tuple[DataFr
         files: One file, or several that all have a pattern.
     """
     reader = spark.read.options(**_WHOLE_FILES)
+    if is_local(location_of(files[0].uri)):
+        # Not for those of a store: its connector keeps the options that it is first used with, and could write no more.
+        reader = reader.options(**_LOCAL_FILES)
     if len(files) == 1:
         # If it is told of several files that none of them is a pattern, Spark reads them several times when it would
         # have taken several of them for one.
