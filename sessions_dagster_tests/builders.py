@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable, QueryBuilder
+from deltalake.exceptions import TableNotFoundError
 from pyarrow.fs import FileSystem
 from pyspark.sql import DataFrame, SparkSession
 
@@ -41,7 +42,7 @@ from sessions_dagster.model.rules import SessionRules
 from sessions_dagster.pipeline.apply import ApplyReport, apply_batches
 from sessions_dagster.pipeline.land import LandingReport, land_batch
 from sessions_dagster.pipeline.refresh_sessions import SessionsReport, refresh_sessions
-from sessions_dagster.storage.filesystem import open_file
+from sessions_dagster.storage.filesystem import delta_rs_options, filesystem_of, is_local, open_file
 from sessions_dagster.storage.warehouse import Warehouse
 from sessions_dagster_tests.oracle import Event, SessionizedEvent
 
@@ -76,11 +77,11 @@ class CorrectionRow(NamedTuple):
 class World:
     """A warehouse and its input, with a record of the events that landed."""
 
-    def __init__(self, spark: SparkSession, folder: Path, rules: SessionRules = RULES) -> None:
+    def __init__(self, spark: SparkSession, folder: Path | str, rules: SessionRules = RULES) -> None:
         self.spark = spark
         self.rules = rules
-        self.input = InputRoot(str(folder / "input"))
-        self.warehouse = Warehouse(str(folder / "warehouse"))
+        self.input = InputRoot(f"{folder}/input")
+        self.warehouse = Warehouse(f"{folder}/warehouse")
         self.landed: dict[date, Sequence[Event]] = {}
 
     def copy_to(self, folder: Path) -> Self:
@@ -92,7 +93,11 @@ class World:
 
     def land(self, day: date, events: Sequence[Event], bot_limit: int | None = None) -> LandingReport:
         """Write a batch in place of an earlier one of the same day, and land it."""
-        write_batch(events, Path(self.input.batch_folder(day)))
+        folder = self.input.batch_folder(day)
+        if is_local(folder):
+            write_batch(events, Path(folder))
+        else:
+            put_batch(events, folder)
         now = datetime.now(UTC)
         report = land_batch(
             self.spark,
@@ -161,13 +166,23 @@ def sessionized_events(table_uri: str) -> list[SessionizedEvent]:
 def write_batch(events: Sequence[Event], folder: Path) -> None:
     """Write the file of a batch, with its columns in another order than the table."""
     folder.mkdir(parents=True, exist_ok=True)
+    pq.write_table(_batch(events), folder / "events.parquet")
+
+
+def put_batch(events: Sequence[Event], folder: str) -> None:
+    """As `write_batch`, into a folder of an object store."""
+    filesystem, path = filesystem_of(folder)
+    pq.write_table(_batch(events), f"{path}/events.parquet", filesystem=filesystem)
+
+
+def _batch(events: Sequence[Event]) -> pa.Table:
     columns = {
         TIMESTAMP: pa.array([event.at.replace(tzinfo=UTC) for event in events], pa.timestamp("us", "UTC")),
         PRODUCT: pa.array([event.product for event in events], pa.string()),
         USER: pa.array([event.user for event in events], pa.string()),
         EVENT: pa.array([event.event for event in events], pa.string()),
     }
-    pq.write_table(pa.table(columns), folder / "events.parquet")
+    return pa.table(columns)
 
 
 def deliver(
@@ -214,10 +229,12 @@ def fail_to_read(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _read_without_spark(table_uri: str, columns: Sequence[str]) -> list[list[Any]]:
     # Much quicker than a query of Spark, and a second opinion on what Spark has written.
-    if not DeltaTable.is_deltatable(table_uri):
+    try:
+        table = DeltaTable(table_uri, storage_options=delta_rs_options(table_uri))
+    except TableNotFoundError:
         return []
     query = f"SELECT {', '.join(columns)} FROM rows"
-    reader = QueryBuilder().register("rows", DeltaTable(table_uri)).execute(query).read_all()
+    reader = QueryBuilder().register("rows", table).execute(query).read_all()
     return [[_naive(value) for value in row.values()] for row in pa.table(reader).to_pylist()]
 
 

@@ -8,7 +8,7 @@ from pyspark.sql import SparkSession
 from sessions_dagster.spark.session import SparkSettings, spark_session
 from sessions_dagster_tests.conftest import FOR_MANY_SMALL_QUERIES
 from sessions_dagster_tests.object_store import StrictServer, strict_s3_server
-from sessions_dagster_tests.s3.proxy import Proxy, passed_on, proxy_of
+from sessions_dagster_tests.s3.proxy import Proxy, proxy_of
 
 GIVES_UP_SOON = {
     "spark.hadoop.fs.s3a.attempts.maximum": "2",
@@ -42,9 +42,9 @@ def running_proxy(server: StrictServer) -> Iterator[Proxy]:
 @pytest.fixture
 def proxy(running_proxy: Proxy) -> Iterator[Proxy]:
     """What Spark, delta-rs and pyarrow have in front of the server."""
-    running_proxy.requests.clear()
+    running_proxy.reset()
     yield running_proxy
-    running_proxy.latency, running_proxy.fault = 0, passed_on
+    running_proxy.reset()
 
 
 @pytest.fixture(scope="session")

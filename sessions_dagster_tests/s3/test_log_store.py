@@ -90,40 +90,26 @@ def test_a_commit_of_several_parts_is_not_replaced(spark: SparkSession, write: W
     assert read_text(commit_of(bucket)).endswith("first\n")
 
 
-def puts_of(uri: str) -> Callable[[Request], bool]:
-    path = f"/{urlsplit(uri).netloc}{urlsplit(uri).path}"
-    return lambda request: request.method == "PUT" and request.path.startswith(path)
-
-
-def once(is_meant: Callable[[Request], bool], fault: Fault) -> Callable[[Request], Fault | None]:
-    """A fault that the first of some requests meets."""
-    met: list[Request] = []
-
-    def meet(request: Request) -> Fault | None:
-        if met or not is_meant(request):
-            return None
-        met.append(request)
-        return fault
-
-    return meet
+def path_of(uri: str) -> str:
+    return f"/{urlsplit(uri).netloc}{urlsplit(uri).path}"
 
 
 def test_a_commit_whose_answer_is_lost_is_a_commit(write: Write, proxy: Proxy, bucket: str) -> None:
-    proxy.fault = once(puts_of(commit_of(bucket)), Fault.NO_ANSWER)
+    proxy.meets(Fault.NO_ANSWER, path_of(commit_of(bucket)), method="PUT", times=1)
     write(commit_of(bucket), "mine")
-    assert len([request for request in proxy.requests if puts_of(commit_of(bucket))(request)]) == 2
+    assert proxy.requests.count(Request("PUT", path_of(commit_of(bucket)))) == 2
     assert read_text(commit_of(bucket)) == "mine\n"
 
 
 @pytest.mark.parametrize("fault", [Fault.SLOW_DOWN, Fault.INTERNAL_ERROR])
 def test_a_commit_is_tried_again_if_the_store_is_busy(write: Write, proxy: Proxy, bucket: str, fault: Fault) -> None:
-    proxy.fault = once(puts_of(commit_of(bucket)), fault)
+    proxy.meets(fault, path_of(commit_of(bucket)), method="PUT", times=1)
     write(commit_of(bucket), "mine")
     assert read_text(commit_of(bucket)) == "mine\n"
 
 
 def test_a_commit_that_failed_is_not_there(write: Write, proxy: Proxy, bucket: str) -> None:
-    proxy.fault = lambda request: Fault.INTERNAL_ERROR if puts_of(commit_of(bucket))(request) else None
+    proxy.meets(Fault.INTERNAL_ERROR, path_of(commit_of(bucket)), method="PUT")
     with pytest.raises(Py4JJavaError) as error:
         write(commit_of(bucket), "mine")
     assert not is_refused(error.value)
@@ -140,7 +126,7 @@ def test_a_store_is_asked_once_whether_it_refuses_what_is_there(write: Write, pr
 
 def test_nothing_is_written_to_a_store_that_ignores_conditions(spark: SparkSession, proxy: Proxy, bucket: str) -> None:
     warehouse = Warehouse(f"{bucket}/lake")
-    proxy.fault = lambda request: Fault.SAYS_DONE if request.method == "PUT" else None
+    proxy.meets(Fault.SAYS_DONE, "_delta_log", method="PUT")
     with pytest.raises(SettingsError, match="does not know conditional puts"), warehouse.writing(spark):
         ensure_table(spark, warehouse, warehouse.sessions, SESSIONS_SCHEMA)
     assert warehouse.open(warehouse.sessions) is None
