@@ -5,7 +5,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 Result = TypeVar("Result")
 Name = TypeVar("Name")
@@ -43,6 +43,10 @@ def at_least(limit: float) -> Target:
 def equal_within(share: float) -> Target:
     """Return a target for a ratio that may differ from 1 by at most a share."""
     return Target(f"equal within {share:.0%}", low=1 - share, high=1 + share)
+
+
+TOLD: Final = Target("told")
+"""The target of a row that has none: the seconds of something that people wait for."""
 
 
 @dataclass(frozen=True)

@@ -2,17 +2,20 @@
 
 import multiprocessing
 import os
+import re
+import secrets
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
 from pathlib import Path
-from typing import Final, ParamSpec, TypeVar
+from typing import Final, ParamSpec, Self, TypeVar
 
 import dagster as dg
 from py4j.protocol import Py4JError
@@ -21,7 +24,13 @@ from pyspark.errors import PySparkException
 from benchmarks.contenders import Ours
 from benchmarks.footprint import FINE_GRAINED_MEMORY, PeakMemory, peak_memory
 from sessions_dagster.input.folders import InputRoot
-from sessions_dagster.settings import INPUT_ROOT_VARIABLE, START_DATE_VARIABLE, WAREHOUSE_ROOT_VARIABLE
+from sessions_dagster.settings import (
+    INPUT_ROOT_VARIABLE,
+    SPARK_SERVER_VARIABLE,
+    START_DATE_VARIABLE,
+    WAREHOUSE_ROOT_VARIABLE,
+)
+from sessions_dagster.spark.server import TOKEN_VARIABLE
 from sessions_dagster.spark.session import SparkSettings, spark_session
 from sessions_dagster.storage.warehouse import Warehouse
 
@@ -30,6 +39,8 @@ Result = TypeVar("Result")
 
 _PROJECT: Final = Path(__file__).parent.parent
 _FIRST_STEP: Final = "raw_events"
+
+_NO_VARIABLES: Final[Mapping[str, str]] = {}
 
 
 class SparkFailedError(RuntimeError):
@@ -112,38 +123,83 @@ class CommandRun:
 
 
 class DagsterHome:
-    """A new installation with its own Dagster instance and warehouse, on which `dagster` commands are run."""
+    """An installation with its own Dagster instance and warehouse, on which `dagster` commands are run."""
 
-    def __init__(self, folder: Path, input_root: Path, first_day: date) -> None:
-        """Set the installation up in an empty folder."""
-        home = folder / "dagster_home"
-        home.mkdir()
-        shutil.copy(_PROJECT / "deploy" / "local" / "dagster.yaml", home)
-        self._env = {
-            **os.environ,
-            "DAGSTER_HOME": str(home),
-            INPUT_ROOT_VARIABLE: str(input_root),
-            WAREHOUSE_ROOT_VARIABLE: str(folder / "warehouse"),
-            START_DATE_VARIABLE: first_day.isoformat(),
-        }
-
-    def materialize(self, *partition: str) -> CommandRun:
-        """Materialize all assets of a partition or a range with the command from the README.
+    def __init__(
+        self, folder: Path, input_root: str, first_day: date, variables: Mapping[str, str] = _NO_VARIABLES
+    ) -> None:
+        """Use the installation in a folder.
 
         Args:
+            folder: Where it is.
+            input_root: The root of the batches.
+            first_day: The first partition.
+            variables: Further settings.
+        """
+        self._env = {
+            **os.environ,
+            "DAGSTER_HOME": str(folder / "dagster_home"),
+            INPUT_ROOT_VARIABLE: input_root,
+            WAREHOUSE_ROOT_VARIABLE: str(folder / "warehouse"),
+            START_DATE_VARIABLE: first_day.isoformat(),
+            **variables,
+        }
+
+    @classmethod
+    def at(cls, folder: Path, input_root: str, first_day: date) -> Self:
+        """Set a new installation up."""
+        home = folder / "dagster_home"
+        home.mkdir(parents=True)
+        shutil.copy(_PROJECT / "deploy" / "local" / "dagster.yaml", home)
+        return cls(folder, input_root, first_day)
+
+    def materialize(self, assets: str, *partition: str) -> CommandRun:
+        """Materialize assets of a partition or a range with the command from the README.
+
+        Args:
+            assets: Which assets, as Dagster selects them.
             *partition: The arguments that select the partition or the range.
 
         Raises:
             CommandError: If the command fails.
         """
         dagster = str(Path(sys.executable).with_name("dagster"))
-        definitions = ["-m", "sessions_dagster.definitions", "--select", "*"]
+        definitions = ["-m", "sessions_dagster.definitions", "--select", assets]
         command = [dagster, "asset", "materialize", *definitions, *partition]
         began = time.time()
         _run(command, _PROJECT, self._env)
         ended = time.time()
         with dg.DagsterInstance.from_config(self._env["DAGSTER_HOME"]) as instance:
             return CommandRun(ended - began, phases_of_newest_run(instance, began, ended))
+
+
+@contextmanager
+def warm_spark(folder: Path) -> Iterator[Mapping[str, str]]:
+    """A server of Spark Connect on this machine, as `python -m sessions_dagster spark-server` starts it.
+
+    Args:
+        folder: Where its output is kept.
+
+    Yields:
+        The variables with which runs use it.
+
+    Raises:
+        CommandError: If it does not start.
+    """
+    token = {TOKEN_VARIABLE: secrets.token_urlsafe()}
+    command = [sys.executable, "-m", "sessions_dagster", "spark-server", "--port", "0"]
+    output = folder / "server.log"
+    with output.open("wb") as log:
+        server = subprocess.Popen(command, cwd=_PROJECT, env={**os.environ, **token}, stdout=log, stderr=log)
+    try:
+        while (address := re.search(r"sc://\S+:\d+", output.read_text())) is None:
+            if server.poll() is not None:
+                raise CommandError(f"{' '.join(command)} failed:\n{output.read_text()}")
+            time.sleep(0.1)
+        yield {SPARK_SERVER_VARIABLE: address[0], **token}
+    finally:
+        server.terminate()
+        server.wait()
 
 
 def _run(command: Sequence[str], folder: Path, env: Mapping[str, str]) -> None:

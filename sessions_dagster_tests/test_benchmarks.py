@@ -1,8 +1,8 @@
 """The benchmarks on a workload too small for meaningful numbers: they run, agree, and detect a wrong row.
 
-Two scenarios are left out because they take too long at any size: `range` has seven runs by Dagster (52 s), and each
-process of `cold-process` takes some 40 s. The child processes of the other scenarios are replaced by the Spark of the
-tests.
+Four scenarios are left out because they take too long at any size: `range` has seven runs by Dagster (52 s), each
+process of `cold-process` and `daily-run` takes some 40 s, and `cluster` starts one. The child processes of the other
+scenarios are replaced by the Spark of the tests.
 """
 
 import json
@@ -33,7 +33,8 @@ from benchmarks import contenders, footprint, report
 from benchmarks.comparison import DifferentRowsError, assert_same_sessions, decided_since
 from benchmarks.contenders import CONTRACT_SCHEMA, Ours, Recompute
 from benchmarks.footprint import PeakMemory, reads_of, writes_of
-from benchmarks.measures import Findings, Measure, Target, at_least, at_most, equal_within, in_turn, timed
+from benchmarks.measures import TOLD, Findings, Measure, Target, at_least, at_most, equal_within, in_turn, timed
+from benchmarks.picture import draw
 from benchmarks.processes import SparkFailedError, in_own_process, peak_of_correction, phases_of_newest_run
 from benchmarks.scenarios import SCENARIOS, heap, history, rounds, skew
 from benchmarks.scenarios.bench import SMALL, Bench
@@ -121,7 +122,8 @@ def one_process(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("scenario", "rows"), {"history": 4, "compaction": 2, "skew": 4, "landed-again": 1, "late-event": 1}.items()
+    ("scenario", "rows"),
+    {"history": 4, "compaction": 2, "skew": 4, "landed-again": 1, "late-event": 1, "shuffled": 1}.items(),
 )
 def test_every_scenario_has_a_value_for_each_of_its_rows(
     one_process: None, tmp_path: Path, scenario: str, rows: int
@@ -256,6 +258,16 @@ def test_a_repeated_scenario_replaces_only_its_own_rows(tmp_path: Path) -> None:
         {"name": "b", "value": 2.5, "target": "at most 2", "met": False},
     ]
     assert (tmp_path / "picture.svg").read_text().count('class="missed"') == 2
+
+
+def test_seconds_that_are_told_come_first_in_the_picture() -> None:
+    def row(name: str, target: Target, unit: str = "") -> dict[str, object]:
+        limits = {"low": None, "high": None if target is TOLD else target.high}
+        return {"name": name, "value": 2.0, "values": [2.0], "target": target.text, "met": True, "unit": unit, **limits}
+
+    drawn = draw([row("a ratio", at_most(4)), row("a daily run", TOLD, "s")])
+    assert drawn.index("What a daily run takes") < drawn.index("a daily run") < drawn.index("a ratio")
+    assert drawn.count('class="told"') == drawn.count('class="met"') == 1
 
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="there is no git")

@@ -17,19 +17,23 @@ from rich.console import Console
 
 from benchmarks.measures import Findings
 from benchmarks.scenarios import (
+    cluster,
     cold_process,
     compaction,
     corrections,
+    daily_run,
     heap,
     history,
     landed_again,
     late_event,
     one_range,
+    shuffled,
     skew,
 )
 from benchmarks.scenarios.bench import Bench, Scale
 
 SCENARIOS: Final[Mapping[str, Callable[[Bench], Findings]]] = {
+    "daily-run": daily_run.measure,
     "corrections-1m": partial(corrections.measure, scenario="corrections-1m"),
     "corrections-5m": partial(corrections.measure, scenario="corrections-5m"),
     "history": history.measure,
@@ -40,6 +44,8 @@ SCENARIOS: Final[Mapping[str, Callable[[Bench], Findings]]] = {
     "heap": heap.measure,
     "late-event": late_event.measure,
     "cold-process": cold_process.measure,
+    "shuffled": shuffled.measure,
+    "cluster": cluster.measure,
 }
 """Every scenario by the name that `--only` takes, in the order in which they run."""
 

@@ -28,17 +28,20 @@ class Cluster:
     Attributes:
         master: Its URL.
         folder: Where its logs are, and below it those of the executors.
+        worker_memory: What each of its workers has for executors.
         workers: The processes of its workers.
     """
 
     master: str
     folder: Path
+    worker_memory: str
     workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def start_worker(self) -> None:
         """Start a worker with one core, and wait until the master knows it."""
         name = f"worker{len(self.workers)}"
-        options = ["--host", "127.0.0.1", "--cores", "1", "--memory", "2g", "--work-dir", str(self.folder / name)]
+        options = ["--host", "127.0.0.1", "--cores", "1", "--memory", self.worker_memory]
+        options += ["--work-dir", str(self.folder / name)]
         worker = _start(self.folder / f"{name}.log", f"{_PACKAGE}.worker.Worker", *options, self.master)
         self.workers.append(worker)
         _wait_for("Successfully registered with master", self.folder / f"{name}.log", worker)
@@ -52,16 +55,17 @@ class Cluster:
 
 
 @contextmanager
-def standalone(folder: Path) -> Iterator[Cluster]:
+def standalone(folder: Path, worker_memory: str = "2g") -> Iterator[Cluster]:
     """A cluster whose processes are in another time zone than the driver, and end with the context.
 
     Args:
         folder: Where it may write.
+        worker_memory: What each of its workers has for executors.
     """
     log = folder / "master.log"
     options = ["--host", "127.0.0.1", "--port", "0", "--webui-port", "0"]
     master = _start(log, f"{_PACKAGE}.master.Master", *options)
-    cluster = Cluster("", folder)
+    cluster = Cluster("", folder, worker_memory)
     try:
         line = _wait_for("Starting Spark master at ", log, master)
         cluster.master = line.split(" at ")[1].split()[0]
