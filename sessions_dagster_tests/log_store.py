@@ -7,7 +7,6 @@ because another compiler writes other bytes.
 import hashlib
 import os
 import subprocess
-import urllib.request
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,16 +19,14 @@ from sessions_dagster.spark.versions import installed_lane
 
 SOURCE: Final = LOG_STORE_JAR.with_name("ConditionalPutLogStore.java")
 
-MAVEN: Final = "https://repo1.maven.org/maven2"
-
 _DOWNLOADS: Final = Path.home() / ".cache" / "sessions-dagster"
 
-_COMPILER: Final = ("org/eclipse/jdt/ecj/3.46.0", "d0d43f8e2d7003e5efed612e2cbb5f01870043397d8f1bbe536fd9128f4fcbf7")
+_COMPILER: Final = ("org.eclipse.jdt:ecj:3.46.0", "d0d43f8e2d7003e5efed612e2cbb5f01870043397d8f1bbe536fd9128f4fcbf7")
 _COMPILED_AGAINST: Final = (
-    ("io/delta/delta-storage/4.4.0", "c46735481fa8e326b0957be02b4420cbcab4b325bb08009b7f2045a95133f1cc"),
-    ("org/apache/hadoop/hadoop-aws/3.5.0", "66bd9eefb938b1a1657487324b63c13df2d8b17164a1dd24e0ef37b905bc5baa"),
+    ("io.delta:delta-storage:4.4.0", "c46735481fa8e326b0957be02b4420cbcab4b325bb08009b7f2045a95133f1cc"),
+    ("org.apache.hadoop:hadoop-aws:3.5.0", "66bd9eefb938b1a1657487324b63c13df2d8b17164a1dd24e0ef37b905bc5baa"),
 )
-"""Artifacts by their folder in the repository, with the SHA-256 of each."""
+"""Artifacts by their Maven coordinates, with the SHA-256 of each."""
 
 _ALWAYS: Final = (1980, 1, 1, 0, 0, 0)
 """The time of all entries."""
@@ -39,17 +36,15 @@ def build() -> bytes:
     """The JAR.
 
     Raises:
-        OSError: If the compiler cannot be downloaded.
         ValueError: If something else was downloaded.
-        subprocess.CalledProcessError: If the source does not compile.
+        subprocess.CalledProcessError: If the compiler cannot be downloaded, or the source does not compile.
     """
     use_java(os.environ, installed_lane().newest_java)
     hadoop = next(jars_of_spark().glob("hadoop-client-api-*.jar"))
     class_path = [hadoop, *(_downloaded(*artifact) for artifact in _COMPILED_AGAINST)]
     with TemporaryDirectory() as classes:
         options = ["-source", "11", "-target", "11", "-proc:none", "-g:none", "-nowarn", "-d", classes]
-        java = str(Path(os.environ["JAVA_HOME"], "bin", "java"))
-        compiler = [java, "-jar", str(_downloaded(*_COMPILER))]
+        compiler = [_java(), "-jar", str(_downloaded(*_COMPILER))]
         subprocess.run([*compiler, *options, "-cp", os.pathsep.join(map(str, class_path)), str(SOURCE)], check=True)
         return _archive(Path(classes))
 
@@ -63,18 +58,21 @@ def _archive(classes: Path) -> bytes:
     return content.getvalue()
 
 
-def _downloaded(folder: str, digest: str) -> Path:
-    _, name, version = folder.rsplit("/", 2)
+def _java() -> str:
+    return str(Path(os.environ["JAVA_HOME"], "bin", "java"))
+
+
+def _downloaded(coordinate: str, digest: str) -> Path:
+    """An artifact alone, by the Ivy that Spark brings for its own packages."""
+    _, name, version = parts = coordinate.split(":")
     file = _DOWNLOADS / f"{name}-{version}.jar"
     if not file.is_file():
-        with urllib.request.urlopen(f"{MAVEN}/{folder}/{file.name}", timeout=60) as answer:
-            content = answer.read()
-        if hashlib.sha256(content).hexdigest() != digest:
-            raise ValueError(f"{MAVEN}/{folder}/{file.name} is not the file that it was.")
-        file.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = file.with_suffix(f".{os.getpid()}")
-        unfinished.write_bytes(content)
-        unfinished.replace(file)
+        (ivy,) = jars_of_spark().glob("ivy-*.jar")
+        to = str(_DOWNLOADS / "[artifact]-[revision].[ext]")
+        options = ["-cache", str(_DOWNLOADS / "ivy"), "-notransitive", "-types", "jar", "-retrieve", to]
+        subprocess.run([_java(), "-cp", str(ivy), "org.apache.ivy.Main", *options, "-dependency", *parts], check=True)
+    if hashlib.sha256(file.read_bytes()).hexdigest() != digest:
+        raise ValueError(f"{file} is not the {coordinate} that it was: remove it.")
     return file
 
 
