@@ -47,7 +47,7 @@ from sessions_dagster.settings import (
     wrong,
     yes_or_no,
 )
-from sessions_dagster.spark.master import is_cluster
+from sessions_dagster.spark.master import is_elsewhere
 from sessions_dagster.spark.session import SparkSettings
 from sessions_dagster.storage.filesystem import canonical, is_local, is_within, table_root
 
@@ -190,7 +190,9 @@ class SessionsConfig:
         for name, value in checked.items():
             object.__setattr__(self, name, value)
         self._check_input_is_in_no_table()
-        self.check_folders_are_shared(self.spark.master)
+        for where in (self.spark.master, self.spark.server):
+            if where is not None:
+                self.check_folders_are_shared(where)
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Self:
@@ -235,23 +237,23 @@ class SessionsConfig:
                 raise WrongSettingError("input_root", meaning, f"outside of the table {table}", self.input_root)
 
     def check_folders_are_shared(self, master: str) -> None:
-        """Check that a cluster is given no folder of this machine alone, in which it would neither read nor write.
+        """Check that a Spark elsewhere is given no folder of this machine alone, which it does not have.
 
         Args:
-            master: Spark's master.
+            master: Spark's master, or the address of a server of Spark Connect.
 
         Raises:
             SettingsError: If it is.
         """
-        if self.spark.shared_folders or not is_cluster(master):
+        if self.spark.shared_folders or not is_elsewhere(master):
             return
         for name, variable in (("input_root", INPUT_ROOT_VARIABLE), ("warehouse_root", WAREHOUSE_ROOT_VARIABLE)):
             root = canonical(str(getattr(self, name)))
             if is_local(root):
                 raise SettingsError(
-                    f"{name} ({variable}) must be a URI such as s3a://bucket/folder if Spark's master is a cluster "
-                    f"({master}), and not {root}, of which each machine has its own; if it is a folder that all of "
-                    f"them share, say so with spark.shared_folders ({SHARED_FOLDERS_VARIABLE}=true)."
+                    f"{name} ({variable}) must be a URI such as s3a://bucket/folder if Spark is on other machines "
+                    f"({master.partition('/;')[0]}), and not {root}, of which each machine has its own; if it is a "
+                    f"folder that all of them share, say so with spark.shared_folders ({SHARED_FOLDERS_VARIABLE}=true)."
                 )
 
     def prefixed(self, name: str) -> str:

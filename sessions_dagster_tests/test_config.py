@@ -418,7 +418,39 @@ def test_a_master_of_spark(master: str) -> None:
     assert from_env(SPARK_MASTER=master, SHARED_FOLDERS="yes").spark.master == master
 
 
-@pytest.mark.parametrize("master", ["spark://a:7077,b:7077", "yarn", "k8s://https://host:443"])
+REMOTE: Final = [
+    "sc://host",
+    "sc://host:15002/;token=t",
+    "sc://10.0.0.1",
+    "sc://[2001:db8::1]:15002",
+    "sc://localhost.com",
+]
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "sc://localhost",
+        "sc://LocalHost:15002",
+        "sc://localhost.:1",
+        "sc://127.0.0.1",
+        "sc://127.1.2.3",
+        "sc://[::1]:15002",
+    ],
+)
+def test_a_server_on_this_machine_has_its_folders(address: str) -> None:
+    for setting in ("SPARK_MASTER", "SPARK_SERVER"):
+        assert from_env(**{setting: address}, INPUT_ROOT="/data").input_root == "/data"
+
+
+@pytest.mark.parametrize("address", REMOTE)
+def test_a_server_of_another_machine_gets_no_folder_of_this_one(address: str) -> None:
+    with pytest.raises(SettingsError, match=r"SESSIONS_INPUT_ROOT\) .*SESSIONS_SHARED_FOLDERS=true") as raised:
+        from_env(SPARK_SERVER=address, INPUT_ROOT="/data", WAREHOUSE_ROOT="s3a://bucket/lake")
+    assert "token" not in str(raised.value)
+
+
+@pytest.mark.parametrize("master", ["spark://a:7077,b:7077", "yarn", "k8s://https://host:443", *REMOTE])
 def test_a_cluster_gets_no_folder_of_one_machine_unless_it_is_said_to_be_shared(master: str) -> None:
     roots = {"INPUT_ROOT": "s3a://bucket/input", "WAREHOUSE_ROOT": "s3a://bucket/lake"}
     assert from_env(SPARK_MASTER=master, **roots).spark.master == master

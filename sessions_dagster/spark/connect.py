@@ -9,6 +9,7 @@ import socket
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from pyspark.sql import SparkSession
@@ -63,6 +64,18 @@ def is_address(value: object) -> bool:
     return match is not None and 0 < int(match["port"] or DEFAULT_PORT) <= MAX_PORT
 
 
+def is_on_this_machine(address: str) -> bool:
+    """Whether an address of a server of Spark Connect is one of loopback."""
+    match = _ADDRESS.fullmatch(address)
+    if match is None:
+        return False
+    host = match["host"].strip("[]").lower().removesuffix(".")
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 def connect(address: str, properties: Mapping[str, str]) -> SparkSession:
     """Begin a session of Spark Connect, the only one of this process.
 
@@ -84,7 +97,7 @@ def connect(address: str, properties: Mapping[str, str]) -> SparkSession:
     session: SparkSession | None = None
     try:
         session = SparkSession.builder.remote(address).getOrCreate()
-        if _is_on_this_machine(address):
+        if is_on_this_machine(address):
             session.client.set_retry_policies([DefaultPolicy(max_retries=_ATTEMPTS_ON_THIS_MACHINE)])
         for name, value in properties.items():
             session.conf.set(name, value)
@@ -191,11 +204,6 @@ def _understands_delta(session: SparkSession) -> bool:
     except SPARK_ERRORS as error:
         return "PARSE_SYNTAX_ERROR" not in str(error)
     return True
-
-
-def _is_on_this_machine(address: str) -> bool:
-    match = _ADDRESS.fullmatch(address)
-    return match is not None and match["host"] in {"localhost", "127.0.0.1", "[::1]"}
 
 
 def _shown(address: str) -> str:

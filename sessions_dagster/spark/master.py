@@ -9,7 +9,7 @@ import socket
 from typing import Final
 
 from sessions_dagster.errors import SparkStartError
-from sessions_dagster.spark.connect import is_address
+from sessions_dagster.spark.connect import is_address, is_on_this_machine
 
 MASTERS: Final = (
     "a master URL such as local[*], local[4], spark://host:7077, yarn or k8s://https://host:443, or the address of a "
@@ -50,8 +50,10 @@ def local_cores(master: str) -> int | None:
     return (os.cpu_count() or 1) if cores == "*" else int(cores)
 
 
-def is_cluster(master: str) -> bool:
-    """Whether Spark works on other machines than this one: a standalone master, YARN or Kubernetes."""
+def is_elsewhere(master: str) -> bool:
+    """Whether Spark works on other machines than this one: a cluster, or a server of Spark Connect on another host."""
+    if is_address(master):
+        return not is_on_this_machine(master)
     return master == "yarn" or any(each.fullmatch(master) is not None for each in (_STANDALONE, _KUBERNETES))
 
 
