@@ -33,7 +33,7 @@ MAY_IMPORT: Final = {
     ),
     "spark": (*LEAVES, "s3"),
     "transforms": SHARED,
-    "storage": SHARED,
+    "storage": (*SHARED, "spark.left_sessions"),
     "input": (*SHARED, "storage.filesystem", "storage.listing"),
     "quality": SHARED,
     "pipeline": (*LEAVES, "transforms", "storage", "input", "quality", "spark"),

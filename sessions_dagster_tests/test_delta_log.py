@@ -63,7 +63,7 @@ class Sessionized:
 
     def correct(self, landings: Mapping[date, datetime | None], *, complete: bool = True) -> None:
         """Commit a correction, after which the table has these landings applied."""
-        self.commit(AppliedBatches(landings, complete).as_commit_metadata())
+        self.commit(json.dumps(AppliedBatches(landings, complete).as_commit_metadata()))
 
     def commit(self, metadata: str | None = None) -> None:
         """Commit as any writer, with or without user metadata."""
@@ -345,5 +345,5 @@ def test_incomplete_applied_batches_stay_incomplete(sessionized: Sessionized) ->
 
 
 def test_the_commit_metadata_of_a_correction_has_a_few_bytes_for_each_batch() -> None:
-    metadata = json.loads(AppliedBatches({D21: None, D20: NOON}, complete=True).as_commit_metadata())
+    metadata = AppliedBatches({D21: None, D20: NOON}, complete=True).as_commit_metadata()
     assert metadata == {"applied_batches": {"2025-09-20": 1758542400000, "2025-09-21": None}, "complete": True}

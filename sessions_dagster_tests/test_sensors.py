@@ -197,8 +197,8 @@ def world(tmp_path: Path) -> World:
     return World(InputRoot(str(tmp_path / "input")), Warehouse(str(tmp_path / "warehouse")))
 
 
-def _commit(table_uri: str, metadata: str) -> None:
-    properties = CommitProperties(custom_metadata={"userMetadata": metadata})
+def _commit(table_uri: str, metadata: Mapping[str, Any]) -> None:
+    properties = CommitProperties(custom_metadata={"userMetadata": json.dumps(metadata)})
     write_deltalake(table_uri, pa.table({"n": [1]}), mode="append", commit_properties=properties)
 
 

@@ -127,7 +127,7 @@ def apply_batches(
             logger.info("writing %s, and the new rows that no existing one is near", number_of(written, "changed row"))
             write_ahead(spark, warehouse, changes, version + 1)
             metadata = _applied_after(applied, pending).as_commit_metadata()
-            committed = write_changes(warehouse.sessionized_events, changes, metadata)
+            committed = write_changes(events, warehouse.sessionized_events, changes, metadata)
         return _report(version, committed, days, present, elsewhere, changes, time.monotonic() - began)
 
 

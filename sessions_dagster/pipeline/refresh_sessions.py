@@ -79,8 +79,7 @@ def refresh_sessions(spark: SparkSession, warehouse: Warehouse) -> SessionsRepor
             rows = rows_around(changed, rules, events_table, table)
             logger.info("rebuilding the sessions of %s: %s", counted(changed, "date", "dates"), number_of(rows, "row"))
             with tuned(spark, rows):
-                rebuilt = _rebuild(spark, warehouse, changed, events_table, rules)
-            table.update_incremental()
+                rebuilt = _rebuild(spark, warehouse, changed, events_table, table, rules)
         return SessionsReport(
             version=table.version(),
             events_version=events_table.version(),
@@ -115,7 +114,12 @@ def _changed_dates(events_table: DeltaTable, table: DeltaTable) -> list[date]:
 
 
 def _rebuild(
-    spark: SparkSession, warehouse: Warehouse, days: Sequence[date], events_table: DeltaTable, rules: SessionRules
+    spark: SparkSession,
+    warehouse: Warehouse,
+    days: Sequence[date],
+    events_table: DeltaTable,
+    table: DeltaTable,
+    rules: SessionRules,
 ) -> int:
     """Replace the sessions that lie over some dates; the number of sessions that are there now."""
     reader = spark.read.format("delta").option("versionAsOf", events_table.version())
@@ -128,7 +132,7 @@ def _rebuild(
     # A date before the changed ones also has sessions that do not reach them.
     kept = existing.where(F.col(SESSION_DATE).isin(*rewritten) & ~over_days)
     rows = kept.unionByName(sessions).repartition(SESSION_DATE)
-    replace_partitions(warehouse.sessions, SESSION_DATE, rewritten, rows, following_metadata(events_table))
+    replace_partitions(table, warehouse.sessions, SESSION_DATE, rewritten, rows, following_metadata(events_table))
     return int(metrics["count"])
 
 

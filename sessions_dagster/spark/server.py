@@ -37,6 +37,8 @@ _PORT: Final = "spark.connect.grpc.binding.port"
 _PROPERTIES: Final = {
     "spark.plugins": "org.apache.spark.sql.connect.SparkConnectPlugin",
     "spark.connect.grpc.binding.address": "127.0.0.1",
+    # A client that lives asks again at once for the answer that it waits for. One that was killed never does.
+    "spark.connect.execute.manager.detachedTimeout": "60s",
 }
 
 _LOOKS_EVERY_SECONDS: Final = 0.5

@@ -30,10 +30,10 @@ class AppliedBatches:
     landings: Mapping[date, datetime | None]
     complete: bool
 
-    def as_commit_metadata(self) -> str:
+    def as_commit_metadata(self) -> dict[str, Any]:
         """The user metadata of a commit after which the table reflects these landings."""
         days = {day.isoformat(): at and int(at.timestamp() * 1000) for day, at in sorted(self.landings.items())}
-        return json.dumps({APPLIED_KEY: days, "complete": self.complete}, separators=(",", ":"))
+        return {APPLIED_KEY: days, "complete": self.complete}
 
 
 def applied_batches(sessionized_events: DeltaTable, at_version: int | None = None) -> AppliedBatches:
@@ -53,10 +53,9 @@ def applied_batches(sessionized_events: DeltaTable, at_version: int | None = Non
     return AppliedBatches(at, complete=newest.metadata["complete"])
 
 
-def following_metadata(followed: DeltaTable) -> str:
+def following_metadata(followed: DeltaTable) -> dict[str, Any]:
     """The user metadata of a commit after which a table reflects another one as it is now."""
-    metadata = {FOLLOWED_KEY: followed.metadata().id, "version": followed.version()}
-    return json.dumps(metadata, separators=(",", ":"))
+    return {FOLLOWED_KEY: followed.metadata().id, "version": followed.version()}
 
 
 def version_followed(follower: DeltaTable, followed: DeltaTable) -> int | None:

@@ -20,7 +20,8 @@ from sessions_dagster.model.schemas import SESSION_CORRECTIONS_SCHEMA
 from sessions_dagster.spark.tuning import Sizes
 from sessions_dagster.storage.commit_metadata import is_correction
 from sessions_dagster.storage.delta_log import greatest
-from sessions_dagster.storage.delta_tables import ensure_table, files_for, quoted, run_sql
+from sessions_dagster.storage.delta_tables import append, ensure_table, files_for, quoted, run_sql
+from sessions_dagster.storage.exclusive_commits import exclusive_commit
 from sessions_dagster.storage.warehouse import Warehouse
 
 
@@ -38,12 +39,12 @@ def write_ahead(spark: SparkSession, warehouse: Warehouse, changes: ChangeSet, v
     if changes.session_changes is None:
         return
     uri = warehouse.session_corrections
-    ensure_table(spark, warehouse, uri, SESSION_CORRECTIONS_SCHEMA)
+    table = ensure_table(spark, warehouse, uri, SESSION_CORRECTIONS_SCHEMA)
     entries = changes.session_changes.withColumnsRenamed({SESSION_START: NEW_START, SESSION_END: NEW_END}).withColumns(
         {CORRECTED_AT: F.current_timestamp(), EVENTS_VERSION: F.lit(version).cast("long")}
     )
     files = files_for(changes.sessions_corrected, Sizes.of(spark).rows_per_file, spark)
-    entries.select(*SESSION_CORRECTIONS_SCHEMA.names).coalesce(files).write.format("delta").mode("append").save(uri)
+    append(table, uri, entries.select(*SESSION_CORRECTIONS_SCHEMA.names).coalesce(files))
 
 
 def drop_uncommitted(spark: SparkSession, warehouse: Warehouse) -> None:
@@ -61,4 +62,5 @@ def drop_uncommitted(spark: SparkSession, warehouse: Warehouse) -> None:
     # Maintenance may have committed since then, and taken the version that the correction was to be. Entries of
     # versions further ahead belong to a table that does not exist any more.
     if newest is not None and newest <= events.version() + 1 and not is_correction(events, newest):
-        run_sql(spark, f"DELETE FROM {quoted(warehouse.session_corrections)} WHERE {EVENTS_VERSION} = {newest}")
+        with exclusive_commit(spark, corrections):
+            run_sql(spark, f"DELETE FROM {quoted(warehouse.session_corrections)} WHERE {EVENTS_VERSION} = {newest}")

@@ -4,7 +4,7 @@ All functions take an open handle (see `warehouse.Warehouse.open`) and read the 
 """
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
@@ -99,14 +99,25 @@ def partitions_touched(table: DeltaTable, after_version: int) -> set[date | None
         As `partitions`, but some may have no file any more; None if the log does not reach back so far.
     """
     touched: set[date | None] = set()
+    try:
+        for commit in commits_since(table, after_version):
+            touched |= _partitions_changed_by(commit)
+    except FileNotFoundError:
+        return None
+    return touched
+
+
+def commits_since(table: DeltaTable, after_version: int) -> Iterator[list[dict[str, Any]]]:
+    """The actions of each commit after a version, in their order.
+
+    Raises:
+        FileNotFoundError: If the log does not reach back so far.
+        StorageError: If the storage fails.
+    """
     location = location_of(table.table_uri)
     for version in range(after_version + 1, table.version() + 1):
-        try:
-            commit = read_text(f"{location}/_delta_log/{version:020}.json")
-        except FileNotFoundError:
-            return None
-        touched |= _partitions_changed_by([json.loads(line) for line in commit.splitlines()])
-    return touched
+        commit = read_text(f"{location}/_delta_log/{version:020}.json")
+        yield [json.loads(line) for line in commit.splitlines()]
 
 
 def _partitions_changed_by(commit: Sequence[Mapping[str, Any]]) -> set[date | None]:

@@ -16,6 +16,7 @@ from sessions_dagster.model.dates import date_literals
 from sessions_dagster.spark.failures import SPARK_ERRORS
 from sessions_dagster.spark.tuning import spark_property, task_slots
 from sessions_dagster.storage.delta_log import partitions
+from sessions_dagster.storage.exclusive_commits import exclusive_commit
 from sessions_dagster.storage.filesystem import location_of
 from sessions_dagster.storage.warehouse import Warehouse
 
@@ -32,6 +33,7 @@ they do not distinguish one file from another: rows are laid out by hash, or in 
 DEFAULT_RETENTION: Final = "interval 7 days"
 
 _NO_PROPERTIES: Final[Mapping[str, str]] = {}
+_NO_METADATA: Final[Mapping[str, Any]] = {}
 
 
 def ensure_table(
@@ -94,8 +96,6 @@ def replace_slice(
 ) -> int:
     """Replace the rows of a batch in a table that is partitioned by `batch_date`, in one commit.
 
-    Only one process may write the table at a time.
-
     Args:
         warehouse: Where the tables are.
         table_uri: The table, which must exist.
@@ -105,30 +105,59 @@ def replace_slice(
 
     Returns:
         The version of the table that has the slice.
+
+    Raises:
+        ConcurrentWriteError: If another run has written to the table since it was opened.
     """
-    if day in partitions(warehouse.open_existing(table_uri)):
-        replace_partitions(table_uri, BATCH_DATE, [day], rows)
+    table = warehouse.open_existing(table_uri)
+    if day in partitions(table):
+        replace_partitions(table, table_uri, BATCH_DATE, [day], rows)
     elif row_count != 0:
         # An overwrite makes Delta rebuild the table's state first, which costs as much as half a million rows.
+        append(table, table_uri, rows)
+    return table.version()
+
+
+def append(table: deltalake.DeltaTable, table_uri: str, rows: DataFrame) -> None:
+    """Add rows in one commit.
+
+    Args:
+        table: The table, at the version that the rows are computed from.
+        table_uri: Where it is.
+        rows: Complete table rows.
+
+    Raises:
+        ConcurrentWriteError: If another run has written to it since.
+    """
+    with exclusive_commit(rows.sparkSession, table):
         rows.write.format("delta").mode("append").save(table_uri)
-    return warehouse.open_existing(table_uri).version()
 
 
 def replace_partitions(
-    table_uri: str, column: str, days: Sequence[date], rows: DataFrame, metadata: str | None = None
+    table: deltalake.DeltaTable,
+    table_uri: str,
+    column: str,
+    days: Sequence[date],
+    rows: DataFrame,
+    metadata: Mapping[str, Any] = _NO_METADATA,
 ) -> None:
     """Replace all rows of some partitions in one commit.
 
     Args:
-        table_uri: The table.
+        table: The table, at the version that the rows are computed from.
+        table_uri: Where it is.
         column: The date column that it is partitioned by.
         days: The partitions; those that get no row become empty.
         rows: Complete table rows, all of these partitions.
-        metadata: The user metadata of the commit, if any.
+        metadata: The user metadata of the commit.
+
+    Raises:
+        ConcurrentWriteError: If another run has written to it since.
     """
     # Not a dynamic partition overwrite: that leaves a partition as it is if there is no row for it.
     writer = rows.write.format("delta").mode("overwrite").option("replaceWhere", f"{column} IN ({date_literals(days)})")
-    (writer if metadata is None else writer.option("userMetadata", metadata)).save(table_uri)
+    with exclusive_commit(rows.sparkSession, table, metadata):
+        writer.save(table_uri)
 
 
 def files_for(amount: int, worth_a_file: int, spark: SparkSession) -> int:

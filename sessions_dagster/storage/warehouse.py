@@ -24,9 +24,13 @@ from sessions_dagster.s3 import (
     PUTS_IGNORE_CONDITIONS,
     is_on_s3,
 )
+from sessions_dagster.spark.left_sessions import end_left_session, remote_session
 from sessions_dagster.storage.filesystem import delta_rs_options, is_local, storage_errors, table_root
 
 _LOCK_FILE: Final = ".writing.lock"
+
+_SESSION_FILE: Final = ".writing.session"
+"""Which session with a server of Spark Connect writes. A run that is killed leaves the file behind."""
 
 _MAY_PASS: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.ETIMEDOUT})
 
@@ -155,8 +159,29 @@ class Warehouse:
         """
         if is_on_s3(self.root):
             _check_log_store(spark)
-        with self.locked(), _refused_conditions_named(self.root):
+        with self.locked(), self._session_noted(spark), _refused_conditions_named(self.root):
             yield
+
+    @contextmanager
+    def _session_noted(self, spark: SparkSession) -> Iterator[None]:
+        """Notes a session with a server beside the lock, and ends the one whose run has died with the lock."""
+        if not is_local(self.root):
+            # Without a lock nobody knows whether the other run has died.
+            yield
+            return
+        note = Path(self.root, _SESSION_FILE)
+        if note.exists():
+            end_left_session(note.read_text())
+            note.unlink()
+        session = remote_session(spark)
+        if session is None:
+            yield
+            return
+        note.write_text(session)
+        try:
+            yield
+        finally:
+            note.unlink(missing_ok=True)
 
     @contextmanager
     def locked(self) -> Iterator[None]:

@@ -5,11 +5,12 @@ are written with `replaceOn`, and only if rows are removed as well is it a MERGE
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 from functools import reduce
-from typing import Final
+from typing import Any, Final
 
+from deltalake import DeltaTable
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
@@ -19,29 +20,31 @@ from sessions_dagster.model.date_columns import among
 from sessions_dagster.model.dates import date_literals, groups_of_similar_size
 from sessions_dagster.spark.tuning import Sizes, broadcast_if_small, spark_property
 from sessions_dagster.storage.delta_tables import files_for, names_as_written, quoted
+from sessions_dagster.storage.exclusive_commits import exclusive_commit
 
 MAX_DATE_GROUPS: Final = 8
 """The maximum number of date groups in a write; each group looks at all rows again."""
 
-_COMMIT_METADATA: Final = "spark.databricks.delta.commitInfo.userMetadata"
 _COPY_SOURCE: Final = "spark.databricks.delta.insertReplaceOnOrUsing.materializeSource"
 _IS_REMOVED: Final = "__is_removed"
 _NEW: Final = "__new_"
 
 
-def write_changes(table_uri: str, changes: ChangeSet, metadata: str) -> bool:
+def write_changes(table: DeltaTable, table_uri: str, changes: ChangeSet, metadata: Mapping[str, Any]) -> bool:
     """Write all changes in one commit, or nothing if there are none.
 
-    Only one run may write the table at a time; the caller sees to that.
-
     Args:
-        table_uri: `sessionized_events`.
+        table: `sessionized_events`, at the version that the changes were computed from.
+        table_uri: Where it is.
         changes: The changes. Their rows are computed by Spark up to twice, from checkpoints, except the append-only
             ones, which are computed once.
         metadata: The user metadata of the commit.
 
     Returns:
         Whether anything was written.
+
+    Raises:
+        ConcurrentWriteError: If another run has written to the table since.
     """
     written = changes.count(Change.INSERT, Change.UPDATE)
     removed = changes.count(Change.REMOVE)
@@ -54,38 +57,29 @@ def write_changes(table_uri: str, changes: ChangeSet, metadata: str) -> bool:
         files = max(1, changes.append_only.max_count // rows_per_file)
         rows = rows.unionByName(changes.append_only.rows.coalesce(files))
     replaced_dates = changes.dates(Change.UPDATE, Change.REMOVE)
-    if removed:
-        removed_rows = with_change(changes.rows, Change.REMOVE).drop(CHANGE)
-        _merge(table_uri, rows, removed_rows, replaced_dates, changes, metadata)
-    elif replaced_dates:
-        _replace(
-            table_uri,
-            broadcast_if_small(rows, sum(_written_by_date(changes)[day] for day in replaced_dates)),
-            replaced_dates,
-            metadata,
-        )
-    else:
-        _append(table_uri, rows, metadata)
+    with exclusive_commit(rows.sparkSession, table, metadata):
+        if removed:
+            removed_rows = with_change(changes.rows, Change.REMOVE).drop(CHANGE)
+            _merge(table_uri, rows, removed_rows, replaced_dates, changes)
+        elif replaced_dates:
+            _replace(
+                table_uri,
+                broadcast_if_small(rows, sum(_written_by_date(changes)[day] for day in replaced_dates)),
+                replaced_dates,
+            )
+        else:
+            rows.write.format("delta").mode("append").save(table_uri)
     return True
 
 
-def _append(table_uri: str, rows: DataFrame, metadata: str) -> None:
-    """Add rows of events that the table does not have."""
-    with spark_property(rows.sparkSession, _COMMIT_METADATA, metadata):
-        rows.write.format("delta").mode("append").save(table_uri)
-
-
-def _replace(table_uri: str, rows: DataFrame, replaced_dates: Sequence[date], metadata: str) -> None:
+def _replace(table_uri: str, rows: DataFrame, replaced_dates: Sequence[date]) -> None:
     """Write rows, each in place of the row of the same event, if there is one.
 
     Delta's `replaceOn` deletes with deletion vectors and appends, in one commit. Unlike MERGE it does not shuffle the
     table for rows that replace nothing.
     """
     # Delta would copy the rows first, because it cannot know that they are the same each time they are computed.
-    with (
-        spark_property(rows.sparkSession, _COPY_SOURCE, "none"),
-        spark_property(rows.sparkSession, _COMMIT_METADATA, metadata),
-    ):
+    with spark_property(rows.sparkSession, _COPY_SOURCE, "none"):
         (
             rows.alias("new")
             .write.format("delta")
@@ -102,7 +96,6 @@ def _merge(
     removed: DataFrame,
     replaced_dates: Sequence[date],
     changes: ChangeSet,
-    metadata: str,
 ) -> None:
     """Write rows as `_replace` does and remove others in the same commit. Of Delta's writes only MERGE can do that."""
     spark = rows.sparkSession
@@ -122,8 +115,7 @@ def _merge(
         .whenNotMatched(~F.col(_IS_REMOVED))
         .insert(values)
     )
-    # MERGE takes no options. The property must not stay set, or further commits would carry the metadata as well.
-    with names_as_written(spark), spark_property(spark, _COMMIT_METADATA, metadata):
+    with names_as_written(spark):
         merge.merge()
 
 
