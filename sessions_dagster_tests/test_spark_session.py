@@ -20,11 +20,11 @@ from pyspark.sql import SparkSession
 
 from sessions_dagster.config import SessionsConfig
 from sessions_dagster.errors import NoSuitableJavaError, SettingsError, SparkStartError
+from sessions_dagster.spark.jars import delta_coordinate
 from sessions_dagster.spark.java import describe_java, launched_quietly, use_java, use_utf8_for_names
 from sessions_dagster.spark.master import local_cores
 from sessions_dagster.spark.session import (
     SparkSettings,
-    delta_coordinate,
     running_session,
     spark_conf,
     spark_session,

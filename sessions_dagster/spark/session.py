@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Final
 
 import pyspark
-from delta import configure_spark_with_delta_pip
 from pyspark import SparkConf, SparkContext
 from pyspark.errors import PySparkRuntimeError
 from pyspark.sql import SparkSession
@@ -36,6 +35,7 @@ from sessions_dagster.spark.connect import (
     prepare,
 )
 from sessions_dagster.spark.failures import SPARK_ERRORS_OR_GONE
+from sessions_dagster.spark.jars import jars_conf
 from sessions_dagster.spark.java import launched_quietly, use_java, use_utf8_for_names
 from sessions_dagster.spark.master import MASTERS, check_answers, is_master, local_cores
 from sessions_dagster.spark.tuning import SHUFFLE_PARTITIONS, is_remote, properties_for, task_slots
@@ -45,27 +45,7 @@ logger = logging.getLogger(__name__)
 
 _DEFAULT_JAVA_OPTIONS: Final = "spark.driver.defaultJavaOptions"
 
-_NOT_NEEDED: Final = (
-    "io.delta:delta-kernel-*",
-    "io.unitycatalog:*",
-    "io.airlift:*",
-    "org.antlr:*",
-    "org.apache.hadoop:hadoop-client-*",
-    "org.apache.logging.log4j:*",
-    "org.apache.parquet:*",
-    "org.locationtech.jts:*",
-    "org.roaringbitmap:*",
-    "org.wildfly.*:*",
-    "com.*:*",
-    "commons-*:*",
-    "javax.*:*",
-)
-"""Dependencies in the POMs of Delta and of the connector for S3 that are not needed: Spark has a newer version, or only
-what is not used here uses them."""
-
 _FILE_URI: Final = re.compile("^file:(//)?(?=/)")
-
-_CLASS_PATH: Final = "spark.driver.extraClassPath"
 
 _LOG_SETTINGS: Final = Path(__file__).with_name("log4j2.properties")
 
@@ -176,13 +156,6 @@ _CHECKS: Final[Mapping[str, tuple[str, str, Callable[[object], bool]]]] = {
 """Of each setting what it is, what it may be, and whether a value may be it."""
 
 
-def delta_coordinate() -> str:
-    """The Maven coordinate of Delta's JAR for the installed pyspark and delta-spark, as delta-spark derives it."""
-    builder = configure_spark_with_delta_pip(SparkSession.Builder())
-    coordinate: str = builder._options["spark.jars.packages"]  # the builder has no reader of its own
-    return coordinate
-
-
 def spark_conf(settings: SparkSettings) -> dict[str, str]:
     """The Spark properties for some settings.
 
@@ -225,7 +198,7 @@ def spark_conf(settings: SparkSettings) -> dict[str, str]:
         conf[SHUFFLE_PARTITIONS] = str(settings.shuffle_partitions)
     if settings.on_s3:
         conf |= s3.spark_properties()
-    return conf | dict(settings.extra_conf) | _jars_conf(settings)
+    return conf | dict(settings.extra_conf) | jars_conf(settings)
 
 
 def start_spark(settings: SparkSettings) -> SparkSession:
@@ -338,66 +311,8 @@ def _runtime_properties(settings: SparkSettings) -> dict[str, str]:
     return {**({} if shuffles is None else {SHUFFLE_PARTITIONS: str(shuffles)}), **settings.extra_conf}
 
 
-def _ivy_home(settings: SparkSettings) -> Path:
-    return Path(settings.extra_conf.get("spark.jars.ivy", Path.home() / ".ivy2.5.2"))
-
-
-def _resolved_jars(settings: SparkSettings) -> list[Path] | None:
-    """Delta's JARs, if Ivy resolved them at an earlier start (`group_artifact-version.jar`); otherwise None."""
-    group, artifact, version = delta_coordinate().split(":")
-    folder = _ivy_home(settings) / "jars"
-    jars = [folder / f"{group}_{name}-{version}.jar" for name in (artifact, "delta-storage")]
-    return jars if all(zipfile.is_zipfile(jar) for jar in jars) else None
-
-
-def _jars_conf(settings: SparkSettings) -> dict[str, str]:
-    """The properties that bring the JARs: as files where they are known, and otherwise to be resolved by Ivy."""
-    jars, packages = [], []
-    of_delta = _resolved_jars(settings)
-    if settings.delta_jars is not None:
-        jars.append(settings.delta_jars)
-    elif of_delta is not None:
-        # Otherwise Ivy would take some seconds at each start to find out that nothing has changed.
-        jars += map(str, of_delta)
-    else:
-        packages.append(delta_coordinate())
-    conf = {}
-    if settings.on_s3:
-        jars.append(str(s3.LOG_STORE_JAR))
-        if not _brings_connector(settings):
-            of_s3 = s3.resolved_connector(_ivy_home(settings))
-            if of_s3 is None:
-                packages.append(s3.connector_coordinate())
-            elif local_cores(settings.master) is None:
-                jars += map(str, of_s3)
-            else:
-                # As `spark.jars` Spark would copy them at each start, and the SDK alone is 690 MB.
-                conf[_CLASS_PATH] = os.pathsep.join(
-                    filter(None, [*map(str, of_s3), settings.extra_conf.get(_CLASS_PATH)])
-                )
-    other_packages = settings.extra_conf.get("spark.jars.packages")
-    if jars:
-        conf["spark.jars"] = _listed(*jars, settings.extra_conf.get("spark.jars"))
-    if packages:
-        conf["spark.jars.packages"] = _listed(*packages, other_packages)
-        conf["spark.jars.ivy"] = str(_ivy_home(settings))
-        if other_packages is None:
-            conf["spark.jars.excludes"] = _listed(*_NOT_NEEDED)
-    return conf
-
-
-def _brings_connector(settings: SparkSettings) -> bool:
-    """Whether the properties of the settings or the installed Spark bring a connector for S3 themselves."""
-    brought = (settings.extra_conf.get(name, "") for name in ("spark.jars", "spark.jars.packages", _CLASS_PATH))
-    return any("hadoop-aws" in text for text in brought) or any(s3.jars_of_spark().glob("hadoop-aws-*.jar"))
-
-
-def _listed(*values: str | None) -> str:
-    return ",".join(value for value in values if value is not None)
-
-
 def _why_not_started(settings: SparkSettings) -> str:
-    packages = _jars_conf(settings).get("spark.jars.packages")
+    packages = jars_conf(settings).get("spark.jars.packages")
     if packages is not None:
         return (
             f"The JARs {packages} for Spark {pyspark.__version__} could not be resolved (Ivy's report is above). "
