@@ -78,8 +78,9 @@ def apply_batches(
 ) -> ApplyReport:
     """Make `sessionized_events` reflect every landed batch of a window exactly, in one commit, or none if it does.
 
-    What becomes of sessions that were written before is kept in `session_corrections`. Only one run may write at a
-    time: on a local warehouse a lock sees to that, elsewhere the scheduler must.
+    What becomes of sessions that were written before is kept in `session_corrections`. Of two runs at the same time one
+    waits on a local warehouse; on S3 the later commit is refused, and on other stores the scheduler must let only one
+    run write.
 
     Args:
         spark: A session with Delta, in UTC.
