@@ -83,6 +83,7 @@ log-store: $(INSTALLED)
 test-connect: $(INSTALLED)
 	@echo "==> Tests of the contract on Spark Connect (pytest: some minutes)"
 	@$(BIN)/pytest -m spark --spark-connect $(addprefix sessions_dagster_tests/test_,$(addsuffix .py,$(ON_CONNECT)))
+	@$(BIN)/pytest sessions_dagster_tests/connect
 
 test-cluster: $(INSTALLED)
 	@echo "==> Tests on a standalone cluster of Spark on this machine (pytest: some minutes)"

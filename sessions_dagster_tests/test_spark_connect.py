@@ -5,6 +5,7 @@ A process has either a Spark of its own or Spark Connect, so these tests use pro
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -64,6 +65,15 @@ def test_a_server_that_does_not_answer_is_named_without_its_token() -> None:
 def test_a_server_is_not_started_on_another_server() -> None:
     with pytest.raises(SparkStartError, match="A server cannot use another one"):
         serve(SparkSettings(master=NOBODY), 0, print)
+
+
+def test_a_port_that_is_taken_is_named_before_anything_starts() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(SparkStartError, match=f"No server can listen at port {port} .*Stop what uses it"):
+            serve(SparkSettings(), port, print)
 
 
 def test_a_session_starts_warm_has_what_our_tables_need_and_ends_without_its_server(address: str) -> None:
@@ -164,71 +174,6 @@ def sockets_of(process: Path) -> set[str]:
         return {str(link.readlink()) for link in (process / "fd").iterdir()}
     except OSError:
         return set()
-
-
-DAYS_OF_ADA: Final = """
-from datetime import date, datetime
-from sessions_dagster_tests.builders import World, landed_events
-from sessions_dagster_tests.oracle import Event, sessionize
-DAY, NEXT = date(2025, 9, 20), date(2025, 9, 21)
-ADA = [Event("ada", "a", "idea", datetime.fromisoformat(clock)) for clock in ("2025-09-20T09:00", "2025-09-20T12:00")]
-LATE = [Event("ada", "a", "idea", datetime.fromisoformat(clock)) for clock in ("2025-09-20T09:04", "2025-09-21T09:00")]
-"""
-
-
-@pytest.mark.parametrize("is_told", [True, False])
-def test_the_query_of_a_killed_run_commits_nothing_after_the_next_run(
-    address: str, tmp_path: Path, is_told: bool
-) -> None:
-    doomed = """
-import threading, signal
-from pyspark.sql import functions as F
-from sessions_dagster.pipeline import land
-replace = land.replace_slice
-def slow(warehouse, uri, day, rows, row_count=None):
-    if day == NEXT and uri == warehouse.raw_events:
-        print("is writing", flush=True)
-        threading.Timer(2, os.kill, (os.getpid(), signal.SIGKILL)).start()
-        # Who sleeps cannot be killed by Spark, either.
-        rows = rows.where(F.expr("coalesce(reflect('java.lang.Thread', 'sleep', 7000L), '') = ''"))
-    return replace(warehouse, uri, day, rows, row_count=row_count)
-land.replace_slice = slow
-with spark_session(SparkSettings(master=sys.argv[1])) as spark:
-    world = World(spark, Path(sys.argv[2]))
-    world.land(DAY, ADA)
-    world.materialize(DAY)
-    world.land(NEXT, LATE)
-"""
-    command = [sys.executable, "-c", PREAMBLE + DAYS_OF_ADA + doomed, address, str(tmp_path)]
-    killed = subprocess.run(command, check=False, capture_output=True, text=True)
-    assert (killed.stdout, killed.returncode) == ("is writing\n", -signal.SIGKILL), killed.stderr[-3000:]
-    note = tmp_path / "warehouse" / ".writing.session"
-    assert note.exists()
-    if not is_told:
-        note.unlink()
-
-    following = """
-import time
-from deltalake import DeltaTable
-logging.basicConfig(stream=sys.stdout, format="%(message)s", level=logging.WARNING)
-logging.getLogger("sessions_dagster.spark.left_sessions").setLevel(logging.INFO)
-with spark_session(SparkSettings(master=sys.argv[1])) as spark:
-    world = World(spark, Path(sys.argv[2]))
-    world.landed[DAY] = ADA
-    world.land(NEXT, LATE)
-    world.materialize(NEXT)
-    world.refresh()
-    versions = {uri: DeltaTable(uri).version() for uri in world.warehouse.tables}
-    time.sleep(8)
-    print({uri: DeltaTable(uri).version() for uri in world.warehouse.tables} == versions)
-    print(sorted(landed_events(world.warehouse.raw_events)) == sorted(ADA + LATE))
-    version = DeltaTable(world.warehouse.raw_events).version()
-    print(sorted(world.table()) == sorted(sessionize(world.all_events())), version)
-"""
-    *told, same, landed, applied = outcome_of(DAYS_OF_ADA + following, address, str(tmp_path))
-    assert len(told) == int(is_told), told
-    assert (same, landed, applied) == ("True", "True", "True 2"), "two landings are two commits after the first one"
-    assert not note.exists()
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])

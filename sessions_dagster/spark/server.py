@@ -7,6 +7,7 @@ whoever reaches it can do whatever its user can do.
 import os
 import secrets
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -33,10 +34,11 @@ _HOST: Final = "localhost"
 """Not 127.0.0.1: only with this name PySpark gives the token without TLS."""
 
 _PORT: Final = "spark.connect.grpc.binding.port"
+_BINDING: Final = "spark.connect.grpc.binding.address"
 
 _PROPERTIES: Final = {
     "spark.plugins": "org.apache.spark.sql.connect.SparkConnectPlugin",
-    "spark.connect.grpc.binding.address": "127.0.0.1",
+    _BINDING: "127.0.0.1",
     # A client that lives asks again at once for the answer that it waits for. One that was killed never does.
     "spark.connect.execute.manager.detachedTimeout": "60s",
 }
@@ -57,10 +59,12 @@ def serve(settings: SparkSettings, port: int, say: Callable[[str], None]) -> Non
 
     Raises:
         NoSuitableJavaError: If there is no Java to start it with.
-        SparkStartError: If Spark does not start, or ends by itself, or if the master is the address of a server.
+        SparkStartError: If Spark does not start, or ends by itself, if the master is the address of a server, or if
+            something else listens at the port.
     """
     if is_address(settings.master):
         raise SparkStartError("A server cannot use another one: give it a master such as local[*].")
+    _check_free(port)
     token = os.environ.setdefault(TOKEN_VARIABLE, secrets.token_urlsafe())
     os.environ.setdefault(_WORKERS_PYTHON, sys.executable)
     properties = {**_PROPERTIES, _PORT: str(port), "spark.connect.authenticate.token": token}
@@ -80,6 +84,20 @@ def serve(settings: SparkSettings, port: int, say: Callable[[str], None]) -> Non
                     raise SparkStartError("The Java of the server has ended. Start the server again.")
         finally:
             _end(session, process)
+
+
+def _check_free(port: int) -> None:
+    """Check that a port is free. Spark would say so in two pages."""
+    with socket.socket() as probe:
+        # As Java does: a port on which only old connections end is free.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((_PROPERTIES[_BINDING], port))
+        except OSError as error:
+            raise SparkStartError(
+                f"No server can listen at port {port} of this machine ({error.strerror}). Stop what uses it, or choose "
+                "another port (--port; make dev SPARK_PORT=...)."
+            ) from error
 
 
 @contextmanager
