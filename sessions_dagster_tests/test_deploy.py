@@ -3,7 +3,10 @@
 import re
 from configparser import ConfigParser
 from pathlib import Path
+from typing import Any
 
+import dagster as dg
+import yaml  # type: ignore[import-untyped]
 from dagster._core.instance.config import dagster_instance_config
 
 ROOT = Path(__file__).parents[1]
@@ -45,3 +48,27 @@ def test_no_file_has_a_password() -> None:
             assert not re.findall(
                 r"(?im)^\s*[A-Z_]*(?:PASSWORD|TOKEN|WEBHOOK_URL)\s*[=:][ \t]*(?!\$|\{env)\S+", path.read_text()
             )
+
+
+def examples(language: str) -> list[str]:
+    """The examples in a language in docs/deploy.md."""
+    text = (ROOT / "docs" / "deploy.md").read_text()
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+def test_the_manifest_of_the_spark_operator_runs_a_command_that_there_is() -> None:
+    (text,) = examples("yaml")
+    manifest = yaml.safe_load(text)
+    assert (manifest["apiVersion"], manifest["kind"]) == ("sparkoperator.k8s.io/v1beta2", "SparkApplication")
+    command, *days = manifest["spec"]["arguments"]
+    assert (command, days) == ("land", ["--date", "2025-09-20"])
+    names = {each["name"] for each in manifest["spec"]["driver"]["env"]}
+    assert names == {"SESSIONS_INPUT_ROOT", "SESSIONS_WAREHOUSE_ROOT"}
+
+
+def test_the_example_of_pipes_loads() -> None:
+    (text,) = examples("python")
+    namespace: dict[str, Any] = {}
+    exec(text, namespace)
+    defs = dg.Definitions([namespace["landed"]], resources={"pipes": dg.PipesSubprocessClient()})
+    dg.Definitions.validate_loadable(defs)
