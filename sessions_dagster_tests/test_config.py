@@ -461,6 +461,12 @@ def test_a_cluster_gets_no_folder_of_one_machine_unless_it_is_said_to_be_shared(
                 from_env(SPARK_MASTER=master, **shared, **{**roots, name: folder})
 
 
+@pytest.mark.parametrize("master", ["local", "local[*]", "local-cluster[2,1,1024]"])
+def test_executors_on_this_machine_have_its_folders(master: str) -> None:
+    for folder in ("/data", "data", "file:///data"):
+        assert from_env(SPARK_MASTER=master, INPUT_ROOT=folder).spark.master == master
+
+
 def test_an_unknown_argument_is_an_error() -> None:
     settings: dict[str, Any] = {"start_date": DAY, "input_rot": "/data/events"}
     with pytest.raises(TypeError, match="input_rot"):
