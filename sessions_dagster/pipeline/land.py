@@ -153,11 +153,14 @@ def land_batch(
             )
             ensure_raw_events(spark, warehouse, rules, carried_columns)
             accepted = accepted_events(rows.observe(metrics, *_metrics(day, rules)), carried_columns)
+            # A query of its own, which costs little where none are likely. A large batch has some.
+            are_none = size < sizes.bytes_per_file and accepted_events(rows, carried_columns).isEmpty()
             raw_version = replace_slice(
                 warehouse,
                 warehouse.raw_events,
                 day,
                 _slice(accepted, day, landed_at).coalesce(files_for(size, sizes.bytes_per_file, spark)),
+                are_none=are_none,
             )
             rejected_rows = metrics.get[_REJECTED]
 

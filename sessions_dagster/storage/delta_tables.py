@@ -92,7 +92,13 @@ def check_no_other_columns(table: deltalake.DeltaTable, schema: StructType) -> N
 
 
 def replace_slice(
-    warehouse: Warehouse, table_uri: str, day: date, rows: DataFrame, row_count: int | None = None
+    warehouse: Warehouse,
+    table_uri: str,
+    day: date,
+    rows: DataFrame,
+    row_count: int | None = None,
+    *,
+    are_none: bool = False,
 ) -> int:
     """Replace the rows of a batch in a table that is partitioned by `batch_date`, in one commit.
 
@@ -102,6 +108,7 @@ def replace_slice(
         day: The date of the batch.
         rows: Complete table rows, all of this batch.
         row_count: How many rows there are, if that is known. If nothing is to replace nothing, there is no commit.
+        are_none: Whether there are none, but they have to be computed all the same, because something observes them.
 
     Returns:
         The version of the table that has the slice.
@@ -112,6 +119,9 @@ def replace_slice(
     table = warehouse.open_existing(table_uri)
     if day in partitions(table):
         replace_partitions(table, table_uri, BATCH_DATE, [day], rows)
+    elif are_none:
+        # Exclusive or not, nothing is added; but with a transaction Delta would commit it.
+        rows.write.format("delta").mode("append").save(table_uri)
     elif row_count != 0:
         # An overwrite makes Delta rebuild the table's state first, which costs as much as half a million rows.
         append(table, table_uri, rows)

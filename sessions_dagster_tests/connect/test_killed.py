@@ -44,7 +44,7 @@ import threading, signal
 from pyspark.sql import functions as F
 from sessions_dagster.pipeline import land
 replace = land.replace_slice
-def slow(warehouse, uri, day, rows, row_count=None):
+def slow(warehouse, uri, day, rows, row_count=None, are_none=False):
     if day == NEXT and uri == warehouse.raw_events:
         print("is writing", flush=True)
         threading.Timer(2, os.kill, (os.getpid(), signal.SIGKILL)).start()
