@@ -26,6 +26,7 @@ from pyspark.sql import SparkSession
 from sessions_dagster.errors import BatchError
 from sessions_dagster.input.folders import InputRoot, delivery
 from sessions_dagster.input.formats import EpochUnit
+from sessions_dagster.input.readers import parquet_footer
 from sessions_dagster.input.readers.parquet import read_parquet
 from sessions_dagster.input.readers.parquet_footer import read_footer
 from sessions_dagster.input.readers.thrift import CompactReader
@@ -34,6 +35,7 @@ from sessions_dagster.model.rejects import RejectReason
 from sessions_dagster.model.rules import SessionRules
 from sessions_dagster.pipeline.land import LandingReport, land_batch
 from sessions_dagster.pipeline.land_range import land_range
+from sessions_dagster.spark.compat import PARQUET_LOGICAL_TYPES
 from sessions_dagster.storage.warehouse import Warehouse
 
 FIRST: Final = date(2025, 1, 1)
@@ -122,6 +124,9 @@ def numbers(type_: pa.DataType, *values: int) -> pa.Array:
     return pa.array(values, width).cast(type_)
 
 
+HALF_FLOAT: Final = 15
+"""The number of the logical type in the format of Parquet."""
+
 LEAVES: Final[Sequence[pa.Array]] = (
     pa.array([ID.bytes] * 2, pa.uuid()),
     pa.array([b"\xff" * 16] * 2, pa.binary(16)),
@@ -132,7 +137,7 @@ LEAVES: Final[Sequence[pa.Array]] = (
     *[pa.array([0, 127], type_) for type_ in (pa.int8(), pa.int16(), pa.int32(), pa.int64())],
     *[pa.array([0, 2**bits - 1], type_) for bits, type_ in ((8, pa.uint8()), (16, pa.uint16()), (32, pa.uint32()))],
     pa.array([0, 2**64 - 1], pa.uint64()),
-    pa.array([float("nan"), float("inf")], pa.float16()),
+    *([pa.array([float("nan"), float("inf")], pa.float16())] if HALF_FLOAT in PARQUET_LOGICAL_TYPES else []),
     pa.array([float("nan"), -float("inf")], pa.float32()),
     pa.array([float("nan"), 1e300]),
     *[numbers(pa.time32("ms"), 0, 86_399_999)],
@@ -212,9 +217,11 @@ def names() -> st.SearchStrategy[str]:
 
 
 def can_be_told_apart(columns: Sequence[tuple[str, pa.Array]]) -> bool:
-    """Whether no nested column shares its name: Spark cannot read a file with such columns (see `STOPS`)."""
+    """Whether no nested column and no half float shares its name: Spark cannot read such a file (see `STOPS`)."""
     found = [name for name, _ in columns]
-    return not any(found.count(name) > 1 and is_nested(values) for name, values in columns)
+    return not any(
+        found.count(name) > 1 and (is_nested(values) or values.type == pa.float16()) for name, values in columns
+    )
 
 
 own_columns = st.lists(st.tuples(names(), arrays()), max_size=4).filter(can_be_told_apart)
@@ -549,7 +556,10 @@ STOPS: Final[Mapping[str, tuple[Callable[[dict[str, pa.Array], Path], None], Seq
         ["bytes of UUIDs", "column user_id"],
     ),
     "bytes of UUIDs as text": (with_key(bytes_as_text(ID.bytes)), ["bytes of UUIDs", "column user_id"]),
-    "half floats as ids": (with_key(pa.array([1.5], pa.float16())), ["FLOAT16", "column user_id", "another type"]),
+    "half floats as ids": (
+        with_key(pa.array([1.5], pa.float16())),
+        ["FLOAT16" if HALF_FLOAT in PARQUET_LOGICAL_TYPES else "does not know", "user_id", "another type"],
+    ),
     "large decimals as ids": (with_key(pa.array([1], pa.decimal256(60))), ["DECIMAL(60, 0)", "column user_id"]),
     "lists as ids": (with_key(pa.array([["a"]])), ["array<string>", "column user_id"]),
     "brotli": (written(compression="brotli"), ["column user_id is compressed with BROTLI", "another codec"]),
@@ -569,8 +579,32 @@ STOPS: Final[Mapping[str, tuple[Callable[[dict[str, pa.Array], Path], None], Seq
         ),
         ["several columns 'own'", "one of them"],
     ),
+    "a name for several columns, one of them of half floats": (
+        lambda columns, file: pq.write_table(
+            pa.Table.from_arrays(
+                [*columns.values(), columns[USER], pa.array([1.5], pa.float16())], [*columns, "own", "own"]
+            ),
+            file,
+        ),
+        ["several columns 'own'", "one of them"],
+    ),
     "a name that is not UTF-8": (not_utf8, ["name is not UTF-8"]),
 }
+
+
+@pytest.mark.parametrize(
+    "own", [pa.array([1.5], pa.float16()), pa.array([[1.5]], pa.list_(pa.float16()))], ids=["itself", "in a list"]
+)
+def test_a_file_with_a_type_that_spark_does_not_know_is_refused_by_the_name_that_has_it(
+    own: pa.Array, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parquet_footer, "PARQUET_LOGICAL_TYPES", PARQUET_LOGICAL_TYPES - {HALF_FLOAT})
+    folder = Path(InputRoot(str(tmp_path)).batch_folder(FIRST))
+    folder.mkdir()
+    pq.write_table(pa.table({USER: ["good"], "own": own}), folder / "bad.parquet")
+    (file,) = delivery(InputRoot(str(tmp_path)), FIRST).files
+    with pytest.raises(BatchError, match=r"bad\.parquet has '(own|element)' with a type .* not know.* newer Spark"):
+        read_footer(file)
 
 
 def test_some_bytes_that_are_not_utf8_cost_their_rows_only_whatever_their_length(lake: Lake) -> None:

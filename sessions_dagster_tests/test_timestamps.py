@@ -32,6 +32,7 @@ from sessions_dagster.model.rejects import RejectReason
 from sessions_dagster.model.rules import SessionRules
 from sessions_dagster.pipeline.land import land_batch
 from sessions_dagster.storage.warehouse import Warehouse
+from sessions_dagster_tests.frames import spark_frame
 
 EPOCH: Final = datetime(1970, 1, 1)
 CONTRACT: Final = (Path(__file__).parents[1] / "docs" / "contract.md").read_text()
@@ -51,7 +52,7 @@ def at(text: str) -> datetime:
 
 def parsed(spark: SparkSession, texts: Iterable[str], unit: EpochUnit | None = None) -> list[datetime | None]:
     """What each text is read as, in UTC."""
-    rows = spark.createDataFrame(pa.table({"text": list(texts)}))
+    rows = spark_frame(spark, pa.table({"text": list(texts)}))
     micros = rows.select(F.unix_micros(parse_timestamp_or_number(F.col("text"), unit))).collect()
     return [None if row[0] is None else EPOCH + timedelta(microseconds=row[0]) for row in micros]
 
@@ -293,14 +294,14 @@ def test_a_number_in_text_counts_what_the_setting_says(spark: SparkSession, unit
 @few
 @given(numbers=st.lists(st.integers(-(2**50), 2**50), min_size=50), unit=st.sampled_from(list(MICROSECONDS)))
 def test_any_number_is_read_exactly_or_not_at_all(spark: SparkSession, numbers: list[int], unit: EpochUnit) -> None:
-    rows = spark.createDataFrame(pa.table({"text": [str(number) for number in numbers]}))
+    rows = spark_frame(spark, pa.table({"text": [str(number) for number in numbers]}))
     found = rows.select(F.unix_micros(parse_timestamp_or_number(F.col("text"), unit))).collect()
     exact = [number * MICROSECONDS[unit] for number in numbers]
     assert [row[0] for row in found] == [micros if abs(micros) < 2**63 else None for micros in exact]
 
 
 def test_without_the_setting_a_number_is_no_timestamp(spark: SparkSession) -> None:
-    rows = spark.createDataFrame(pa.table({"text": list(NUMBERS["seconds"])}))
+    rows = spark_frame(spark, pa.table({"text": list(NUMBERS["seconds"])}))
     found = [row[0] is not None for row in rows.select(parse_timestamp(F.col("text"))).collect()]
     assert found == [text.startswith("2025-") for text in NUMBERS["seconds"]]
 

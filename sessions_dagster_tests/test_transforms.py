@@ -62,6 +62,7 @@ from sessions_dagster.transforms.sessionize import (
     interval_end_of_event,
 )
 from sessions_dagster_tests.builders import explained
+from sessions_dagster_tests.frames import arrow_table, spark_frame
 from sessions_dagster_tests.histories import DAYS, FIRST_DAY, LATENESS, MICROSECOND, TIMEOUT, Delivery, deliveries
 from sessions_dagster_tests.oracle import Event, sessionize
 
@@ -204,7 +205,7 @@ def events_frame(spark: SparkSession, events: Sequence[Event], **more: pa.Array)
         TIMESTAMP: utc([event.at for event in events]),
         EVENT_DATE: pa.array([event.at.date() for event in events], pa.date32()),
     }
-    return spark.createDataFrame(pa.table(columns | more))
+    return spark_frame(spark, pa.table(columns | more))
 
 
 def utc(times: Sequence[datetime | None]) -> pa.Array:
@@ -231,7 +232,7 @@ def table_frame(spark: SparkSession, table: Table) -> DataFrame:
 
 def collected(rows: DataFrame) -> list[dict[str, Any]]:
     """The rows, with naive times in UTC."""
-    table = rows.toArrow()
+    table = arrow_table(rows)
     for number, field in enumerate(table.schema):
         if pa.types.is_timestamp(field.type):
             table = table.set_column(number, field.name, table[number].cast(pa.timestamp("us")))

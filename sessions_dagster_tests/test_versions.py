@@ -1,5 +1,8 @@
 """The start-up check of Spark, Delta and Scala, and what the metadata of the package says of them."""
 
+import re
+from ast import literal_eval
+from collections.abc import Callable
 from configparser import ConfigParser
 from pathlib import Path
 from typing import Final
@@ -9,9 +12,28 @@ import pytest
 from packaging.requirements import Requirement
 
 from sessions_dagster.errors import SparkStartError
-from sessions_dagster.spark.versions import LANES, check_versions, installed_delta, installed_lane
+from sessions_dagster.spark.versions import (
+    LANES,
+    check_connect,
+    check_s3,
+    check_versions,
+    installed_delta,
+    installed_lane,
+)
 
 SETUP: Final = Path(__file__).parents[1] / "setup.cfg"
+
+
+def of_noxfile(name: str) -> tuple[str, ...]:
+    """A constant of noxfile.py, which needs nox to be imported."""
+    text = (SETUP.parent / "noxfile.py").read_text()
+    (value,) = re.findall(rf"^{name}: Final = (\(.+\))$", text, re.MULTILINE)
+    found: tuple[str, ...] = literal_eval(value)
+    return found
+
+
+SPARKS: Final = of_noxfile("SPARKS")
+PYTHONS: Final = of_noxfile("PYTHONS")
 DELTA: Final = "4.4.0"
 
 
@@ -36,16 +58,24 @@ def test_what_is_installed_goes_together() -> None:
 
 @pytest.mark.parametrize("line", LANES)
 def test_each_lane_is_accepted(line: str, tmp_path: Path) -> None:
-    home = spark_home(tmp_path, f"spark-core_2.13-{line}.1.jar")
-    for jars in (None, f"/x/delta-spark_{line}_2.13-{DELTA}.jar,/x/delta-storage-{DELTA}.jar", "/x/our-own.jar"):
-        check_versions(f"{line}.1", DELTA, home, jars)
+    scala, delta, jar = {
+        "3.5": ("2.12", "3.3.3", "delta-spark_2.12-3.3.3.jar"),
+        "4.0": ("2.13", DELTA, "delta-spark_4.0_2.13-4.4.0.jar"),
+        "4.1": ("2.13", DELTA, "delta-spark_4.1_2.13-4.4.0.jar"),
+        "4.2": ("2.13", DELTA, "delta-spark_4.2_2.13-4.4.0.jar"),
+    }[line]
+    home = spark_home(tmp_path, f"spark-core_{scala}-{line}.9.jar")
+    for jars in (None, f"/x/{jar},/x/delta-storage-{delta}.jar", "/x/our-own.jar"):
+        check_versions(f"{line}.9", delta, home, jars)
 
 
 @pytest.mark.parametrize(
     ("spark", "delta", "parts"),
     [
         ("3.4.4", "2.4.0", ("Spark 3.4.4 is not one of those", "'pyspark==4.2.*' 'delta-spark>=4.4,<4.5,!=4.4.1'")),
-        ("3.5.9", "3.3.3", ("Spark 3.5.9 is not one of those",)),
+        ("3.5.1", "3.2.0", ("Spark 3.5.1 and Delta 3.2.0", "'pyspark==3.5.*' 'delta-spark>=3.3,<3.4,!=3.3.0")),
+        ("3.5.9", "3.3.2", ("Spark 3.5.9 and Delta 3.3.2",)),
+        ("3.5.9", DELTA, ("Spark 3.5.9 and Delta 4.4.0",)),
         ("5.0.0", DELTA, ("Spark 5.0.0 is not one of those",)),
         ("5.0.0.dev1", DELTA, ("Spark 5.0.0.dev1 is not one of those",)),
         ("4.0.5", "4.0.1", ("Spark 4.0.5 and Delta 4.0.1", "'pyspark==4.0.*' 'delta-spark>=4.4,<4.5,!=4.4.1'")),
@@ -82,13 +112,60 @@ def test_a_jar_of_another_version_is_refused_by_its_name(jar: str, tmp_path: Pat
         check_versions("4.2.0", DELTA, tmp_path, f"s3a://jars/delta-storage-4.4.0.jar,s3a://jars/{jar}")
 
 
-def test_the_metadata_allows_what_the_check_accepts() -> None:
-    lane = installed_lane()
-    delta = requirement("delta-spark").specifier
-    assert installed_delta() in delta
-    assert all(f"{lane.delta}.0" in delta for lane in LANES.values())
-    assert not any(release in delta for lane in LANES.values() for release in lane.unusable)
+@pytest.mark.parametrize(
+    ("jar", "wanted"),
+    [
+        ("delta-spark_2.13-3.3.3.jar", "delta-spark_2.12-3.3.3.jar"),
+        ("delta-spark_4.0_2.13-4.4.0.jar", "delta-spark_2.12-3.3.3.jar"),
+    ],
+)
+def test_a_jar_of_spark_4_is_refused_for_spark_3(jar: str, wanted: str, tmp_path: Path) -> None:
+    with pytest.raises(SparkStartError, match=rf"The JAR {jar} does not .* Scala 2\.12 .* {wanted}"):
+        check_versions("3.5.9", "3.3.3", tmp_path, f"/jars/{jar}")
+
+
+@pytest.mark.parametrize(("check", "thing"), [(check_connect, "Spark Connect"), (check_s3, "Folders on S3")])
+def test_spark_3_is_refused_where_only_spark_4_is_used(check: Callable[[str], None], thing: str) -> None:
+    with pytest.raises(SparkStartError, match=rf"^{thing} .* Spark 4 only, and pyspark is 3\.5\.9.*pip install"):
+        check("3.5.9")
+    for spark in SPARKS[1:]:
+        check(spark)
+
+
+def test_what_is_installed_is_what_the_metadata_allows() -> None:
+    assert installed_delta() in requirement("delta-spark").specifier
     assert pyspark.__version__ in requirement("pyspark").specifier
-    for outside in ("3.5.9", "4.3.0"):
-        assert outside not in requirement("pyspark").specifier
-    assert lane.spark == ".".join(pyspark.__version__.split(".")[:2])
+    assert installed_lane().spark == ".".join(pyspark.__version__.split(".")[:2])
+
+
+def test_the_metadata_allows_of_each_line_of_delta_what_the_check_accepts() -> None:
+    allowed = requirement("delta-spark").specifier
+    for lane in LANES.values():
+        releases = {f"{lane.delta}.{number}" for number in range(5)}
+        assert {release for release in releases if release in allowed} == releases - set(lane.unusable)
+    assert not any(other in allowed for other in ("3.2.0", "4.0.1", "4.1.0", "4.2.0", "4.3.1", "4.5.0"))
+
+
+def test_the_metadata_allows_the_sparks_of_the_lanes_and_no_older_release_or_other_line() -> None:
+    allowed = requirement("pyspark").specifier
+    for spark in SPARKS:
+        line, _, number = spark.rpartition(".")
+        assert spark in allowed
+        assert not any(f"{line}.{older}" in allowed for older in range(int(number)))
+    assert not any(other in allowed for other in ("3.4.4", "4.2.1", "4.3.0", "5.0.0"))
+
+
+def test_there_is_a_lane_for_each_line_of_spark_and_each_python_that_the_metadata_names() -> None:
+    setup = ConfigParser()
+    setup.read(SETUP)
+    named = re.findall(r"Python :: (\d\.\d+)$", setup["metadata"]["classifiers"], re.MULTILINE)
+    assert [spark.rpartition(".")[0] for spark in SPARKS] == list(LANES)
+    assert list(PYTHONS) == named
+
+
+def test_the_pinned_versions_are_those_of_the_newest_lane() -> None:
+    pins = dict(
+        line.split("==") for line in (SETUP.parent / "constraints.txt").read_text().splitlines() if "==" in line
+    )
+    assert pins["pyspark"] == SPARKS[-1]
+    assert pins["delta_spark"].startswith(f"{LANES[SPARKS[-1].rpartition('.')[0]].delta}.")

@@ -9,16 +9,17 @@ from typing import Any, Final
 import pyarrow as pa
 from pyarrow.fs import FileSystem
 
+from sessions_dagster.spark.compat import HAS_TEXT_IN_ZSTANDARD
 from sessions_dagster.storage.filesystem import open_file
 
-_CODECS: Final = {".bz2": "bz2", ".gz": "gzip", ".zst": "zstd"}
+_CODECS: Final = {".bz2": "bz2", ".gz": "gzip", **({".zst": "zstd"} if HAS_TEXT_IN_ZSTANDARD else {})}
 
 COMPRESSIONS: Final = tuple(_CODECS)
 """The ends of the names of compressed files that both pyarrow and Spark read, and in the same way."""
 
 _OTHER_COMPRESSIONS: Final = frozenset(
     {".7z", ".br", ".bz", ".bzip2", ".deflate", ".gzip", ".lz", ".lz4", ".lzma", ".lzo", ".snappy", ".sz", ".xz", ".z"}
-    | {".zip", ".zstd", ".rar", ".tar", ".tbz2", ".tgz", ".txz"}
+    | {".zip", ".zst", ".zstd", ".rar", ".tar", ".tbz2", ".tgz", ".txz"}
 )
 """Spark reads some of these in formats of Hadoop's own, and finds nothing in files of the usual tools."""
 

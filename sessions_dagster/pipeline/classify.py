@@ -28,6 +28,7 @@ from sessions_dagster.model.columns import (
 from sessions_dagster.model.rejects import RejectReason
 from sessions_dagster.model.rules import SessionRules
 from sessions_dagster.model.schemas import REJECTED_EVENTS_SCHEMA, raw_events_schema
+from sessions_dagster.spark.compat import make_valid_utf8
 
 _GROUP: Final = "__group_of_users"
 _GROUPS_OF_USERS: Final = 65_536
@@ -122,7 +123,7 @@ def rejected_events(classified: DataFrame) -> DataFrame:
     """
     rejected = classified.where(F.col(REASON).isNotNull()).withColumn(TIMESTAMP, F.col(TIMESTAMP_TEXT))
     # As delivered, except for bytes that are not text: with them in a string, nobody but Spark could read the file.
-    as_text = {name: F.make_valid_utf8(name) for name in EVENT_IDENTITY}
+    as_text = {name: make_valid_utf8(F.col(name)) for name in EVENT_IDENTITY}
     return rejected.withColumns(as_text).select(*_own_columns(REJECTED_EVENTS_SCHEMA))
 
 
@@ -135,8 +136,8 @@ def without_own_columns(classified: DataFrame) -> DataFrame:
     Returns:
         The same rows and columns.
     """
-    event = [F.make_valid_utf8(name).alias(name) for name in KEY_COLUMNS]
-    text = F.make_valid_utf8(TIMESTAMP_TEXT).alias(TIMESTAMP)
+    event = [make_valid_utf8(F.col(name)).alias(name) for name in KEY_COLUMNS]
+    text = make_valid_utf8(F.col(TIMESTAMP_TEXT)).alias(TIMESTAMP)
     return classified.withColumn(RECORD, F.to_json(F.struct(*event, text), AS_JSON))
 
 

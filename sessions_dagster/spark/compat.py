@@ -1,25 +1,133 @@
 """What the supported versions of Spark do differently: one function for each, so that nobody else asks for a version.
 
 Which versions these are, and whether Delta's fits, is in `versions`. A function goes when the oldest version that needs
-it does.
+it does. What takes Spark 3.5 more than a line is in `spark3`.
 """
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import Final
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Final, NamedTuple
 
 import pyarrow as pa
 import pyspark
+from pyspark import StorageLevel
 from pyspark.sql import Column, DataFrame, types
 from pyspark.sql import functions as F
 from pyspark.sql.pandas import functions as arrow_functions
 
+from sessions_dagster.spark import spark3
+
 SPARK_LINE: Final = tuple(int(part) for part in pyspark.__version__.split(".")[:2])
 """The line of the installed Spark: (4, 2) for 4.2.0."""
 
-VariantType: Final[type[types.DataType]] = getattr(types, "VariantType", types.NullType)
-"""The type of a variant. Spark 3.5 has none: it is refused in a sentence, which it can only be if all is imported."""
+_IS_SPARK_3: Final = SPARK_LINE < (4, 0)
+
+HAS_REPLACE_ON: Final = not _IS_SPARK_3
+"""Whether Delta has the option `replaceOn` of an overwrite. Delta 4 has it, and goes with Spark 4."""
+
+_FLOAT_16, _VARIANT_AND_GEODATA = {15}, {16, 17, 18}
+PARQUET_LOGICAL_TYPES: Final = (
+    frozenset({*range(1, 9), *range(10, 15)})
+    | (set() if _IS_SPARK_3 else _FLOAT_16)
+    | (_VARIANT_AND_GEODATA if SPARK_LINE >= (4, 1) else set())
+)
+"""The logical types that Spark's Parquet library knows, by their numbers. It reads no file with any other one."""
+
+HAS_TEXT_IN_ZSTANDARD: Final = SPARK_LINE >= (4, 1)
+"""Whether files of text may be compressed with Zstandard, without Hadoop's own libraries."""
+
+VariantType: Final[type[types.DataType]] = getattr(types, "VariantType", spark3.NoVariantType)
+"""The type of a variant."""
 
 _SQL_NAMES: Final = {pa.string(): "string", pa.bool_(): "boolean"}
+
+
+class JsonValue(NamedTuple):
+    """A value in JSON.
+
+    Attributes:
+        kind: `STRING`, `DOUBLE`, `DECIMAL(…)`, or the name of another type (string). To Spark 3.5 all numbers are
+            `DOUBLE`.
+        double: The number (double), if it is `DOUBLE`. Spark 3.5 gives only whole ones.
+        digits: The number (string), if it is a decimal one.
+    """
+
+    kind: Column
+    double: Column
+    digits: Column
+
+
+def json_field(line: Column, name: str, options: Mapping[str, str]) -> Column:
+    """A field of a JSON object, of which `json_value` says what it is.
+
+    Args:
+        line: The object (string).
+        name: The name of the field.
+        options: With which `from_json` reads the line.
+    """
+    if _IS_SPARK_3:
+        return spark3.json_field(line, name, options)
+    return F.from_json(line, types.StructType([types.StructField(name, VariantType())]), options).getField(name)
+
+
+def json_value(field: Column) -> JsonValue:
+    """What a field is that `json_field` gave."""
+    if _IS_SPARK_3:
+        return JsonValue(spark3.json_kind(field), spark3.json_double(field), F.lit(None).cast("string"))
+    return JsonValue(
+        F.schema_of_variant(field), F.try_variant_get(field, "$", "double"), F.try_variant_get(field, "$", "string")
+    )
+
+
+def try_cast(value: Column, wanted: types.DataType) -> Column:
+    """A value as another type; NULL if it cannot be cast."""
+    return spark3.try_cast(value, wanted) if _IS_SPARK_3 else value.try_cast(wanted)
+
+
+def make_valid_utf8(text: Column) -> Column:
+    """A text (string) with U+FFFD in the place of bytes that are not UTF-8."""
+    return spark3.make_valid_utf8(text) if _IS_SPARK_3 else F.make_valid_utf8(text)
+
+
+def is_valid_utf8(text: Column) -> Column:
+    """Whether all bytes of a text (string) are UTF-8 (boolean)."""
+    return spark3.is_valid_utf8(text) if _IS_SPARK_3 else F.is_valid_utf8(text)
+
+
+def metadata_column(rows: DataFrame, name: str) -> Column:
+    """A column that Spark adds to what it reads, even if the rows have one of that name."""
+    return spark3.metadata_column(rows, name) if _IS_SPARK_3 else rows.metadataColumn(name)
+
+
+def local_checkpoint(rows: DataFrame, *, eager: bool) -> DataFrame:
+    """Rows that are computed once and kept as objects, in memory or on disk: at once, or when they are first used."""
+    if _IS_SPARK_3:
+        return rows.localCheckpoint(eager)  # always keeps them so
+    return rows.localCheckpoint(eager=eager, storageLevel=StorageLevel.MEMORY_AND_DISK_DESER)
+
+
+def merge(source: DataFrame, table: str, condition: Column, is_removed: Column, values: Mapping[str, Column]) -> None:
+    """A MERGE in one commit.
+
+    Args:
+        source: The rows, whose columns have other names than those of the table.
+        table: The name of the table, for SQL.
+        condition: Whether a row of the source is about a row of the table.
+        is_removed: Whether a row of the source removes that row. Any other one replaces it, or is inserted.
+        values: What is written, by the column of the table.
+    """
+    if _IS_SPARK_3:
+        spark3.merge(source, table, condition, is_removed, values)
+        return
+    (
+        source.mergeInto(table, condition)
+        .whenMatched(is_removed)
+        .delete()
+        .whenMatched()
+        .update({**values})
+        .whenNotMatched(~is_removed)
+        .insert({**values})
+        .merge()
+    )
 
 
 def least_by(value: Column, order: Column, count: int) -> Column:

@@ -12,11 +12,13 @@ from contextlib import contextmanager
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Final, cast
 
+import pyspark
 from pyspark.sql import SparkSession
 
 from sessions_dagster.errors import SparkStartError
 from sessions_dagster.spark.failures import SPARK_ERRORS
 from sessions_dagster.spark.tuning import is_remote, properties_for, task_slots
+from sessions_dagster.spark.versions import check_connect
 
 if TYPE_CHECKING:
     from pyspark.sql.connect.shell.progress import ProgressHandler
@@ -34,6 +36,8 @@ NEEDED: Final[Mapping[str, str]] = {
     # By default a query fails if computing what it broadcasts takes more than five minutes. How long that takes
     # depends on the amount of data and on the machine.
     "spark.sql.broadcastTimeout": "86400",
+    # Spark 4 has it by default, and whoever started a session may have turned it off.
+    "spark.sql.ansi.enabled": "true",
     # Otherwise the union of several inputs with one task each has one task, so only one core would work on it.
     "spark.sql.unionOutputPartitioning": "false",
 }
@@ -87,8 +91,10 @@ def connect(address: str, properties: Mapping[str, str]) -> SparkSession:
         The session, to be ended by `disconnect`.
 
     Raises:
-        SparkStartError: If no server answers, if it has no Delta, or if the client of Spark Connect is not installed.
+        SparkStartError: If no server answers, if it has no Delta, if the client of Spark Connect is not installed, or
+            if Spark is 3.5.
     """
+    check_connect(pyspark.__version__)
     _check_answers(address)
     with _names_what_is_missing():
         import delta.connect.exceptions  # noqa: F401, PLC0415 (makes them what Delta raises over Spark Connect)

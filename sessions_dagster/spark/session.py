@@ -39,7 +39,7 @@ from sessions_dagster.spark.jars import jars_conf
 from sessions_dagster.spark.java import launched_quietly, use_java, use_utf8_for_names
 from sessions_dagster.spark.master import MASTERS, check_answers, is_master, local_cores
 from sessions_dagster.spark.tuning import SHUFFLE_PARTITIONS, is_remote, properties_for, task_slots
-from sessions_dagster.spark.versions import check_versions, installed_delta, installed_lane
+from sessions_dagster.spark.versions import check_s3, check_versions, installed_delta, installed_lane
 
 logger = logging.getLogger(__name__)
 
@@ -229,6 +229,8 @@ def start_spark(settings: SparkSettings) -> SparkSession:
     # Without it, Spark's launch script would ask the first python3 on the PATH where Spark is.
     home = os.environ.setdefault("SPARK_HOME", str(Path(pyspark.__file__).parent))
     check_versions(pyspark.__version__, installed_delta(), Path(home), settings.delta_jars)
+    if settings.on_s3:
+        check_s3(pyspark.__version__)
     check_answers(settings.master)
     try:
         with launched_quietly(os.environ):

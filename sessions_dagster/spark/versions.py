@@ -31,7 +31,7 @@ class Lane:
         delta: The line of Delta, such as `4.4`.
         unusable: Releases of that line that do not work with it.
         scala: The Scala that its JARs are built for.
-        newest_java: The newest Java that it runs on. Before 3.5, Hadoop asks Java for something that Java 24 refuses.
+        newest_java: The newest Java that it runs on. Before 3.4.3, Hadoop asks Java for something that Java 23 refuses.
     """
 
     spark: str
@@ -46,13 +46,20 @@ class Lane:
         major, minor = self.delta.split(".")
         return ",".join([f">={self.delta},<{major}.{int(minor) + 1}", *(f"!={release}" for release in self.unusable)])
 
+    def jar(self, delta: str) -> str:
+        """The name of the JAR of a release of Delta. Before 4 it does not say for which Spark it is."""
+        return f"delta-spark_{'' if self.spark < '4' else f'{self.spark}_'}{self.scala}-{delta}.jar"
 
-# The JARs of Delta 4.4.1 did not resolve.
+
+# Before 3.3.3 Delta is for older releases of Spark 3.5, which are not tested. The JARs of Delta 4.4.1 did not resolve.
 _LANES: Final = (
-    Lane("4.0", "4.4", ("4.4.1",), "2.13", 23),
-    Lane("4.1", "4.4", ("4.4.1",), "2.13", 23),
+    Lane("3.5", "3.3", ("3.3.0", "3.3.1", "3.3.2"), "2.12", 21),
+    Lane("4.0", "4.4", ("4.4.1",), "2.13", 22),
+    Lane("4.1", "4.4", ("4.4.1",), "2.13", 22),
     Lane("4.2", "4.4", ("4.4.1",), "2.13", 25),
 )
+
+_WITHOUT_CONNECT_AND_S3: Final = "3.5"
 
 LANES: Final[Mapping[str, Lane]] = {lane.spark: lane for lane in _LANES}
 """What goes together, by the line of Spark. Each lane is tested (`make lanes`)."""
@@ -119,8 +126,34 @@ def _check_delta_jar(name: str, spark: str, delta: str, lane: Lane) -> None:
     if (found["spark"] or lane.spark, found["scala"], found["delta"]) != (lane.spark, lane.scala, delta):
         raise SparkStartError(
             f"The JAR {name} does not belong to Spark {spark} with Scala {lane.scala} and delta-spark {delta}. The "
-            f"setting of Delta's JARs (spark.delta_jars, SESSIONS_DELTA_JARS) needs "
-            f"delta-spark_{lane.spark}_{lane.scala}-{delta}.jar, and delta-storage-{delta}.jar with it."
+            f"setting of Delta's JARs (spark.delta_jars, SESSIONS_DELTA_JARS) needs {lane.jar(delta)}, and "
+            f"delta-storage-{delta}.jar with it."
+        )
+
+
+def check_connect(spark: str) -> None:
+    """Check that a version of Spark can be used over Spark Connect.
+
+    Raises:
+        SparkStartError: If it cannot.
+    """
+    if _line(spark) == _WITHOUT_CONNECT_AND_S3:
+        raise SparkStartError(
+            f"Spark Connect is used with Spark 4 only, and pyspark is {spark}, whose Spark Connect has no checkpoints. "
+            f"Install another one (pip install {' '.join(_requirements(_LANES[-1]))}), or start Spark without a server."
+        )
+
+
+def check_s3(spark: str) -> None:
+    """Check that a version of Spark can be used with folders on S3.
+
+    Raises:
+        SparkStartError: If it cannot.
+    """
+    if _line(spark) == _WITHOUT_CONNECT_AND_S3:
+        raise SparkStartError(
+            f"Folders on S3 (s3a://) are used with Spark 4 only, and pyspark is {spark}, whose connector cannot keep "
+            f"two writers apart. Install another one: pip install {' '.join(_requirements(_LANES[-1]))}."
         )
 
 

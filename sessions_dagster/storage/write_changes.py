@@ -1,7 +1,7 @@
 """Writing a `ChangeSet` to `sessionized_events` in one atomic Delta commit.
 
 This is the one place that decides how Delta writes: rows that replace nothing are appended, rows that replace others
-are written with `replaceOn`, and only if rows are removed as well is it a MERGE.
+are written with `replaceOn`, and only if rows are removed as well is it a MERGE. Without `replaceOn` both are a MERGE.
 """
 
 from collections import Counter
@@ -18,6 +18,7 @@ from sessions_dagster.model.changes import CHANGE, Change, ChangeSet, with_chang
 from sessions_dagster.model.columns import EVENT_DATE, EVENT_IDENTITY, TIMESTAMP
 from sessions_dagster.model.date_columns import among
 from sessions_dagster.model.dates import date_literals, groups_of_similar_size
+from sessions_dagster.spark.compat import HAS_REPLACE_ON, local_checkpoint, merge
 from sessions_dagster.spark.tuning import Sizes, broadcast_if_small, spark_property
 from sessions_dagster.storage.delta_tables import files_for, names_as_written, quoted
 from sessions_dagster.storage.exclusive_commits import exclusive_commit
@@ -53,12 +54,17 @@ def write_changes(table: DeltaTable, table_uri: str, changes: ChangeSet, metadat
     rows = with_change(changes.rows, Change.INSERT, Change.UPDATE).drop(CHANGE)
     rows_per_file = Sizes.of(rows.sparkSession).rows_per_file
     rows = _of_few_dates_a_task(rows, changes, files_for(written, rows_per_file, rows.sparkSession))
+    replaced_dates = changes.dates(Change.UPDATE, Change.REMOVE)
+    is_merge = bool(removed or (replaced_dates and not HAS_REPLACE_ON))
     if changes.append_only is not None:
         files = max(1, changes.append_only.max_count // rows_per_file)
-        rows = rows.unionByName(changes.append_only.rows.coalesce(files))
-    replaced_dates = changes.dates(Change.UPDATE, Change.REMOVE)
+        appended = changes.append_only.rows.coalesce(files)
+        if is_merge and not HAS_REPLACE_ON:
+            # The MERGE of Delta 3 begins with a query that needs none of these rows, and that would be observed.
+            appended = local_checkpoint(appended, eager=True)
+        rows = rows.unionByName(appended)
     with exclusive_commit(rows.sparkSession, table, metadata):
-        if removed:
+        if is_merge:
             removed_rows = with_change(changes.rows, Change.REMOVE).drop(CHANGE)
             _merge(table_uri, rows, removed_rows, replaced_dates, changes)
         elif replaced_dates:
@@ -106,17 +112,9 @@ def _merge(
         # MERGE joins its whole source with the table. Append-only rows may be too many to be sent to every executor.
         source = broadcast_if_small(source, changes.count(Change.INSERT, Change.UPDATE, Change.REMOVE))
     values = {name: F.col(f"{_NEW}{name}") for name in rows.columns}
-    merge = (
-        source.mergeInto(quoted(table_uri), F.expr(_is_same_event("", _NEW, replaced_dates)))
-        .whenMatched(F.col(_IS_REMOVED))
-        .delete()
-        .whenMatched()
-        .update(values)
-        .whenNotMatched(~F.col(_IS_REMOVED))
-        .insert(values)
-    )
+    condition = F.expr(_is_same_event("", _NEW, replaced_dates))
     with names_as_written(spark):
-        merge.merge()
+        merge(source, quoted(table_uri), condition, F.col(_IS_REMOVED), values)
 
 
 def _of_few_dates_a_task(rows: DataFrame, changes: ChangeSet, tasks: int) -> DataFrame:

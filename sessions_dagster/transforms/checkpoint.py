@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from pyspark import StorageLevel
 from pyspark.sql import Column, DataFrame
+
+from sessions_dagster.spark.compat import local_checkpoint
 
 
 def checkpoint(rows: DataFrame, *metrics: Column) -> tuple[DataFrame, Mapping[str, Any]]:
@@ -19,11 +20,10 @@ def checkpoint(rows: DataFrame, *metrics: Column) -> tuple[DataFrame, Mapping[st
         aggregates by their alias.
     """
     # Not a cache: it would be dropped, and computed again, as soon as Delta commits to a table it was computed from.
-    level = StorageLevel.MEMORY_AND_DISK_DESER
     if not metrics:
-        return rows.localCheckpoint(eager=True, storageLevel=level), {}
+        return local_checkpoint(rows, eager=True), {}
     # The aggregates are what computes the rows, so both take one job. They are not observed: over Spark Connect a
     # checkpoint tells nothing of what was observed on the way.
-    computed = rows.localCheckpoint(eager=False, storageLevel=level)
+    computed = local_checkpoint(rows, eager=False)
     (values,) = computed.agg(*metrics).collect()
     return computed, values.asDict()

@@ -36,7 +36,7 @@ from sessions_dagster.input.readers.text import (
 )
 from sessions_dagster.input.readers.timestamps import parse_timestamp_or_number
 from sessions_dagster.model.columns import EVENT_IDENTITY, TIMESTAMP
-from sessions_dagster.spark.compat import map_in_arrow
+from sessions_dagster.spark.compat import make_valid_utf8, map_in_arrow
 from sessions_dagster.spark.tuning import is_remote
 
 _BROKEN: Final = "__broken"
@@ -113,7 +113,7 @@ def _values(spark: SparkSession, files: Mapping[BatchFile, CsvLines], header: Cs
     parsed = F.from_csv(F.when(~F.col(_BROKEN), F.col(_RECORD)), schema, {**options, "lineSep": "\n"})
     return (
         records.withColumn(_RECORD, _without_returns(_RECORD))
-        .where(has_text(F.col(_RECORD)) & (F.make_valid_utf8(_RECORD) != F.lit(header.text)))
+        .where(has_text(F.col(_RECORD)) & (make_valid_utf8(F.col(_RECORD)) != F.lit(header.text)))
         .withColumn(_PARSED, parsed)
         .select(SOURCE, _RECORD, _BROKEN, f"{_PARSED}.*")
         .withColumn(_RAW_TEXT, F.when(F.col(_BROKEN), F.col(_RECORD)).otherwise(F.col(_RAW_TEXT)))
@@ -155,7 +155,7 @@ def _assembled(lines: DataFrame, header: CsvHeader, files: Mapping[BatchFile, Cs
         while some := list(islice(assembled, _RECORDS_AT_ONCE)):
             yield pa.record_batch(list(map(list, zip(*some, strict=True))), schema=_ASSEMBLED)
 
-    valid = lines.withColumn(LINE, F.make_valid_utf8(LINE))
+    valid = lines.withColumn(LINE, make_valid_utf8(F.col(LINE)))
     in_order = numbered(valid).repartition(SOURCE).sortWithinPartitions(SOURCE, BLOCK, NUMBER)
     return map_in_arrow(in_order.select(SOURCE, LINE), assemble, _ASSEMBLED)
 
@@ -189,7 +189,7 @@ def _texts(values: DataFrame, header: CsvHeader, carried_columns: Mapping[str, s
     return values.select(
         SOURCE,
         F.col(_RAW_TEXT).isNotNull().alias(_BROKEN),
-        F.coalesce(F.make_valid_utf8(_RAW_TEXT), as_json).alias(_RECORD),
+        F.coalesce(make_valid_utf8(F.col(_RAW_TEXT)), as_json).alias(_RECORD),
         *[
             F.expr(columns.get(name, "CAST(NULL AS STRING)")).alias(name)
             for name in (*EVENT_IDENTITY, *carried_columns)
@@ -212,7 +212,7 @@ def _rows(texts: DataFrame, carried_columns: Mapping[str, str], epoch_unit: Epoc
 def _is_header() -> Column:
     """Whether a record is a header, wherever it stands: some files are put together from several ones (boolean)."""
     # The first name has a byte order mark if one of those files had one.
-    names = {name: F.ltrim(F.col(name), F.lit("\ufeff")) for name in EVENT_IDENTITY}
+    names = {name: F.expr(f"trim(LEADING '\ufeff' FROM `{name}`)") for name in EVENT_IDENTITY}
     return reduce(Column.__and__, [found.eqNullSafe(name) for name, found in names.items()])
 
 

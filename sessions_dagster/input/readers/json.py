@@ -27,6 +27,7 @@ from sessions_dagster.input.readers.text import (
 )
 from sessions_dagster.input.readers.timestamps import parse_timestamp_or_number
 from sessions_dagster.model.columns import EVENT_IDENTITY, KEY_COLUMNS, TIMESTAMP
+from sessions_dagster.spark.compat import make_valid_utf8
 
 _HEAD_BYTES: Final = 64 * 1024
 
@@ -64,7 +65,7 @@ def read_json(
     """
     for_each(check_compression, files)
     arrays = dict(zip(files, for_each(_begins_an_array, files), strict=True))
-    line = F.trim(F.col(LINE), F.lit(" \t"))
+    line = F.expr(f"trim(BOTH ' \t' FROM {LINE})")
     # A brace alone begins an object that goes on in the next line.
     is_begun = line.startswith("{") & (line != "{")
     numbers = {_BEGUN: F.count_if(is_begun), _WHOLE: F.count_if(is_begun & line.endswith("}"))}
@@ -78,7 +79,7 @@ def read_json(
 
 def _lines(spark: SparkSession, files: Sequence[BatchFile]) -> DataFrame:
     # Files that were put together from several ones have byte order marks in the middle.
-    return text_lines(spark, files).withColumn(LINE, F.ltrim(F.col(LINE), F.lit("\ufeff")))
+    return text_lines(spark, files).withColumn(LINE, F.expr(f"trim(LEADING '\ufeff' FROM {LINE})"))
 
 
 def _json_rows(lines: DataFrame, carried_columns: Mapping[str, str], epoch_unit: EpochUnit | None) -> DataFrame:
@@ -94,7 +95,7 @@ def _json_rows(lines: DataFrame, carried_columns: Mapping[str, str], epoch_unit:
         carried_columns,
         timestamp=parse_timestamp_or_number(F.col(TIMESTAMP), epoch_unit),
         timestamp_text=F.col(TIMESTAMP),
-        record=F.make_valid_utf8(LINE),
+        record=make_valid_utf8(F.col(LINE)),
         unreadable=broken,
         source_file=F.col(SOURCE),
         whole_numbers={

@@ -12,11 +12,9 @@ from pyspark.sql.types import (
     FloatType,
     LongType,
     StringType,
-    StructField,
-    StructType,
 )
 
-from sessions_dagster.spark.compat import VariantType
+from sessions_dagster.spark.compat import JsonValue, json_field, json_value, try_cast
 
 _EXACT_IN_DOUBLE: Final = 2**53
 """Up to this, neighbouring whole numbers are different floats of 64 bits."""
@@ -68,20 +66,19 @@ def text_or_whole_number(text: Column, line: Column, name: str, options: Mapping
         The text or the digits (string). NULL if the value is anything else, as in `whole_number`. A number that has a
         fraction or an exponent is a float, as it is for other readers.
     """
-    value = F.from_json(line, StructType([StructField(name, VariantType())]), options).getField(name)
+    value = json_field(line, name, options)
     # As a function of an array, what few rows need stays out of the code that Spark generates for all rows.
-    looked_up = F.transform(F.array(value), lambda found: _text_or_digits(text, found))
+    looked_up = F.transform(F.array(value), lambda found: _text_or_digits(text, json_value(found)))
     return F.when(text.rlike(_MAY_BE_NO_TEXT), F.get(looked_up, F.lit(0))).otherwise(text)
 
 
-def _text_or_digits(text: Column, value: Column) -> Column:
-    """The text if a value (variant) is one, and its digits if it is a whole number."""
-    kind, digits = F.schema_of_variant(value), F.try_variant_get(value, "$", "string")
+def _text_or_digits(text: Column, value: JsonValue) -> Column:
+    """The text if a value is one, and its digits if it is a whole number."""
     return (
-        F.when(kind == "STRING", text)
-        .when(kind == "DOUBLE", whole_number(F.try_variant_get(value, "$", "double"), DoubleType()))
+        F.when(value.kind == "STRING", text)
+        .when(value.kind == "DOUBLE", whole_number(value.double, DoubleType()))
         .when(
-            kind.startswith("DECIMAL") & digits.rlike(r"^-?\d{1,16}\z"),
-            F.when(F.abs(digits.try_cast(LongType())) <= _EXACT_IN_DOUBLE, digits),
+            value.kind.startswith("DECIMAL") & value.digits.rlike(r"^-?\d{1,16}\z"),
+            F.when(F.abs(try_cast(value.digits, LongType())) <= _EXACT_IN_DOUBLE, value.digits),
         )
     )

@@ -29,6 +29,7 @@ from sessions_dagster.input.readers.rows import (
 )
 from sessions_dagster.input.readers.timestamps import from_epoch, parse_timestamp_or_number
 from sessions_dagster.model.columns import EVENT_IDENTITY, KEY_COLUMNS, RECORD, SOURCE_FILE, TIMESTAMP
+from sessions_dagster.spark.compat import make_valid_utf8, metadata_column
 
 _STORED_TIMESTAMP: Final = "__stored_timestamp"
 
@@ -244,7 +245,7 @@ def _source_file(scan: DataFrame, group: _Group) -> Column:
         # Where nobody needs the path, Spark reads all of its own metadata, the row index among them. The other way is
         # slower: Spark does not filter rows before it.
         return F.input_file_name()
-    return scan.metadataColumn("_metadata").getField("file_path")
+    return metadata_column(scan, "_metadata").getField("file_path")
 
 
 def _check_that_all_are_read(scan: DataFrame, group: _Group) -> None:
@@ -286,7 +287,7 @@ def _record(group: _Group) -> Column:
     others = [value for name, value in shown.items() if name not in everywhere]
     if others:
         record = _joined(record, F.to_json(F.struct(*others), {**AS_JSON, "ignoreNullFields": "true"}))
-    return F.make_valid_utf8(record)
+    return make_valid_utf8(record)
 
 
 def _shown(name: str, type_: ParquetType) -> Column:

@@ -10,15 +10,19 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+import pyspark
+
 from sessions_dagster.errors import BatchError
 from sessions_dagster.input.files import BatchFile
 from sessions_dagster.input.readers.parquet_schema import (
     DescribedColumn,
     ParquetType,
     described_columns,
+    name_with_type_not_in,
     name_without_one_meaning,
 )
 from sessions_dagster.input.readers.thrift import CompactReader
+from sessions_dagster.spark.compat import PARQUET_LOGICAL_TYPES
 
 _MAGIC: Final = b"PAR1"
 _MAGIC_OF_ENCRYPTED: Final = b"PARE"
@@ -61,12 +65,13 @@ def read_footer(file: BatchFile) -> Footer:
 
     Raises:
         BatchError: If the file is not a Parquet file, is encrypted as a whole, or has a column whose name is not UTF-8
-            or has several meanings.
+            or has several meanings, or whose type the installed Spark does not know.
         StorageError: If the storage fails.
     """
     try:
         metadata = CompactReader(_footer_bytes(file)).read_struct()
         footer, shared_name = _footer(metadata), name_without_one_meaning(metadata[2])
+        unknown_name = name_with_type_not_in(PARQUET_LOGICAL_TYPES, metadata[2])
     except BatchError:
         raise
     except UnicodeDecodeError as error:
@@ -79,8 +84,13 @@ def read_footer(file: BatchFile) -> Footer:
         ) from error
     if shared_name is not None:
         raise BatchError(
-            f"{file.uri} has several columns {shared_name!r} of different types, of which one is nested, so Spark "
-            "cannot read any of its columns. Deliver the file with one of them."
+            f"{file.uri} has several columns {shared_name!r} of different types, of which one is nested or a half "
+            "float, so Spark cannot read any of its columns. Deliver the file with one of them."
+        )
+    if unknown_name is not None:
+        raise BatchError(
+            f"{file.uri} has {unknown_name!r} with a type that the Parquet library of Spark {pyspark.__version__} does "
+            "not know, so Spark cannot read any of its columns. Deliver another type, or install a newer Spark."
         )
     return footer
 

@@ -3,7 +3,7 @@
 Here belongs the format itself (https://parquet.apache.org/docs/file-format/), and nothing of Spark.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from itertools import islice
@@ -224,9 +224,10 @@ def described_columns(elements: list[_Element]) -> list[DescribedColumn]:
 
 
 def name_without_one_meaning(elements: list[_Element]) -> str | None:
-    """A name that columns beside each other share although their types differ, and one of them is nested.
+    """A name that columns beside each other share although their types differ, one of them nested or a half float.
 
-    Then nobody can tell what is meant by the path of what is nested in it, and Spark refuses the file.
+    Then nobody can tell what is meant by the path of what is nested in it, or whose statistics are those of half
+    floats, and Spark refuses the file.
 
     Args:
         elements: As for `described_columns`.
@@ -238,11 +239,30 @@ def name_without_one_meaning(elements: list[_Element]) -> str | None:
     return _shared_name(_Node(root.element, [node for node in root.children if not node.is_too_deep]))
 
 
+def _is_half_float(type_: ParquetType | None) -> bool:
+    return isinstance(type_, Leaf) and type_.meaning is Meaning.FLOAT16
+
+
+def name_with_type_not_in(known: Collection[int], elements: list[_Element]) -> str | None:
+    """The name of a column, or of what is nested in it, with a logical type that is not one of some.
+
+    Args:
+        known: The numbers of the logical types.
+        elements: As for `described_columns`.
+
+    Returns:
+        The name; None if there is none.
+    """
+    named = (element[4].decode() for element in elements if not set(known).issuperset(element.get(10, {})))
+    return next(named, None)
+
+
 def _shared_name(node: _Node) -> str | None:
     by_name: dict[str, _Node] = {}
     for child in node.children:
         other = by_name.setdefault(child.name, child)
-        if (other.children or child.children) and _type_of(other) != _type_of(child):
+        types = _type_of(other), _type_of(child)
+        if types[0] != types[1] and (other.children or child.children or any(map(_is_half_float, types))):
             return child.name
     return next(filter(None, map(_shared_name, node.children)), None)
 

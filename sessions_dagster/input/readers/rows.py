@@ -33,7 +33,7 @@ from sessions_dagster.input.files import COMPRESSIONS, BatchFile
 from sessions_dagster.input.readers.timestamps import parse_timestamp
 from sessions_dagster.model.columns import EVENT_IDENTITY, KEY_COLUMNS, RECORD, SOURCE_FILE, TIMESTAMP
 from sessions_dagster.model.schemas import CARRIED_TYPES
-from sessions_dagster.spark.compat import VariantType
+from sessions_dagster.spark.compat import VariantType, is_valid_utf8, make_valid_utf8, try_cast
 from sessions_dagster.spark.failures import SPARK_ERRORS
 from sessions_dagster.storage.filesystem import is_local, location_of
 
@@ -141,7 +141,7 @@ def _carried(rows: DataFrame, name: str, wanted: DataType, whole_number: Column 
     value, found = F.col(name), rows.schema[name].dataType
     if isinstance(wanted, StringType):
         text = F.to_json(value, AS_JSON) if isinstance(found, NESTED_TYPES) else _as_text(value, whole_number)
-        return F.make_valid_utf8(text)
+        return make_valid_utf8(text)
     if isinstance(wanted, TimestampType) and isinstance(found, StringType):
         return parse_timestamp(value)
     if isinstance(wanted, IntegerType | LongType):
@@ -151,7 +151,7 @@ def _carried(rows: DataFrame, name: str, wanted: DataType, whole_number: Column 
             value = F.regexp_replace(value, r"\.0++(?=\s*+\z)", "")
     # A number is not taken for a time by a guess at its unit, nor a time for a number.
     castable = _TIMES if isinstance(wanted, TimestampType | DateType) else (BooleanType, NumericType)
-    return value.try_cast(wanted) if isinstance(found, (StringType, *castable)) else F.lit(None).cast(wanted)
+    return try_cast(value, wanted) if isinstance(found, (StringType, *castable)) else F.lit(None).cast(wanted)
 
 
 def _nobody_knows() -> str | None:
@@ -201,7 +201,7 @@ def has_marks_of_bytes() -> Column:
 
 def is_invalid_utf8(column: str) -> Column:
     """Whether a column (string or binary) has bytes that are not UTF-8 (boolean)."""
-    return F.coalesce(~F.is_valid_utf8(F.col(column).cast(StringType())), F.lit(False))
+    return F.coalesce(~is_valid_utf8(F.col(column).cast(StringType())), F.lit(False))
 
 
 def any_of(conditions: Sequence[Column]) -> Column:
@@ -223,11 +223,14 @@ def grouped(files: Sequence[BatchFile], kind_of: Callable[[BatchFile], Hashable]
 
 
 def whole_files(spark: SparkSession, files: Sequence[BatchFile]) -> tuple[DataFrameReader, list[str]]:
-    """A reader that reads files whole or fails, and the paths of the files for it.
+    """A reader that reads files whole or fails.
 
     Args:
         spark: The session.
         files: One file, or several that all have a pattern.
+
+    Returns:
+        The reader, and the paths of the files for it.
     """
     reader = spark.read.options(**_WHOLE_FILES)
     if is_local(location_of(files[0].uri)):

@@ -12,6 +12,7 @@ from pyspark.sql.types import DoubleType, LongType, TimestampType
 
 from sessions_dagster.input.formats import EpochUnit
 from sessions_dagster.input.readers.numbers import whole_number
+from sessions_dagster.spark.compat import try_cast
 
 _MICROSECONDS: Final[Mapping[EpochUnit, int]] = {"seconds": 1_000_000, "milliseconds": 1_000, "microseconds": 1}
 
@@ -71,7 +72,7 @@ def parse_timestamp(text: Column) -> Column:
         not a timestamp, or one that can be understood in several ways. Spark's own cast would take `12:00:00` for today
         and `2025` for New Year, and an abbreviation such as `IST` for one of the zones of that name.
     """
-    common = F.when(text.rlike(_COMMON), text.try_cast(TimestampType()))
+    common = F.when(text.rlike(_COMMON), try_cast(text, TimestampType()))
     return F.coalesce(common, _parse_uncommon(F.concat(text, F.lit(_END))))
 
 
@@ -79,15 +80,15 @@ def _parse_uncommon(text: Column) -> Column:
     """A timestamp in any spelling that the contract lists, from a text with its end."""
     # This is part of the code that runs for all rows, and Java does not compile methods that are too long. With a few
     # replacements more, a million rows of text took twice as long.
-    instant = _respelled(text, _LOCAL + _ZONE).try_cast(TimestampType())
+    instant = try_cast(_respelled(text, _LOCAL + _ZONE), TimestampType())
     return F.when(~text.contains("["), instant).when(_agrees(text, instant), instant)
 
 
 def _agrees(text: Column, instant: Column) -> Column:
     """Whether the region in brackets exists, and does not contradict an offset before it."""
     region = _respelled(text, "${offsetIn}")
-    is_known = _respelled(text, _LOCAL + "${utcIn}${offsetIn}").try_cast(TimestampType()).isNotNull()
-    local = _respelled(text, _LOCAL).try_cast(TimestampType())
+    is_known = try_cast(_respelled(text, _LOCAL + "${utcIn}${offsetIn}"), TimestampType()).isNotNull()
+    local = try_cast(_respelled(text, _LOCAL), TimestampType())
     # Spark fails for a region that it does not know, so that comes first.
     return F.when(is_known, F.when(region == "", F.lit(True)).otherwise(F.from_utc_timestamp(instant, region) == local))
 
@@ -110,7 +111,7 @@ def parse_timestamp_or_number(text: Column, epoch_unit: EpochUnit | None) -> Col
     if epoch_unit is None:
         return parse_timestamp(text)
     whole = F.coalesce(
-        text.try_cast(LongType()).cast("string"), whole_number(text.try_cast(DoubleType()), DoubleType())
+        try_cast(text, LongType()).cast("string"), whole_number(try_cast(text, DoubleType()), DoubleType())
     )
     return F.when(text.rlike(_NUMBER), from_epoch(whole, epoch_unit)).otherwise(parse_timestamp(text))
 
@@ -125,4 +126,4 @@ def from_epoch(number: Column, epoch_unit: EpochUnit) -> Column:
     Returns:
         The timestamp. NULL if there is no number, or one outside of the years that Spark knows.
     """
-    return F.timestamp_micros(F.try_multiply(number.try_cast(LongType()), F.lit(_MICROSECONDS[epoch_unit])))
+    return F.timestamp_micros(F.try_multiply(try_cast(number, LongType()), F.lit(_MICROSECONDS[epoch_unit])))
