@@ -173,15 +173,31 @@ class DagsterHome:
             return CommandRun(ended - began, phases_of_newest_run(instance, began, ended))
 
 
+@dataclass(frozen=True)
+class WarmSpark:
+    """A server of Spark Connect on this machine.
+
+    Attributes:
+        variables: The variables with which runs use it.
+        java: The process of its JVM.
+    """
+
+    variables: Mapping[str, str]
+    java: int
+
+    def resident(self) -> int:
+        """The resident memory of its JVM, in bytes."""
+        found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{self.java}/status").read_text())
+        assert found is not None, "Linux reports it for every running process"
+        return int(found[1]) * 1024
+
+
 @contextmanager
-def warm_spark(folder: Path) -> Iterator[Mapping[str, str]]:
-    """A server of Spark Connect on this machine, as `python -m sessions_dagster spark-server` starts it.
+def warm_spark(folder: Path) -> Iterator[WarmSpark]:
+    """A server of Spark Connect, as `python -m sessions_dagster spark-server` starts it.
 
     Args:
         folder: Where its output is kept.
-
-    Yields:
-        The variables with which runs use it.
 
     Raises:
         CommandError: If it does not start.
@@ -192,11 +208,11 @@ def warm_spark(folder: Path) -> Iterator[Mapping[str, str]]:
     with output.open("wb") as log:
         server = subprocess.Popen(command, cwd=_PROJECT, env={**os.environ, **token}, stdout=log, stderr=log)
     try:
-        while (address := re.search(r"sc://\S+:\d+", output.read_text())) is None:
+        while (said := re.search(r"(sc://\S+:\d+) \(process \d+, Java (\d+)\)", output.read_text())) is None:
             if server.poll() is not None:
                 raise CommandError(f"{' '.join(command)} failed:\n{output.read_text()}")
             time.sleep(0.1)
-        yield {SPARK_SERVER_VARIABLE: address[0], **token}
+        yield WarmSpark({SPARK_SERVER_VARIABLE: said[1], **token}, int(said[2]))
     finally:
         server.terminate()
         server.wait()

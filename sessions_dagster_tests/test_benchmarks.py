@@ -1,8 +1,8 @@
 """The benchmarks on a workload too small for meaningful numbers: they run, agree, and detect a wrong row.
 
-Four scenarios are left out because they take too long at any size: `range` has seven runs by Dagster (52 s), each
-process of `cold-process` and `daily-run` takes some 40 s, and `cluster` starts one. The child processes of the other
-scenarios are replaced by the Spark of the tests.
+Five scenarios are left out because they take too long at any size: `range` has seven runs by Dagster (52 s), each
+process of `cold-process` and `daily-run` takes some 40 s, and `cluster` and `warm-memory` start one. The child
+processes of the other scenarios are replaced by the Spark of the tests.
 """
 
 import json

@@ -29,6 +29,7 @@ from benchmarks.scenarios import (
     one_range,
     shuffled,
     skew,
+    warm_memory,
 )
 from benchmarks.scenarios.bench import Bench, Scale
 
@@ -44,6 +45,7 @@ SCENARIOS: Final[Mapping[str, Callable[[Bench], Findings]]] = {
     "heap": heap.measure,
     "late-event": late_event.measure,
     "cold-process": cold_process.measure,
+    "warm-memory": warm_memory.measure,
     "shuffled": shuffled.measure,
     "cluster": cluster.measure,
 }

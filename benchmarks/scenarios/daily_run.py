@@ -49,10 +49,10 @@ def measure(bench: Bench) -> Findings:
     """
     measures: list[Measure] = []
     raw = {}
-    with warm_spark(bench.tables("daily-run-server")) as variables:
+    with warm_spark(bench.tables("daily-run-server")) as server:
         for size in _DAYS.values():
             day = bench.size(size)
-            runs = _runs(bench, day, variables)
+            runs = _runs(bench, day, server.variables)
             measures += _measures(day, runs)
             raw[in_words(day.events)] = {
                 name: [{"seconds": run.seconds, "phases": dict(run.phases)} for run in of_name]
