@@ -95,7 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             parser.error(str(error))
         master = submitted_master() or config.spark.master
         config.check_folders_are_shared(master)
-        warehouse = Warehouse(config.warehouse_root)
+        warehouse = Warehouse(config.warehouse_root, config.catalog_schema)
         warehouse.check_writable(WAREHOUSE_SETTING)
         with spark_session(replace(config.spark, master=master)) as spark:
             work = _Work(config, spark, warehouse, days)
@@ -139,7 +139,12 @@ def _apply(work: _Work) -> bool:
     """Apply the batches of the window of the days."""
     window = [day for day in work.config.rules.batch_window(work.first, work.last) if day >= work.config.start_date]
     report = apply_batches(
-        work.spark, work.warehouse, window, work.config.rules, carried_columns=work.config.carried_columns
+        work.spark,
+        work.warehouse,
+        window,
+        work.config.rules,
+        carried_columns=work.config.carried_columns,
+        deletion_vectors=work.config.deletion_vectors,
     )
     _print(f"sessionized_events: {apply_summary(report)}")
     before = [day for day in report.pending_elsewhere if day < work.config.start_date]

@@ -221,6 +221,12 @@ class SessionsComponent(dg.Component, dg.Resolvable, dg.Model):
         default=DEFAULT_LANDING_DEADLINE_HOURS,
         description="How many hours after the end of its day (UTC) a batch has landed at the latest.",
     )
+    deletion_vectors: bool = Field(
+        default=True, description="Whether corrections only mark the rows that they replace as deleted."
+    )
+    catalog_schema: _OptionalText = Field(
+        default=None, description="The schema of Spark's catalogue in which the tables have their names."
+    )
     alerts: AlertAttributes = Field(
         default_factory=AlertAttributes, description="Through which channels somebody is told of failures."
     )
@@ -263,6 +269,8 @@ class SessionsComponent(dg.Component, dg.Resolvable, dg.Model):
             settle_seconds=self.settle_seconds,
             require_success_marker=self.require_success_marker,
             landing_deadline_hours=self.landing_deadline_hours,
+            deletion_vectors=self.deletion_vectors,
+            catalog_schema=self.catalog_schema,
             alerts=self.alerts.settings(),
             spark=self.spark.settings(),
         )

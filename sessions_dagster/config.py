@@ -38,6 +38,7 @@ from sessions_dagster.settings import (
     checked_names,
     checked_owners,
     checked_place,
+    checked_schema,
     checked_tags,
     instance_of,
     listed,
@@ -96,6 +97,10 @@ class SessionsConfig:
         require_success_marker: Whether the sensor waits for a file `_SUCCESS` in the folder instead.
         landing_deadline_hours: How many hours after the end of its day (UTC) a batch has landed at the latest. Later
             than that it is missing, and the check `batches_have_landed` says so.
+        deletion_vectors: Whether corrections only mark the rows of `sessionized_events` that they replace as deleted,
+            which not every tool can read. Without, they write the files with these rows again.
+        catalog_schema: The schema of Spark's catalogue in which the tables have their names: `schema`, or
+            `catalogue.schema`. None: they are found by their location only.
         alerts: Through which channels somebody is told of failures and of missing batches; by default nobody is.
         spark: How Spark is started.
     """
@@ -115,6 +120,8 @@ class SessionsConfig:
     settle_seconds: int
     require_success_marker: bool
     landing_deadline_hours: int
+    deletion_vectors: bool
+    catalog_schema: str | None
     alerts: AlertSettings
     spark: SparkSettings = field(hash=False)
 
@@ -136,6 +143,8 @@ class SessionsConfig:
         settle_seconds: int = DEFAULT_SETTLE_SECONDS,
         require_success_marker: bool = False,
         landing_deadline_hours: int = DEFAULT_LANDING_DEADLINE_HOURS,
+        deletion_vectors: bool = True,
+        catalog_schema: str | None = None,
         alerts: AlertSettings | None = None,
         spark: SparkSettings | None = None,
     ) -> None:
@@ -157,6 +166,8 @@ class SessionsConfig:
             settle_seconds: See the class.
             require_success_marker: See the class.
             landing_deadline_hours: See the class; 0 to 720.
+            deletion_vectors: See the class.
+            catalog_schema: See the class.
             alerts: See the class.
             spark: By default a local Spark on all cores.
 
@@ -181,6 +192,8 @@ class SessionsConfig:
             "landing_deadline_hours": whole_number(
                 "landing_deadline_hours", landing_deadline_hours, MAX_LANDING_DEADLINE_HOURS
             ),
+            "deletion_vectors": instance_of("deletion_vectors", deletion_vectors, bool),
+            "catalog_schema": checked_schema("catalog_schema", catalog_schema),
             "alerts": instance_of("alerts", AlertSettings() if alerts is None else alerts, AlertSettings),
             "spark": instance_of("spark", SparkSettings() if spark is None else spark, SparkSettings),
         }

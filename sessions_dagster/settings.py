@@ -29,6 +29,8 @@ BOT_LIMIT_VARIABLE: Final = "SESSIONS_BOT_LIMIT"
 SETTLE_SECONDS_VARIABLE: Final = "SESSIONS_SETTLE_SECONDS"
 SUCCESS_MARKER_VARIABLE: Final = "SESSIONS_REQUIRE_SUCCESS_MARKER"
 LANDING_DEADLINE_VARIABLE: Final = "SESSIONS_LANDING_DEADLINE_HOURS"
+CATALOG_SCHEMA_VARIABLE: Final = "SESSIONS_CATALOG_SCHEMA"
+DELETION_VECTORS_VARIABLE: Final = "SESSIONS_DELETION_VECTORS"
 SPARK_MASTER_VARIABLE: Final = "SESSIONS_SPARK_MASTER"
 DELTA_JARS_VARIABLE: Final = "SESSIONS_DELTA_JARS"
 SPARK_SERVER_VARIABLE: Final = "SESSIONS_SPARK_SERVER"
@@ -54,6 +56,7 @@ _NUMBER: Final = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_]+")
 _COLUMN: Final = re.compile(r"(?!__)[A-Za-z_][A-Za-z0-9_]*")
+_SCHEMA: Final = re.compile(r"[^.\s\x00-\x1f\x7f]+(\.[^.\s\x00-\x1f\x7f]+)?")
 _DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 # What Dagster takes.
 _OWNER: Final = re.compile(r"team:\S.*|[A-Za-z0-9._%+-]*[A-Za-z0-9_]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,7}")
@@ -134,6 +137,14 @@ SETTINGS: Final = {
         "how many hours after the end of its day (UTC) a batch has landed at the latest",
         f"a whole number from 0 to {MAX_LANDING_DEADLINE_HOURS}",
         LANDING_DEADLINE_VARIABLE,
+    ),
+    "deletion_vectors": Setting(
+        "whether rows of sessionized_events are only marked as deleted", "true or false", DELETION_VECTORS_VARIABLE
+    ),
+    "catalog_schema": Setting(
+        "the schema of Spark's catalogue in which the tables have their names",
+        "the name of a schema, or of a catalogue and a schema with a point in between, or None",
+        CATALOG_SCHEMA_VARIABLE,
     ),
     "alerts": Setting("through which channels somebody is told of failures", "AlertSettings"),
     "spark": Setting("how Spark is started", "SparkSettings"),
@@ -221,6 +232,17 @@ def checked_names(name: str, value: object) -> tuple[str, ...]:
         WrongSettingError: If one of them is not.
     """
     return _texts(name, (value,) if isinstance(value, str) else value, _NAME, value)
+
+
+def checked_schema(name: str, value: object) -> str | None:
+    """The name of a schema of a catalogue, or none.
+
+    Raises:
+        WrongSettingError: If it is neither.
+    """
+    if value is None or (isinstance(value, str) and _SCHEMA.fullmatch(value)):
+        return value
+    raise wrong(name, value)
 
 
 def checked_owners(name: str, value: object) -> tuple[str, ...]:
@@ -364,6 +386,7 @@ PARSERS: Final[Mapping[str, Callable[[str], object]]] = {
     "settle_seconds": _whole_number,
     "landing_deadline_hours": _whole_number,
     "require_success_marker": yes_or_no,
+    "deletion_vectors": yes_or_no,
     "carried_columns": _column_types,
     **_PARSERS_OF_RULES,
 }

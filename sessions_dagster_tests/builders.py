@@ -1,5 +1,6 @@
 """A small real warehouse for tests: batches are written as Parquet files, tables are read back as plain rows."""
 
+import json
 import os
 import shutil
 import sys
@@ -82,13 +83,14 @@ class World:
         self.rules = rules
         self.input = InputRoot(f"{folder}/input")
         self.warehouse = Warehouse(f"{folder}/warehouse")
+        self.deletion_vectors = True
         self.landed: dict[date, Sequence[Event]] = {}
 
     def copy_to(self, folder: Path) -> Self:
         """A copy of this world in an empty folder, for tests that start from the same state."""
         shutil.copytree(Path(self.warehouse.root).parent, folder, dirs_exist_ok=True)
         copy = type(self)(self.spark, folder, self.rules)
-        copy.landed = dict(self.landed)
+        copy.landed, copy.deletion_vectors = dict(self.landed), self.deletion_vectors
         return copy
 
     def land(self, day: date, events: Sequence[Event], bot_limit: int | None = None) -> LandingReport:
@@ -114,7 +116,19 @@ class World:
 
     def materialize(self, first: date, last: date | None = None) -> ApplyReport:
         """Apply the batches of one day or of a range, like a run of `sessionized_events`."""
-        return apply_batches(self.spark, self.warehouse, self.rules.batch_window(first, last), self.rules)
+        window = self.rules.batch_window(first, last)
+        return apply_batches(self.spark, self.warehouse, window, self.rules, deletion_vectors=self.deletion_vectors)
+
+    def vectors(self) -> int:
+        """The number of files of `sessionized_events` with a deletion vector."""
+        newest: dict[str, bool] = {}
+        for commit in sorted(Path(self.warehouse.sessionized_events, "_delta_log").glob("*.json")):
+            actions = [json.loads(line) for line in commit.read_text().splitlines()]
+            for removed in (action["remove"] for action in actions if "remove" in action):
+                newest.pop(removed["path"], None)
+            for added in (action["add"] for action in actions if "add" in action):
+                newest[added["path"]] = bool(added.get("deletionVector"))
+        return sum(newest.values())
 
     def refresh(self) -> SessionsReport:
         """Bring `sessions` up to date, like a run of the asset."""

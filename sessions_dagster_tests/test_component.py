@@ -34,6 +34,8 @@ attributes:
   settle_seconds: 5
   require_success_marker: true
   landing_deadline_hours: 6
+  deletion_vectors: false
+  catalog_schema: lake
   alerts:
     command: [echo, --team, web]
     ui_url: https://dagster.example.com
@@ -58,6 +60,8 @@ OF_YAML = SessionsConfig(
     settle_seconds=5,
     require_success_marker=True,
     landing_deadline_hours=6,
+    deletion_vectors=False,
+    catalog_schema="lake",
     alerts=AlertSettings(command=("echo", "--team", "web"), ui_url="https://dagster.example.com"),
     spark=SparkSettings(master="local[1]", extra_conf={"spark.sql.shuffle.partitions": "3"}),
 )
@@ -162,6 +166,8 @@ bot_limit: many
 settle_seconds: abc
 settle_seconds: -5
 require_success_marker: perhaps
+deletion_vectors: perhaps
+catalog_schema: a b
 spark: {master: 'local[0]'}
 spark: {server: localhost}
 spark: {delta_jars: /nope.jar}

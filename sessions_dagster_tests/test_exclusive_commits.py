@@ -11,8 +11,8 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from sessions_dagster.errors import ConcurrentWriteError
-from sessions_dagster.storage.delta_tables import quoted, run_sql
 from sessions_dagster.storage.exclusive_commits import APPLICATION, exclusive_commit
+from sessions_dagster.storage.sql import quoted, run_sql
 
 D20: Final = date(2025, 9, 20)
 

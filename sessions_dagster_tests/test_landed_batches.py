@@ -10,9 +10,9 @@ from pyspark.sql import SparkSession
 
 from sessions_dagster.input.folders import batch_fingerprint
 from sessions_dagster.pipeline.pending import days_in_sessions
-from sessions_dagster.storage.delta_tables import quoted
 from sessions_dagster.storage.landed_batches import LandedBatch, landed_batches
 from sessions_dagster.storage.maintenance import compact, vacuum
+from sessions_dagster.storage.sql import quoted
 from sessions_dagster.storage.warehouse import Warehouse
 from sessions_dagster_tests.builders import World
 from sessions_dagster_tests.oracle import Event

@@ -1,6 +1,5 @@
 """Maintenance changes no rows: compaction of touched dates, vacuum of files that no retained version needs."""
 
-import json
 import os
 import re
 from collections.abc import Iterable
@@ -19,6 +18,7 @@ from sessions_dagster.defs import build_defs
 from sessions_dagster.errors import RetentionError
 from sessions_dagster.storage.commit_metadata import applied_batches
 from sessions_dagster.storage.delta_log import table_facts
+from sessions_dagster.storage.delta_tables import rewrite_partitions
 from sessions_dagster.storage.maintenance import CompactionReport, compact, retention, set_retention, vacuum
 from sessions_dagster_tests.builders import World
 from sessions_dagster_tests.oracle import Event, sessionize
@@ -62,18 +62,6 @@ class MaintainedWorld(World):
     @property
     def log(self) -> DeltaTable:
         return DeltaTable(self.warehouse.sessionized_events)
-
-    def deletion_vectors(self) -> int:
-        """The number of files with a deletion vector."""
-        newest: dict[str, bool] = {}
-        for commit in sorted(Path(self.warehouse.sessionized_events, "_delta_log").glob("*.json")):
-            for action in map(json.loads, commit.read_text().splitlines()):
-                if "remove" in action:
-                    newest.pop(action["remove"]["path"], None)
-            for action in map(json.loads, commit.read_text().splitlines()):
-                if "add" in action:
-                    newest[action["add"]["path"]] = bool(action["add"].get("deletionVector"))
-        return sum(newest.values())
 
     def keep_for(self, retention: str) -> None:
         """Set the retention of the table as another user would."""
@@ -150,12 +138,12 @@ def test_the_warehouse_has_the_five_tables(world: MaintainedWorld) -> None:
 
 def test_compaction_does_not_change_any_row(world: MaintainedWorld) -> None:
     before = sorted(world.table(), key=str)
-    assert world.deletion_vectors() > 0
+    assert world.vectors() > 0
     report = world.compact()
     assert sorted(world.table(), key=str) == before
     assert set(before) == sessionize(world.all_events())
     assert report.after.files < report.before.files
-    assert world.deletion_vectors() == 0
+    assert world.vectors() == 0
 
 
 def test_the_applied_batches_are_known_after_compaction(world: MaintainedWorld) -> None:
@@ -195,10 +183,31 @@ def test_a_compaction_without_changes_commits_nothing(world: MaintainedWorld) ->
 def test_deletions_in_the_only_file_of_a_date_are_purged(world: MaintainedWorld) -> None:
     world.compact()
     world.apply(D19, _of_day(D19)[1:])
-    assert world.deletion_vectors() == 1
+    assert world.vectors() == 1
     assert world.compact().days == (D19,)
-    assert world.deletion_vectors() == 0
+    assert world.vectors() == 0
     assert set(world.table()) == sessionize(world.all_events())
+
+
+@pytest.mark.parametrize(
+    "statement", ["INSERT INTO {0} SELECT * FROM {0} LIMIT 1", "DELETE FROM {0} WHERE user_id = 'bob'"]
+)
+def test_what_somebody_else_commits_during_a_purge_stays(
+    world: MaintainedWorld, monkeypatch: pytest.MonkeyPatch, statement: str
+) -> None:
+    world.compact()
+    world.apply(D19, _of_day(D19)[1:])
+    uri, expected = world.warehouse.sessionized_events, list[str]()
+
+    def rewrite_late(*arguments: Any) -> None:
+        world.spark.sql(statement.format(f"delta.`{uri}`")).collect()
+        expected.extend(world.rows(uri))
+        rewrite_partitions(*arguments)
+
+    monkeypatch.setattr("sessions_dagster.storage.maintenance.rewrite_partitions", rewrite_late)
+    world.compact()
+    assert expected
+    assert world.rows(uri) == expected
 
 
 def test_a_compaction_covers_all_dates_if_the_log_does_not_reach_back(world: MaintainedWorld) -> None:
@@ -217,7 +226,7 @@ def test_a_killed_compaction_is_repeated(world: MaintainedWorld, monkeypatch: py
         def die(*_: Any) -> None:
             raise KeyboardInterrupt
 
-        patched.setattr("sessions_dagster.storage.maintenance._set_property", die)
+        patched.setattr("sessions_dagster.storage.maintenance.set_property", die)
         with pytest.raises(KeyboardInterrupt):
             world.compact()
     assert world.compact().days == (D18, D19, D20)

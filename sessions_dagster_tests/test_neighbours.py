@@ -5,6 +5,7 @@ docs/operations.md says the same, in *Other tools on the tables*.
 
 from collections.abc import Callable
 from datetime import date, datetime
+from pathlib import Path
 from typing import Final
 
 import duckdb
@@ -15,6 +16,8 @@ from deltalake.exceptions import DeltaProtocolError
 from pyspark.sql import SparkSession
 
 from sessions_dagster.model.tables import TABLES
+from sessions_dagster.pipeline.refresh_sessions import refresh_sessions
+from sessions_dagster.storage.warehouse import Warehouse
 from sessions_dagster_tests.builders import World
 from sessions_dagster_tests.oracle import Event
 
@@ -32,7 +35,11 @@ WITH_DELETION_VECTORS: Final = {"sessionized_events"}
 @pytest.fixture(scope="module")
 def world(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> World:
     """Twenty sessions, one of which a late event extends, so that a deletion vector hides its old row."""
-    world = World(spark, tmp_path_factory.mktemp("neighbours"))
+    return sessions_of_two_days(World(spark, tmp_path_factory.mktemp("neighbours")), deletion_vectors=True)
+
+
+def sessions_of_two_days(world: World, *, deletion_vectors: bool) -> World:
+    world.deletion_vectors = deletion_vectors
     world.land(DAYS[0], [Event(f"u{n}", "a", "idea", datetime(2025, 9, 18, 9, n)) for n in range(20)])
     world.materialize(DAYS[0])
     late, new = datetime(2025, 9, 18, 9, 6), datetime(2025, 9, 19, 9)
@@ -90,13 +97,15 @@ def test_duckdb_reads_what_another_reader_hands_over(world: World) -> None:
     assert found == (ROWS["sessions"], ROWS["sessionized_events"])
 
 
+def test_pandas_reads_all_tables_without_deletion_vectors(spark: SparkSession, tmp_path: Path) -> None:
+    world = sessions_of_two_days(World(spark, tmp_path), deletion_vectors=False)
+    assert {table: len(DeltaTable(location(world, table)).to_pandas()) for table in TABLES} == ROWS
+
+
 def test_tables_are_read_by_name_once_they_are_registered(world: World, spark: SparkSession) -> None:
-    spark.sql("CREATE DATABASE IF NOT EXISTS of_sessions")
+    refresh_sessions(spark, Warehouse(world.warehouse.root, "of_sessions"))
     try:
-        for table in TABLES:
-            where = location(world, table)
-            spark.sql(f"CREATE TABLE of_sessions.{table} USING delta LOCATION '{where}'")
-            assert spark.table(f"of_sessions.{table}").count() == ROWS[table]
+        assert {table: spark.table(f"of_sessions.{table}").count() for table in TABLES} == ROWS
     finally:
         # The tables are external: what is dropped is their names.
         spark.sql("DROP DATABASE of_sessions CASCADE")

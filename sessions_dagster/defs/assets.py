@@ -201,7 +201,12 @@ def _sessionized_events(config: SessionsConfig) -> dg.AssetsDefinition:
             window = [date.fromisoformat(key) for key in context.asset_partition_keys_for_input(RAW_EVENTS)]
             with watched_in_log(context, f"applying the batches of {counted(window, 'day', 'days')}"):
                 report = apply_batches(
-                    resources.spark, resources.warehouse, window, config.rules, carried_columns=config.carried_columns
+                    resources.spark,
+                    resources.warehouse,
+                    window,
+                    config.rules,
+                    carried_columns=config.carried_columns,
+                    deletion_vectors=config.deletion_vectors,
                 )
                 summaries = summarize_events(resources.spark, resources.warehouse, days, config.rules)
             context.log.info(apply_summary(report))

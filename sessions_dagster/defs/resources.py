@@ -98,6 +98,9 @@ class LakeResource(dg.ConfigurableResource[Any]):
     input_root: str = Field(description="Folder or URI with the folders `date=YYYY-MM-DD/`.")
     input_format: InputFormat = Field(default="parquet", description="Format of the input files.")
     warehouse_root: str = Field(description="Folder or URI that holds the tables.")
+    catalog_schema: str | None = Field(
+        default=None, description="Schema of Spark's catalogue in which the tables have their names."
+    )
 
     _warehouse: Warehouse | None = PrivateAttr(default=None)
 
@@ -110,7 +113,7 @@ class LakeResource(dg.ConfigurableResource[Any]):
     def warehouse(self) -> Warehouse:
         """The tables. It is one object for the whole run, so that the run opens each table once."""
         if self._warehouse is None:
-            self._warehouse = Warehouse(self.warehouse_root)
+            self._warehouse = Warehouse(self.warehouse_root, self.catalog_schema)
         return self._warehouse
 
     def table(self, uri: str) -> DeltaTableResource:
@@ -148,7 +151,10 @@ def build_resources(config: SessionsConfig) -> dict[str, dg.ConfigurableResource
     return {
         config.prefixed(SPARK): SparkResource.of(config.spark),
         config.prefixed(LAKE): LakeResource(
-            input_root=config.input_root, input_format=config.input_format, warehouse_root=config.warehouse_root
+            input_root=config.input_root,
+            input_format=config.input_format,
+            warehouse_root=config.warehouse_root,
+            catalog_schema=config.catalog_schema,
         ),
     }
 

@@ -75,6 +75,8 @@ def apply_batches(
     window: Sequence[date],
     rules: SessionRules,
     carried_columns: Mapping[str, str] = NO_CARRIED_COLUMNS,
+    *,
+    deletion_vectors: bool = True,
 ) -> ApplyReport:
     """Make `sessionized_events` reflect every landed batch of a window exactly, in one commit, or none if it does.
 
@@ -88,6 +90,7 @@ def apply_batches(
         window: The dates of the batches to look at. What other batches delivered stays as it is.
         rules: The session rules; they must be those that the table was built with.
         carried_columns: The type of each carried column, by its name.
+        deletion_vectors: Whether rows that are replaced are only marked as deleted, from this run on.
 
     Raises:
         BatchError: If `raw_events` is gone although batches of it were applied.
@@ -98,7 +101,7 @@ def apply_batches(
     """
     began = time.monotonic()
     with warehouse.writing(spark):
-        events = ensure_sessionized_events(spark, warehouse, rules, carried_columns)
+        events = ensure_sessionized_events(spark, warehouse, rules, carried_columns, deletion_vectors=deletion_vectors)
         drop_uncommitted(spark, warehouse)
         raw_events = warehouse.open(warehouse.raw_events)
         landed = landings(raw_events) if raw_events else {}

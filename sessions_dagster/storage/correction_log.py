@@ -20,8 +20,9 @@ from sessions_dagster.model.schemas import SESSION_CORRECTIONS_SCHEMA
 from sessions_dagster.spark.tuning import Sizes
 from sessions_dagster.storage.commit_metadata import is_correction
 from sessions_dagster.storage.delta_log import greatest
-from sessions_dagster.storage.delta_tables import append, ensure_table, files_for, quoted, run_sql
+from sessions_dagster.storage.delta_tables import append, ensure_table, files_for
 from sessions_dagster.storage.exclusive_commits import exclusive_commit
+from sessions_dagster.storage.sql import quoted, run_sql
 from sessions_dagster.storage.warehouse import Warehouse
 
 

@@ -77,12 +77,21 @@ def partition_dates(table: DeltaTable) -> list[date]:
 
 def partition_rows(table: DeltaTable) -> dict[date, int]:
     """The rows of each partition of a table partitioned by a date, including rows that deletion vectors delete."""
+    return _sums_by_partition(table, "num_records")
+
+
+def partition_bytes(table: DeltaTable) -> dict[date, int]:
+    """The size of the files of each partition of a table partitioned by a date."""
+    return _sums_by_partition(table, "size_bytes")
+
+
+def _sums_by_partition(table: DeltaTable, what: str) -> dict[date, int]:
     (column,) = table.metadata().partition_columns
-    rows: dict[date, int] = {}
+    sums: dict[date, int] = {}
     for file in _active_files(table):
         day = file[f"partition.{column}"]
-        rows[day] = rows.get(day, 0) + (file["num_records"] or 0)
-    return rows
+        sums[day] = sums.get(day, 0) + (file[what] or 0)
+    return sums
 
 
 def partitions(table: DeltaTable) -> set[date | None]:

@@ -2,22 +2,22 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
 from datetime import date
 from typing import Any, Final
 
 import deltalake
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame, DataFrameWriter, SparkSession
 from pyspark.sql.types import StructField, StructType
 
 from sessions_dagster.errors import SchemaMismatchError
 from sessions_dagster.model.columns import BATCH_DATE
 from sessions_dagster.model.dates import date_literals
 from sessions_dagster.spark.failures import SPARK_ERRORS
-from sessions_dagster.spark.tuning import spark_property, task_slots
+from sessions_dagster.spark.tuning import task_slots
 from sessions_dagster.storage.delta_log import partitions
 from sessions_dagster.storage.exclusive_commits import exclusive_commit
 from sessions_dagster.storage.filesystem import location_of
+from sessions_dagster.storage.sql import identifier, quoted, run_sql, text_literal
 from sessions_dagster.storage.warehouse import Warehouse
 
 RETENTION_PROPERTY: Final = "delta.deletedFileRetentionDuration"
@@ -66,6 +66,7 @@ def ensure_table(
     if table is None:
         _create(spark, warehouse, table_uri, schema, partition_by, properties)
         table = warehouse.open_existing(table_uri)
+        warehouse.register(spark, table_uri)
     missing = _missing_columns(table, table_uri, schema)
     if missing:
         _add_columns(spark, table_uri, missing)
@@ -164,10 +165,24 @@ def replace_partitions(
     Raises:
         ConcurrentWriteError: If another run has written to it since.
     """
-    # Not a dynamic partition overwrite: that leaves a partition as it is if there is no row for it.
-    writer = rows.write.format("delta").mode("overwrite").option("replaceWhere", f"{column} IN ({date_literals(days)})")
     with exclusive_commit(rows.sparkSession, table, metadata):
-        writer.save(table_uri)
+        _overwriting(column, days, rows).save(table_uri)
+
+
+def rewrite_partitions(table_uri: str, column: str, days: Sequence[date], rows: DataFrame) -> None:
+    """Write the rows of some partitions again, in one commit that counts as a compaction: it changes no row.
+
+    Delta reads the rows in the transaction that writes them, so none is lost if another run commits at the same time:
+    what it appends stays, and if it has changed one of the files, this commit is refused.
+
+    Args:
+        table_uri: The table.
+        column: The date column that it is partitioned by.
+        days: The partitions.
+        rows: All rows that these partitions have, read from the table.
+    """
+    # Not as `exclusive_commit`: Delta refuses a transaction in a commit that changes no row.
+    _overwriting(column, days, rows).option("dataChange", "false").save(table_uri)
 
 
 def files_for(amount: int, worth_a_file: int, spark: SparkSession) -> int:
@@ -181,33 +196,15 @@ def files_for(amount: int, worth_a_file: int, spark: SparkSession) -> int:
     return max(1, min(task_slots(spark), amount // worth_a_file))
 
 
-def run_sql(spark: SparkSession, statement: str) -> DataFrame:
-    """Run a statement in which `${...}` stands for itself. By default Spark replaces it, also in a name or a text.
-
-    Args:
-        spark: A session with Delta.
-        statement: SQL.
-
-    Returns:
-        What the statement tells.
-    """
-    with names_as_written(spark):
-        return spark.sql(statement)
+def set_property(spark: SparkSession, table_uri: str, name: str, value: str) -> None:
+    """Set a table property, in a commit of its own."""
+    run_sql(spark, f"ALTER TABLE {quoted(table_uri)} SET TBLPROPERTIES ({text_literal(name)} = {text_literal(value)})")
 
 
-def names_as_written(spark: SparkSession) -> AbstractContextManager[None]:
-    """A context in which `${...}` in SQL, and in the name of a table, stands for itself."""
-    return spark_property(spark, "spark.sql.variable.substitute", "false")
-
-
-def quoted(table_uri: str) -> str:
-    """The name of a table by its location, for SQL."""
-    return f"delta.{_name(table_uri)}"
-
-
-def text_literal(text: str) -> str:
-    """A text as SQL has it."""
-    return "'{}'".format(text.replace("\\", "\\\\").replace("'", "\\'"))
+def _overwriting(column: str, days: Sequence[date], rows: DataFrame) -> DataFrameWriter:
+    # Not a dynamic partition overwrite: that leaves a partition as it is if there is no row for it.
+    where = f"{column} IN ({date_literals(days)})"
+    return rows.write.format("delta").mode("overwrite").option("replaceWhere", where)
 
 
 def _create(
@@ -266,12 +263,8 @@ def _add_columns(spark: SparkSession, table_uri: str, fields: Sequence[StructFie
 
 
 def _column(field: StructField) -> str:
-    return f"{_name(field.name)} {field.dataType.simpleString()}"
+    return f"{identifier(field.name)} {field.dataType.simpleString()}"
 
 
 def _comment(field: StructField) -> str:
     return f" COMMENT {text_literal(field.metadata['comment'])}" if "comment" in field.metadata else ""
-
-
-def _name(text: str) -> str:
-    return "`{}`".format(text.replace("`", "``"))

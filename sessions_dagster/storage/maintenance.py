@@ -7,16 +7,31 @@ import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import date, timedelta
+from functools import reduce
 from typing import Final
 
 from deltalake import DeltaTable
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 
 from sessions_dagster.errors import RetentionError
+from sessions_dagster.model.date_columns import among
 from sessions_dagster.model.dates import date_literals
-from sessions_dagster.storage.delta_log import TableFacts, partitions, partitions_touched, table_facts
-from sessions_dagster.storage.delta_tables import DEFAULT_RETENTION, RETENTION_PROPERTY, quoted, run_sql, text_literal
+from sessions_dagster.storage.delta_log import (
+    TableFacts,
+    partition_bytes,
+    partition_rows,
+    partitions,
+    partitions_touched,
+    table_facts,
+)
+from sessions_dagster.storage.delta_tables import (
+    DEFAULT_RETENTION,
+    RETENTION_PROPERTY,
+    rewrite_partitions,
+    set_property,
+)
 from sessions_dagster.storage.filesystem import location_of
+from sessions_dagster.storage.sql import quoted, run_sql
 from sessions_dagster.storage.warehouse import Warehouse
 
 COMPACTED_PROPERTY: Final = "sessions.compacted_version"
@@ -24,6 +39,9 @@ COMPACTED_PROPERTY: Final = "sessions.compacted_version"
 
 MINIMUM_RETENTION: Final = timedelta(days=7)
 """Files of a run under way are in no version before it commits, and a reader may be at an older version."""
+
+_FILE_BYTES: Final = 2**30
+"""How large the files are that OPTIMIZE writes, and so what a purge writes in one file."""
 
 _MOST_DAYS: Final = 3650
 
@@ -79,9 +97,8 @@ def compact(spark: SparkSession, warehouse: Warehouse, table_uri: str) -> Compac
             return CompactionReport((), before, before)
         where = _where(table, days)
         run_sql(spark, f"OPTIMIZE {quoted(table_uri)} {where}")
-        # OPTIMIZE leaves a file as it is if there is no other file to merge it with, whatever is deleted in it.
-        run_sql(spark, f"REORG TABLE {quoted(table_uri)} {where} APPLY (PURGE)")
-        _set_property(spark, table_uri, COMPACTED_PROPERTY, str(table.version()))
+        _purge(spark, table, table_uri, days)
+        set_property(spark, table_uri, COMPACTED_PROPERTY, str(table.version()))
         table.update_incremental()
         return CompactionReport(tuple(sorted(days, key=str)), before, table_facts(table))
 
@@ -164,7 +181,7 @@ def set_retention(spark: SparkSession, warehouse: Warehouse, table_uri: str, kep
     _check(kept_for, table_uri)
     with warehouse.writing(spark):
         if retention(warehouse.open_existing(table_uri)) != kept_for:
-            _set_property(spark, table_uri, RETENTION_PROPERTY, f"interval {kept_for.days} days")
+            set_property(spark, table_uri, RETENTION_PROPERTY, f"interval {kept_for.days} days")
 
 
 def _check(kept_for: timedelta, table_uri: str) -> None:
@@ -180,12 +197,28 @@ def _compacted_version(table: DeltaTable) -> int:
     return int(table.metadata().configuration.get(COMPACTED_PROPERTY) or -1)
 
 
+def _purge(spark: SparkSession, table: DeltaTable, table_uri: str, days: Collection[date | None]) -> None:
+    """Write the dates again in which rows are still only marked as deleted, without these rows.
+
+    OPTIMIZE leaves a file as it is if there is no other file to merge it with, whatever is deleted in it. REORG TABLE
+    would not, but the one of Delta 4.4 asks for a Spark session in its tasks, which executors of a cluster do not have.
+    """
+    table.update_incremental()
+    if "deletionVectors" not in (table.protocol().writer_features or ()):
+        return
+    (column,) = table.metadata().partition_columns
+    written = partition_rows(table)
+    rows = spark.read.format("delta").load(table_uri).where(among(column, [day for day in days if day is not None]))
+    live = {row[column]: row["count"] for row in rows.groupBy(column).count().collect()}
+    marked = sorted(day for day in written.keys() & days if live.get(day, 0) != written[day])
+    if marked:
+        sizes = partition_bytes(table)
+        of_a_day = (rows.where(among(column, [day])).coalesce(max(1, sizes[day] // _FILE_BYTES)) for day in marked)
+        rewrite_partitions(table_uri, column, marked, reduce(DataFrame.unionByName, of_a_day))
+
+
 def _where(table: DeltaTable, days: Collection[date | None]) -> str:
     columns = table.metadata().partition_columns
     if not columns:
         return ""
     return f"WHERE {columns[0]} IN ({date_literals(day for day in days if day is not None)})"
-
-
-def _set_property(spark: SparkSession, table_uri: str, name: str, value: str) -> None:
-    run_sql(spark, f"ALTER TABLE {quoted(table_uri)} SET TBLPROPERTIES ({text_literal(name)} = {text_literal(value)})")

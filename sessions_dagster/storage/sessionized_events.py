@@ -12,10 +12,16 @@ from sessions_dagster.errors import RulesMismatchError
 from sessions_dagster.model.columns import EVENT_DATE, TIMESTAMP
 from sessions_dagster.model.rules import SessionRules
 from sessions_dagster.model.schemas import sessionized_events_schema
-from sessions_dagster.storage.delta_tables import STATISTICS_PROPERTY, check_no_other_columns, ensure_table
+from sessions_dagster.storage.delta_tables import (
+    STATISTICS_PROPERTY,
+    check_no_other_columns,
+    ensure_table,
+    set_property,
+)
 from sessions_dagster.storage.filesystem import location_of
 from sessions_dagster.storage.warehouse import Warehouse
 
+DELETION_VECTORS_PROPERTY: Final = "delta.enableDeletionVectors"
 TIMEOUT_PROPERTY: Final = "sessions.timeout_us"
 USER_ACTIONS_PROPERTY: Final = "sessions.user_action_ids"
 LATENESS_PROPERTY: Final = "sessions.lateness_days"
@@ -25,15 +31,23 @@ LATENESS_OF_FIRST_RELEASE: Final = 5
 
 
 def ensure_sessionized_events(
-    spark: SparkSession, warehouse: Warehouse, rules: SessionRules, carried_columns: Mapping[str, str]
+    spark: SparkSession,
+    warehouse: Warehouse,
+    rules: SessionRules,
+    carried_columns: Mapping[str, str],
+    *,
+    deletion_vectors: bool,
 ) -> DeltaTable:
     """Create `sessionized_events` with these rules if there is none, or add the carried columns that it lacks.
+
+    Files that have a deletion vector keep it, whatever is asked for, until a compaction writes them again.
 
     Args:
         spark: A session with Delta.
         warehouse: Where the tables are.
         rules: The session rules.
         carried_columns: The type of each carried column, by its name.
+        deletion_vectors: Whether writes from now on mark rows as deleted, instead of writing their files again.
 
     Returns:
         The newest version of the table.
@@ -47,8 +61,9 @@ def ensure_sessionized_events(
     if existing is not None:
         _check_rules(existing, rules)
         check_no_other_columns(existing, schema)
+    vectors = str(deletion_vectors).lower()
     properties = {
-        "delta.enableDeletionVectors": "true",
+        DELETION_VECTORS_PROPERTY: vectors,
         STATISTICS_PROPERTY: TIMESTAMP,
         TIMEOUT_PROPERTY: str(rules.timeout_us),
         USER_ACTIONS_PROPERTY: json.dumps(sorted(rules.user_action_ids)),
@@ -64,6 +79,9 @@ def ensure_sessionized_events(
     )
     # Another process may have created it in the meantime.
     _check_rules(table, rules)
+    if table.metadata().configuration.get(DELETION_VECTORS_PROPERTY, "false") != vectors:
+        set_property(spark, warehouse.sessionized_events, DELETION_VECTORS_PROPERTY, vectors)
+        table.update_incremental()
     return table
 
 

@@ -25,6 +25,7 @@ from sessions_dagster.s3 import (
     is_on_s3,
 )
 from sessions_dagster.spark.left_sessions import end_left_session, remote_session
+from sessions_dagster.storage.catalog import register_table
 from sessions_dagster.storage.filesystem import delta_rs_options, is_local, storage_errors, table_root
 
 _LOCK_FILE: Final = ".writing.lock"
@@ -42,13 +43,16 @@ class Warehouse:
     Attributes:
         root: A local folder (relative to the working directory, absolute, or `file://`) or a URI; kept in the spelling
             of `filesystem`.
+        catalog_schema: The schema of the session's catalogue in which the tables have their names; None: in none.
 
     Raises:
         SettingsError: If it is no location, or its path has a character that delta-rs cannot cope with.
     """
 
     root: str
+    catalog_schema: str | None = None
     _handles: dict[str, DeltaTable] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _registered: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "root", table_root(self.root))
@@ -143,6 +147,20 @@ class Warehouse:
                 f"{error.strerror} ({error.filename})."
             ) from error
 
+    def register(self, spark: SparkSession, table_uri: str) -> None:
+        """Give a table its name in `catalog_schema`, if there is one, once for each warehouse object.
+
+        Args:
+            spark: A session with Delta.
+            table_uri: One of `tables`, which exists.
+
+        Raises:
+            SettingsError: If the schema has another table of that name.
+        """
+        if self.catalog_schema is not None and table_uri not in self._registered:
+            register_table(spark, self.catalog_schema, table_uri)
+            self._registered.add(table_uri)
+
     @contextmanager
     def writing(self, spark: SparkSession) -> Iterator[None]:
         """Everything that Spark writes to the tables is written in this context.
@@ -155,11 +173,15 @@ class Warehouse:
 
         Raises:
             SettingsError: If commits to S3 would not be exclusive: the session has no log store that sees to that, or
-                the store or the connector does not know the condition. Nothing was written.
+                the store or the connector does not know the condition. Or a name that a table should have is taken in
+                the catalogue. Nothing was written.
         """
         if is_on_s3(self.root):
             _check_log_store(spark)
         with self.locked(), self._session_noted(spark), _refused_conditions_named(self.root):
+            if self.catalog_schema is not None:
+                for table_uri in filter(self.open, self.tables):
+                    self.register(spark, table_uri)
             yield
 
     @contextmanager

@@ -20,8 +20,9 @@ from sessions_dagster.model.date_columns import among
 from sessions_dagster.model.dates import date_literals, groups_of_similar_size
 from sessions_dagster.spark.compat import HAS_REPLACE_ON, local_checkpoint, merge
 from sessions_dagster.spark.tuning import Sizes, broadcast_if_small, spark_property
-from sessions_dagster.storage.delta_tables import files_for, names_as_written, quoted
+from sessions_dagster.storage.delta_tables import files_for
 from sessions_dagster.storage.exclusive_commits import exclusive_commit
+from sessions_dagster.storage.sql import names_as_written, quoted
 
 MAX_DATE_GROUPS: Final = 8
 """The maximum number of date groups in a write; each group looks at all rows again."""

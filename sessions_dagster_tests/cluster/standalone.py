@@ -81,7 +81,7 @@ def standalone(folder: Path, worker_memory: str = "2g") -> Iterator[Cluster]:
 
 def _start(log: Path, *command: str) -> subprocess.Popen[bytes]:
     home = Path(pyspark.__file__).parent
-    env = {**os.environ, "SPARK_HOME": str(home), "TZ": "Asia/Tokyo", "SPARK_LOCAL_IP": "127.0.0.1"}
+    env = {**os.environ, "SPARK_HOME": str(home), "TZ": "Asia/Kolkata", "SPARK_LOCAL_IP": "127.0.0.1"}
     use_java(env, installed_lane().newest_java)
     words = [str(home / "bin" / "spark-class"), *command]
     with log.open("wb") as output:

@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Callable
-from datetime import date, timedelta
+from datetime import timedelta
 from pathlib import Path
 from random import Random
 from typing import Any, Final
@@ -12,6 +12,8 @@ import pytest
 from pyspark.sql import SparkSession
 
 from sessions_dagster.errors import is_retryable
+from sessions_dagster.pipeline.check_tables import check_events, check_sessions
+from sessions_dagster.storage.maintenance import compact
 from sessions_dagster_tests.builders import World, sessions_of
 from sessions_dagster_tests.cluster.standalone import PATIENCE_SECONDS, Cluster
 from sessions_dagster_tests.histories import DAYS, FIRST_DAY, LATENESS, Delivery, deliveries
@@ -68,22 +70,34 @@ def test_a_program_ends_in_the_table_of_one_pass_over_all_batches(
     check(world)
 
 
-@pytest.mark.parametrize("killed_in", ["land", "apply", "sessions"])
+@pytest.mark.parametrize("killed_in", ["land", "apply", "sessions", "checks", "compaction"])
 def test_a_worker_that_is_killed_in_a_step_costs_at_most_another_attempt(
     spark: SparkSession, cluster: Cluster, tmp_path: Path, killed_in: str
 ) -> None:
     world, random = World(spark, tmp_path), Random(killed_in)
     play = Play(world, histories_of(7))
-    first: date = BATCH_DAYS[0]
+    first, last = BATCH_DAYS[0], BATCH_DAYS[3]
 
     def land() -> None:
         for day in BATCH_DAYS[:4]:
             play.land(day, random)
 
+    def checks() -> None:
+        events = check_events(spark, world.warehouse, first, last, first)
+        sessions = check_sessions(spark, world.warehouse, first, last)
+        assert not any(each.offenders for each in events.findings)
+        assert not any(each.offenders for each in sessions.findings)
+
+    def compaction() -> None:
+        for uri in filter(world.warehouse.open, world.warehouse.tables):
+            compact(spark, world.warehouse, uri)
+
     steps: dict[str, Callable[[], Any]] = {
         "land": land,
-        "apply": lambda: world.materialize(first, BATCH_DAYS[3]),
+        "apply": lambda: world.materialize(first, last),
         "sessions": world.refresh,
+        "checks": checks,
+        "compaction": compaction,
     }
     for name, step in steps.items():
         if name == killed_in:

@@ -1,0 +1,35 @@
+"""The names of the tables in a schema of the session's catalogue, by which SQL finds them."""
+
+from pyspark.sql import SparkSession
+
+from sessions_dagster.errors import SettingsError
+from sessions_dagster.storage.filesystem import location_of
+from sessions_dagster.storage.sql import identifier, run_sql, text_literal
+
+
+def register_table(spark: SparkSession, schema: str, table_uri: str) -> None:
+    """Give a Delta table its name in a schema, which is created if it is missing.
+
+    The table is external: the catalogue keeps its name and its location, and dropping it there removes no file.
+
+    Args:
+        spark: A session with Delta.
+        schema: A schema of its catalogue, or a catalogue and a schema with a point in between.
+        table_uri: The table, which exists. The last part of its location is its name.
+
+    Raises:
+        SettingsError: If the schema has another table or a view of that name.
+    """
+    within = ".".join(map(identifier, schema.split(".")))
+    name = f"{within}.{identifier(table_uri.rsplit('/', 1)[-1])}"
+    run_sql(spark, f"CREATE SCHEMA IF NOT EXISTS {within}")
+    run_sql(spark, f"CREATE TABLE IF NOT EXISTS {name} USING delta LOCATION {text_literal(table_uri)}")
+    described = run_sql(spark, f"DESCRIBE TABLE EXTENDED {name}").collect()
+    found = [location_of(row["data_type"]) for row in described if row["col_name"] == "Location"]
+    if found[-1:] != [table_uri]:
+        what = f"a table at {found[-1]}" if found else "a view"
+        raise SettingsError(
+            f"catalog_schema (SESSIONS_CATALOG_SCHEMA) names the schema {schema}, where {name} is {what} and not the "
+            f"table at {table_uri}. Use another schema, or drop it there: DROP TABLE removes no file of an external "
+            "table. Nothing was written."
+        )
