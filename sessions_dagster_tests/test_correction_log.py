@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from datetime import date, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from deltalake import DeltaTable
@@ -10,6 +11,8 @@ from pyspark.sql import SparkSession
 
 from sessions_dagster.pipeline import apply as apply_module
 from sessions_dagster.storage.maintenance import compact
+from sessions_dagster.storage.sql import quoted, run_sql
+from sessions_dagster.storage.write_changes import write_changes
 from sessions_dagster_tests.builders import CorrectionRow, World
 from sessions_dagster_tests.oracle import Event
 
@@ -158,3 +161,20 @@ def test_entries_of_a_killed_run_are_dropped_even_if_a_compaction_committed_thei
     assert [(row.kind, row.version) for row in world.corrections()] == [
         ("extended", DeltaTable(world.warehouse.sessionized_events).version())
     ]
+
+
+def test_entries_of_a_run_are_kept_if_maintenance_committed_just_before_its_correction(
+    killed_before_its_commit: World,
+) -> None:
+    world = killed_before_its_commit
+
+    def write_after_maintenance(*arguments: Any) -> int | None:
+        run_sql(world.spark, f"ALTER TABLE {quoted(world.warehouse.sessionized_events)} SET TBLPROPERTIES ('a' = 'b')")
+        return write_changes(*arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(apply_module, "write_changes", write_after_maintenance)
+        report = world.materialize(D21)
+    assert report.version == DeltaTable(world.warehouse.sessionized_events).version() == 3
+    assert not world.materialize(D21).committed
+    assert kinds(world) == ["extended"]

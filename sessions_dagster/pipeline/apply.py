@@ -132,7 +132,7 @@ def apply_batches(
             write_ahead(spark, warehouse, changes, version + 1)
             metadata = _applied_after(applied, pending).as_commit_metadata()
             committed = write_changes(events, warehouse.sessionized_events, changes, metadata)
-        return _report(version, committed, days, present, elsewhere, changes, time.monotonic() - began)
+        return _report(events, committed, days, present, elsewhere, changes, time.monotonic() - began)
 
 
 def _rows(spark: SparkSession, table_uri: str) -> DataFrame:
@@ -142,8 +142,8 @@ def _rows(spark: SparkSession, table_uri: str) -> DataFrame:
 
 
 def _report(
-    version: int,
-    committed: bool,
+    events: DeltaTable,
+    committed: int | None,
     applied: Sequence[date],
     present: tuple[date, ...],
     elsewhere: tuple[date, ...],
@@ -151,15 +151,15 @@ def _report(
     seconds: float,
 ) -> ApplyReport:
     inserted, begun = dict(changes.counts.get(Change.INSERT, {})), changes.sessions_begun
-    if committed and changes.append_only is not None:
+    if committed is not None and changes.append_only is not None:
         appended = changes.append_only.metrics.get
         day = changes.append_only.event_date
         begun += appended["sessions"]
         if appended["rows"]:
             inserted[day] = inserted.get(day, 0) + appended["rows"]
     return ApplyReport(
-        version=version + 1 if committed else version,
-        committed=committed,
+        version=events.version() if committed is None else committed,
+        committed=committed is not None,
         applied=tuple(applied),
         present=present,
         pending_elsewhere=elsewhere,

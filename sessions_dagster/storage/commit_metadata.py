@@ -14,6 +14,9 @@ APPLIED_KEY: Final = "applied_batches"
 FOLLOWED_KEY: Final = "followed_table"
 """The key (JSON) under which a commit says the id of the table that this one is computed from."""
 
+BASE_KEY: Final = "computed_from"
+"""The key (JSON) under which a commit says the version of its table that it was computed from."""
+
 _HISTORY_STEP: Final = 20
 
 
@@ -67,12 +70,18 @@ def version_followed(follower: DeltaTable, followed: DeltaTable) -> int | None:
 
 
 def is_correction(sessionized_events: DeltaTable, version: int) -> bool:
-    """Whether a version was committed by a run that applied batches; assumed of versions too old for the log."""
+    """Whether a run that applied batches has committed what was to become a version.
+
+    It is a later version if a commit of maintenance came in between. Of versions too old for the log it is assumed.
+    """
     since = sessionized_events.version() - version
     if since < 0:
         return False
-    commits = {commit["version"]: commit for commit in sessionized_events.history(since + 1)}
-    return version not in commits or APPLIED_KEY in _user_metadata(commits[version])
+    commits = {commit["version"]: _user_metadata(commit) for commit in sessionized_events.history(since + 1)}
+    return version not in commits or any(
+        APPLIED_KEY in metadata and metadata.get(BASE_KEY, committed - 1) == version - 1
+        for committed, metadata in commits.items()
+    )
 
 
 @dataclass(frozen=True)

@@ -63,5 +63,5 @@ def drop_uncommitted(spark: SparkSession, warehouse: Warehouse) -> None:
     # Maintenance may have committed since then, and taken the version that the correction was to be. Entries of
     # versions further ahead belong to a table that does not exist any more.
     if newest is not None and newest <= events.version() + 1 and not is_correction(events, newest):
-        with exclusive_commit(spark, corrections):
-            run_sql(spark, f"DELETE FROM {quoted(warehouse.session_corrections)} WHERE {EVENTS_VERSION} = {newest}")
+        statement = f"DELETE FROM {quoted(warehouse.session_corrections)} WHERE {EVENTS_VERSION} = {newest}"
+        exclusive_commit(spark, corrections, lambda: run_sql(spark, statement))

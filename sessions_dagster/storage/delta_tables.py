@@ -121,7 +121,7 @@ def replace_slice(
     if day in partitions(table):
         replace_partitions(table, table_uri, BATCH_DATE, [day], rows)
     elif are_none:
-        # Exclusive or not, nothing is added; but with a transaction Delta would commit it.
+        # An exclusive commit would be made without rows as well.
         rows.write.format("delta").mode("append").save(table_uri)
     elif row_count != 0:
         # An overwrite makes Delta rebuild the table's state first, which costs as much as half a million rows.
@@ -140,8 +140,7 @@ def append(table: deltalake.DeltaTable, table_uri: str, rows: DataFrame) -> None
     Raises:
         ConcurrentWriteError: If another run has written to it since.
     """
-    with exclusive_commit(rows.sparkSession, table):
-        rows.write.format("delta").mode("append").save(table_uri)
+    exclusive_commit(rows.sparkSession, table, lambda: rows.write.format("delta").mode("append").save(table_uri))
 
 
 def replace_partitions(
@@ -165,8 +164,8 @@ def replace_partitions(
     Raises:
         ConcurrentWriteError: If another run has written to it since.
     """
-    with exclusive_commit(rows.sparkSession, table, metadata):
-        _overwriting(column, days, rows).save(table_uri)
+    writer = _overwriting(column, days, rows)
+    exclusive_commit(rows.sparkSession, table, lambda: writer.save(table_uri), metadata)
 
 
 def rewrite_partitions(table_uri: str, column: str, days: Sequence[date], rows: DataFrame) -> None:

@@ -7,16 +7,17 @@ those that were computed from the same version, or from an older one.
 """
 
 import json
-import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from typing import Any, Final
+from uuid import uuid4
 
 from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 
 from sessions_dagster.errors import ConcurrentWriteError
 from sessions_dagster.spark.tuning import spark_property
+from sessions_dagster.storage.commit_metadata import BASE_KEY
 from sessions_dagster.storage.delta_log import commits_since
 from sessions_dagster.storage.filesystem import location_of
 
@@ -29,40 +30,51 @@ WRITER_KEY: Final = "writer"
 _NO_METADATA: Final[Mapping[str, Any]] = {}
 
 
-@contextmanager
 def exclusive_commit(
-    spark: SparkSession, table: DeltaTable, metadata: Mapping[str, Any] = _NO_METADATA
-) -> Iterator[None]:
-    """A context for one write to a table, which has the rows of the version that a handle is at as its base.
+    spark: SparkSession,
+    table: DeltaTable,
+    write: Callable[[], object],
+    metadata: Mapping[str, Any] = _NO_METADATA,
+) -> int | None:
+    """Let a function write to a table once, unless another run writes to it since the version that a handle is at.
+
+    Compactions and other commits of maintenance may come in between.
 
     Args:
-        spark: The session that writes.
-        table: The handle, which nobody may update before the context begins. Afterwards it is at the new version.
+        spark: The session that writes. Nobody may write with it to another table meanwhile.
+        table: The handle, at the version that the write was computed from. Afterwards it is at the newest version.
+        write: Makes at most one commit, and only to this table.
         metadata: The user metadata of the commit.
+
+    Returns:
+        The version that the commit is; None if there was nothing to commit.
 
     Raises:
         ConcurrentWriteError: If Delta has left the write out, because another run has committed since. Delta itself
             raises `ConcurrentTransactionException` if that happened while the write was under way.
     """
-    base, writer = table.version(), uuid.uuid4().hex
+    base, writer = table.version(), uuid4().hex
     # Not options of the writer, which MERGE and DELETE do not have. They must not stay set: Delta would leave out
     # every further write.
     properties = {
         "spark.databricks.delta.write.txnAppId": APPLICATION,
         "spark.databricks.delta.write.txnVersion": str(base + 1),
         "spark.databricks.delta.commitInfo.userMetadata": json.dumps(
-            {**metadata, WRITER_KEY: writer}, separators=(",", ":")
+            {**metadata, BASE_KEY: base, WRITER_KEY: writer}, separators=(",", ":")
         ),
     }
     with ExitStack() as set_properties:
         for name, value in properties.items():
             set_properties.enter_context(spark_property(spark, name, value))
-        yield
+        write()
     table.update_incremental()
-    since = (action.get("commitInfo", {}) for commit in commits_since(table, base) for action in commit)
-    if not any(writer in info.get("userMetadata", "") for info in since):
+    for version, commit in enumerate(commits_since(table, base), start=base + 1):
+        if any(writer in action.get("commitInfo", {}).get("userMetadata", "") for action in commit):
+            return version
+    if (table.transaction_version(APPLICATION) or 0) > base:
         raise ConcurrentWriteError(
             f"{location_of(table.table_uri)} went from version {base} to {table.version()} while a commit to it was "
             "computed: another run wrote to it. Nothing was written. Run this partition again, and let only one run "
             "write at a time."
         )
+    return None

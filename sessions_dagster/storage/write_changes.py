@@ -32,7 +32,7 @@ _IS_REMOVED: Final = "__is_removed"
 _NEW: Final = "__new_"
 
 
-def write_changes(table: DeltaTable, table_uri: str, changes: ChangeSet, metadata: Mapping[str, Any]) -> bool:
+def write_changes(table: DeltaTable, table_uri: str, changes: ChangeSet, metadata: Mapping[str, Any]) -> int | None:
     """Write all changes in one commit, or nothing if there are none.
 
     Args:
@@ -43,7 +43,7 @@ def write_changes(table: DeltaTable, table_uri: str, changes: ChangeSet, metadat
         metadata: The user metadata of the commit.
 
     Returns:
-        Whether anything was written.
+        The version of the table that has the changes; None if nothing was written.
 
     Raises:
         ConcurrentWriteError: If another run has written to the table since.
@@ -51,7 +51,7 @@ def write_changes(table: DeltaTable, table_uri: str, changes: ChangeSet, metadat
     written = changes.count(Change.INSERT, Change.UPDATE)
     removed = changes.count(Change.REMOVE)
     if not (written or removed) and (changes.append_only is None or changes.append_only.is_empty()):
-        return False
+        return None
     rows = with_change(changes.rows, Change.INSERT, Change.UPDATE).drop(CHANGE)
     rows_per_file = Sizes.of(rows.sparkSession).rows_per_file
     rows = _of_few_dates_a_task(rows, changes, files_for(written, rows_per_file, rows.sparkSession))
@@ -64,19 +64,19 @@ def write_changes(table: DeltaTable, table_uri: str, changes: ChangeSet, metadat
             # The MERGE of Delta 3 begins with a query that needs none of these rows, and that would be observed.
             appended = local_checkpoint(appended, eager=True)
         rows = rows.unionByName(appended)
-    with exclusive_commit(rows.sparkSession, table, metadata):
+    new_rows = rows
+
+    def write() -> None:
         if is_merge:
             removed_rows = with_change(changes.rows, Change.REMOVE).drop(CHANGE)
-            _merge(table_uri, rows, removed_rows, replaced_dates, changes)
+            _merge(table_uri, new_rows, removed_rows, replaced_dates, changes)
         elif replaced_dates:
-            _replace(
-                table_uri,
-                broadcast_if_small(rows, sum(_written_by_date(changes)[day] for day in replaced_dates)),
-                replaced_dates,
-            )
+            count = sum(_written_by_date(changes)[day] for day in replaced_dates)
+            _replace(table_uri, broadcast_if_small(new_rows, count), replaced_dates)
         else:
-            rows.write.format("delta").mode("append").save(table_uri)
-    return True
+            new_rows.write.format("delta").mode("append").save(table_uri)
+
+    return exclusive_commit(rows.sparkSession, table, write, metadata)
 
 
 def _replace(table_uri: str, rows: DataFrame, replaced_dates: Sequence[date]) -> None:

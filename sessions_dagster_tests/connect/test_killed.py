@@ -49,7 +49,7 @@ def slow(warehouse, uri, day, rows, row_count=None, are_none=False):
         print("is writing", flush=True)
         threading.Timer(2, os.kill, (os.getpid(), signal.SIGKILL)).start()
         # Longer than the next run takes, which would otherwise find what it has to replace.
-        rows = rows.limit(1).where(F.expr("coalesce(reflect('java.lang.Thread', 'sleep', 25000L), '') = ''"))
+        rows = rows.limit(1).where(F.expr("reflect('java.lang.Thread', 'sleep', 25000L) IS NOT NULL"))
     return replace(warehouse, uri, day, rows, row_count=row_count)
 land.replace_slice = slow
 with spark_session(SparkSettings(master=sys.argv[1])) as spark:
@@ -96,9 +96,9 @@ def test_a_killed_server_leaves_no_half_of_a_commit(address: str, tmp_path: Path
     doomed = """
 from sessions_dagster.storage import delta_tables, write_changes
 from sessions_dagster.storage.exclusive_commits import exclusive_commit
-def told(spark, table, metadata=()):
+def told(spark, table, *others):
     print("is writing", table.table_uri.rstrip("/").rpartition("/")[2], table.version(), flush=True)
-    return exclusive_commit(spark, table, dict(metadata))
+    return exclusive_commit(spark, table, *others)
 delta_tables.exclusive_commit = write_changes.exclusive_commit = told
 with spark_session(SparkSettings(master=sys.argv[1])) as spark:
     world = World(spark, Path(sys.argv[2]))
