@@ -18,6 +18,7 @@ from sessions_dagster.model.rejects import DEFAULT_BOT_LIMIT, RejectReason
 from sessions_dagster.pipeline import classify
 from sessions_dagster.pipeline.land import LandingReport
 from sessions_dagster.settings import BOT_LIMIT_VARIABLE
+from sessions_dagster.spark.tuning import Sizes, spark_property
 from sessions_dagster_tests.builders import World, write_batch
 from sessions_dagster_tests.oracle import Event, sessionize
 
@@ -156,3 +157,19 @@ def test_the_default_limit_is_that_of_the_contract_and_0_disables_the_filter() -
 
 def test_the_environment_sets_the_limit() -> None:
     assert SessionsConfig.from_env({BOT_LIMIT_VARIABLE: "7"}).bot_limit == 7
+
+
+@pytest.mark.parametrize("bytes_of_a_large_batch", ["1", "1000000"])
+def test_a_batch_without_an_accepted_row_makes_no_commit(
+    spark: SparkSession, tmp_path: Path, bytes_of_a_large_batch: str
+) -> None:
+    world = World(spark, tmp_path)
+    too_late = _events("too late", 1, datetime(2025, 9, 1))
+    with spark_property(spark, Sizes.properties()["bytes_per_file"], bytes_of_a_large_batch):
+        reports = [
+            world.land(DAY, too_late, LIMIT),
+            world.land(DAY, too_late),
+            world.land(DAY, [*OVER_IT, *too_late], LIMIT),
+            world.land(DAY, AT_THE_LIMIT, LIMIT),
+        ]
+    assert [(report.raw_events_version, report.accepted) for report in reports] == [(0, 0), (0, 0), (0, 0), (1, LIMIT)]

@@ -34,6 +34,11 @@ _GROUP: Final = "__group_of_users"
 _GROUPS_OF_USERS: Final = 65_536
 """An ordinary batch of a billion events has 15,000 events in each group, which is far below a sensible limit."""
 
+_GROUPS_OF_A_SMALL_BATCH: Final = 256
+"""Few enough to be collected."""
+
+_COUNT: Final = "count"
+
 
 def classify(delivered: DataFrame, day: date, rules: SessionRules) -> DataFrame:
     """Say of each delivered row whether it is accepted.
@@ -62,6 +67,20 @@ def classify(delivered: DataFrame, day: date, rules: SessionRules) -> DataFrame:
     in_order = [reason for reason in RejectReason if reason in verdicts]
     reason = F.coalesce(*[F.when(verdicts[reason], F.lit(reason.value)) for reason in in_order])
     return delivered.select("*", event_date.alias(EVENT_DATE), reason.alias(REASON))
+
+
+def accepted_by_group(classified: DataFrame) -> list[int]:
+    """The number of accepted rows in each group of users that has any, counted in one query of a small batch.
+
+    Args:
+        classified: Rows as `classify` gives them.
+
+    Returns:
+        Nothing if no row is accepted. No user has more rows than the greatest number.
+    """
+    group = F.pmod(F.hash(USER), F.lit(_GROUPS_OF_A_SMALL_BATCH))
+    counts = classified.where(F.col(REASON).isNull()).groupBy(group).agg(F.count("*").alias(_COUNT))
+    return [row[_COUNT] for row in counts.collect()]
 
 
 def find_bots(classified: DataFrame, bot_limit: int) -> list[str]:
@@ -156,4 +175,4 @@ def _group_of_users() -> Column:
 
 def _larger(rows: DataFrame, column: str, limit: int) -> list[Row]:
     """The values of a column that occur in more rows than the limit allows."""
-    return rows.groupBy(column).count().where(F.col("count") > limit).collect()
+    return rows.groupBy(column).count().where(F.col(_COUNT) > limit).collect()

@@ -23,6 +23,7 @@ from sessions_dagster.model.rejects import DEFAULT_BOT_LIMIT, RejectReason
 from sessions_dagster.model.rules import SessionRules
 from sessions_dagster.model.schemas import NO_CARRIED_COLUMNS, REJECTED_EVENTS_SCHEMA
 from sessions_dagster.pipeline.classify import (
+    accepted_by_group,
     accepted_events,
     classify,
     find_bots,
@@ -139,8 +140,7 @@ def land_batch(
         broken_files_named(lambda: find_broken_file(delivered.files, read)),
     ):
         rows = classify(read(delivered.files), day, rules)
-        if bot_limit is not None:
-            rows = reject_users(rows, find_bots(rows, bot_limit))
+        rows, are_none = _without_bots(rows, bot_limit, is_small=size < sizes.bytes_per_file)
         metrics = Observation()
         with warehouse.writing(spark):
             ensure_table(
@@ -153,8 +153,6 @@ def land_batch(
             )
             ensure_raw_events(spark, warehouse, rules, carried_columns)
             accepted = accepted_events(rows.observe(metrics, *_metrics(day, rules)), carried_columns)
-            # A query of its own, which costs little where none are likely. A large batch has some.
-            are_none = size < sizes.bytes_per_file and accepted_events(rows, carried_columns).isEmpty()
             raw_version = replace_slice(
                 warehouse,
                 warehouse.raw_events,
@@ -192,6 +190,19 @@ def land_batch(
         rejected_events_version=rejected_version,
         seconds=time.monotonic() - began,
     )
+
+
+def _without_bots(rows: DataFrame, bot_limit: int | None, *, is_small: bool) -> tuple[DataFrame, bool]:
+    """Classified rows, those of bots rejected, and whether none of them is accepted."""
+    if bot_limit is not None and is_small:
+        # Each query of a small batch counts. Hardly ever does it have so many rows that this one cannot answer both.
+        counts = accepted_by_group(rows)
+        if max(counts, default=0) <= bot_limit:
+            return rows, not counts
+    if bot_limit is not None:
+        rows = reject_users(rows, find_bots(rows, bot_limit))
+    # This ends with the first accepted row.
+    return rows, rows.where(F.col(REASON).isNull()).isEmpty()
 
 
 def _slice(rows: DataFrame, day: date, landed_at: datetime) -> DataFrame:
