@@ -21,6 +21,7 @@ from sessions_dagster.spark.tuning import is_remote, properties_for, task_slots
 from sessions_dagster.spark.versions import check_connect
 
 if TYPE_CHECKING:
+    from pyspark.sql.connect.client import SparkConnectClient
     from pyspark.sql.connect.shell.progress import ProgressHandler
 
 DELTA_EXTENSION: Final = "io.delta.sql.DeltaSparkSessionExtension"
@@ -53,7 +54,7 @@ _ANSWER_SECONDS: Final = 5
 _CONNECT_MODE: Final = "SPARK_CONNECT_MODE_ENABLED"
 """The variable by which PySpark knows in this process that its functions are about Spark Connect."""
 
-_ATTEMPTS_ON_THIS_MACHINE: Final = 3
+_ATTEMPTS: Final = 3
 """So many attempts take a second. By default PySpark waits ten minutes for a server that has ended."""
 
 _tasks_by_operation: Final[dict[str, tuple[int, int]]] = {}
@@ -98,13 +99,12 @@ def connect(address: str, properties: Mapping[str, str]) -> SparkSession:
     _check_answers(address)
     with _names_what_is_missing():
         import delta.connect.exceptions  # noqa: F401, PLC0415 (makes them what Delta raises over Spark Connect)
-        from pyspark.sql.connect.client.retries import DefaultPolicy  # noqa: PLC0415
     was_on = _CONNECT_MODE in os.environ
     session: SparkSession | None = None
     try:
         session = SparkSession.builder.remote(address).getOrCreate()
         if is_on_this_machine(address):
-            session.client.set_retry_policies([DefaultPolicy(max_retries=_ATTEMPTS_ON_THIS_MACHINE)])
+            wait_a_second(session.client)
         for name, value in properties.items():
             session.conf.set(name, value)
         prepare(session)
@@ -120,6 +120,13 @@ def connect(address: str, properties: Mapping[str, str]) -> SparkSession:
             ) from error
         raise
     return session
+
+
+def wait_a_second(client: "SparkConnectClient") -> None:
+    """Let a client of Spark Connect give up soon if its server has ended."""
+    from pyspark.sql.connect.client.retries import DefaultPolicy  # noqa: PLC0415 (needs packages that not everybody has)
+
+    client.set_retry_policies([DefaultPolicy(max_retries=_ATTEMPTS)])
 
 
 def disconnect(session: SparkSession) -> None:

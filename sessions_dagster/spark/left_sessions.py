@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 from pyspark.sql import SparkSession
 
+from sessions_dagster.spark.connect import wait_a_second
 from sessions_dagster.spark.failures import SPARK_ERRORS
 from sessions_dagster.spark.tuning import is_remote
 
@@ -20,9 +21,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _FAILURES: Final[tuple[type[Exception], ...]] = (ImportError, *SPARK_ERRORS)
-
-_ATTEMPTS: Final = 3
-"""So many attempts take a second. By default PySpark waits ten minutes for a server that has ended."""
 
 
 def remote_session(spark: SparkSession) -> str | None:
@@ -83,8 +81,7 @@ def end_left_session(note: str) -> None:
 
 def _client(address: str) -> "SparkConnectClient":
     from pyspark.sql.connect.client import SparkConnectClient  # noqa: PLC0415 (needs packages that not everybody has)
-    from pyspark.sql.connect.client.retries import DefaultPolicy  # noqa: PLC0415
 
     client = SparkConnectClient(address)
-    client.set_retry_policies([DefaultPolicy(max_retries=_ATTEMPTS)])
+    wait_a_second(client)
     return client
