@@ -20,7 +20,7 @@ from sessions_dagster.spark.connect import connect, is_address, prepare
 from sessions_dagster.spark.failures import is_gone
 from sessions_dagster.spark.server import TOKEN_VARIABLE, serve
 from sessions_dagster.spark.session import SparkSettings
-from sessions_dagster_tests.conftest import server
+from sessions_dagster_tests.conftest import FOR_MANY_SMALL_QUERIES, server
 
 pytestmark = pytest.mark.slow
 
@@ -36,7 +36,7 @@ from sessions_dagster.spark.tuning import is_remote, task_slots
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
-    with server({"master": "local[2]", "shuffle_partitions": 1}) as found:
+    with server({"master": "local[2]", "shuffle_partitions": 1, "extra_conf": FOR_MANY_SMALL_QUERIES}) as found:
         yield found
 
 
@@ -79,15 +79,16 @@ def test_a_port_that_is_taken_is_named_before_anything_starts() -> None:
 def test_a_session_starts_warm_has_what_our_tables_need_and_ends_without_its_server(address: str) -> None:
     script = """
 for _ in range(2):
-    settings = SparkSettings(server=sys.argv[1], extra_conf={"spark.sql.ansi.enabled": "false"})
+    settings = SparkSettings(server=sys.argv[1], extra_conf={"spark.sql.crossJoin.enabled": "false"})
     with spark_session(settings) as spark:
         print(is_remote(spark), spark.range(7).count(), task_slots(spark), spark.conf.get("spark.sql.session.timeZone"))
-        print(spark.conf.get("spark.sql.ansi.enabled"), spark.conf.get("spark.sql.shuffle.partitions"))
+        print(spark.conf.get("spark.sql.crossJoin.enabled"), spark.conf.get("spark.sql.shuffle.partitions"))
     print(running_session(), "SPARK_CONNECT_MODE_ENABLED" in os.environ)
 """
     assert outcome_of(script, address) == ["True 7 2 UTC", "false 1", "None False"] * 2
 
 
+@pytest.mark.usefixtures("java_without_optimizer")
 def test_a_run_without_its_server_starts_a_spark_of_its_own_and_says_so() -> None:
     script = """
 logging.basicConfig(stream=sys.stdout, format="%(message)s", level=logging.WARNING)
@@ -135,6 +136,8 @@ name = "spark.databricks.delta.write.txnAppId"
 with spark_property(one, name, "of one"), spark_property(other, "spark.sql.shuffle.partitions", "9"):
     print([each.conf.get(name, None) for each in (one, other)])
     print([each.conf.get("spark.sql.shuffle.partitions") for each in (one, other)])
+for each in (one, other):
+    each.stop()
 """
     assert outcome_of(script, address) == ["['of one', None]", "['1', '9']"]
 
@@ -185,6 +188,7 @@ def sockets_of(process: Path) -> set[str]:
         return set()
 
 
+@pytest.mark.usefixtures("java_without_optimizer")
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_the_java_of_a_server_ends_with_it(how: signal.Signals) -> None:
     command = [sys.executable, "-m", "sessions_dagster", "spark-server", "--port", "0"]
@@ -198,6 +202,7 @@ def test_the_java_of_a_server_ends_with_it(how: signal.Signals) -> None:
         assert process.wait(60) == (0 if how != signal.SIGKILL else -signal.SIGKILL)
 
 
+@pytest.mark.usefixtures("java_without_optimizer")
 def test_a_server_that_ends_in_the_middle_is_told_from_a_query_that_fails() -> None:
     script = """
 import signal, time
