@@ -4,7 +4,7 @@ from pyspark.sql import SparkSession
 
 from sessions_dagster.errors import SettingsError
 from sessions_dagster.storage.filesystem import location_of
-from sessions_dagster.storage.sql import identifier, run_sql, text_literal
+from sessions_dagster.storage.sql import identifier, names_as_written, run_sql, text_literal
 
 
 def register_table(spark: SparkSession, schema: str, table_uri: str) -> None:
@@ -22,7 +22,11 @@ def register_table(spark: SparkSession, schema: str, table_uri: str) -> None:
     """
     within = ".".join(map(identifier, schema.split(".")))
     name = f"{within}.{identifier(table_uri.rsplit('/', 1)[-1])}"
-    run_sql(spark, f"CREATE SCHEMA IF NOT EXISTS {within}")
+    with names_as_written(spark):
+        is_there = spark.catalog.databaseExists(within)
+    if not is_there:
+        # Hive warns, with a stack trace, of each schema that it need not create.
+        run_sql(spark, f"CREATE SCHEMA IF NOT EXISTS {within}")
     run_sql(spark, f"CREATE TABLE IF NOT EXISTS {name} USING delta LOCATION {text_literal(table_uri)}")
     described = run_sql(spark, f"DESCRIBE TABLE EXTENDED {name}").collect()
     found = [location_of(row["data_type"]) for row in described if row["col_name"] == "Location"]
