@@ -162,6 +162,7 @@ def test_a_local_warehouse_can_have_any_other_letter(tmp_path: Path, letter: str
             "file:",
         ],
         *["file://host/x", "file:////host/x", "C:\\data", "c:/data", "\\\\server\\share", "~/x", "~", "$HOME/x"],
+        *["oss:bucket", "DBFS:x", "S3N:bucket", "Wasb:x", "OSS://x/y", "my store://x/y", "S3://x/y", "File:/x"],
         *["a\0b", "a\nb", "file:///a\nb", "s3://a b/c", "hdfs:", "hdfs:x", "hdfs://"],
     ],
 )

@@ -43,9 +43,16 @@ _URI: Final = re.compile(
     rf"(?:{'|'.join(SCHEMES)})://[^/\s]+(?:/[^\x00-\x1f]*)?|(?:hdfs|viewfs):///[^/\x00-\x1f][^\x00-\x1f]*",
 )
 
+# Schemes that others know. Without their slashes, too, nobody means a local folder.
+_OTHER_SCHEMES: Final = (
+    *("adl", "alluxio", "az", "azure", "cos", "cosn", "dbfs", "ftp", "gcs", "har", "http", "https", "jdbc", "o3fs"),
+    *("obs", "ofs", "oss", "s3n", "sftp", "swebhdfs", "swift", "tos", "wasb", "wasbs", "webhdfs"),
+)
+
 # URIs of other schemes, paths of Windows, and what a shell would have replaced or taken away.
 _NO_LOCAL_FOLDER: Final = re.compile(
-    rf"[a-z][a-z0-9+.-]*:/.*|(?:file|{'|'.join(SCHEMES)}):.*|[a-z]:\\.*|\\\\.*|[~$\s].*|'.*'|\".*\"|.*[\x00-\x1f].*",
+    rf"[^/]*:/.*|(?:file|{'|'.join((*SCHEMES, *_OTHER_SCHEMES))}):.*|[a-z]:\\.*|\\\\.*|[~$\s].*|'.*'|\".*\""
+    r"|.*[\x00-\x1f].*",
     re.IGNORECASE | re.DOTALL,
 )
 
