@@ -10,7 +10,7 @@ from pyspark.sql import SparkSession
 
 from sessions_dagster.input.folders import batch_fingerprint
 from sessions_dagster.pipeline.pending import days_in_sessions
-from sessions_dagster.storage.landed_batches import LandedBatch, landed_batches
+from sessions_dagster.storage.landed_batches import LandedBatch, landed_batches, landed_days
 from sessions_dagster.storage.maintenance import compact, vacuum
 from sessions_dagster.storage.sql import quoted
 from sessions_dagster.storage.warehouse import Warehouse
@@ -40,7 +40,9 @@ def world(landed: World, tmp_path: Path) -> World:
 
 def known(world: World) -> dict[date, LandedBatch]:
     """What somebody knows who has nothing but the tables."""
-    return landed_batches(Warehouse(world.warehouse.root), DAYS)
+    batches = landed_batches(Warehouse(world.warehouse.root), DAYS)
+    assert landed_days(Warehouse(world.warehouse.root), DAYS) == batches.keys()
+    return batches
 
 
 def fingerprints(world: World) -> dict[date, str | None]:

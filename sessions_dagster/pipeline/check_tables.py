@@ -20,7 +20,7 @@ from sessions_dagster.quality.sessions import SessionsFinding, compare_sessions
 from sessions_dagster.spark.tuning import tuned
 from sessions_dagster.storage.commit_metadata import version_followed
 from sessions_dagster.storage.delta_log import partition_dates, rows_around
-from sessions_dagster.storage.landed_batches import landed_batches
+from sessions_dagster.storage.landed_batches import landed_days
 from sessions_dagster.storage.sessionized_events import rules_of_table
 from sessions_dagster.storage.warehouse import Warehouse
 
@@ -96,7 +96,7 @@ def missing_by_date(
     """
     with_rows = _batch_days(warehouse, warehouse.raw_events) | _batch_days(warehouse, warehouse.rejected_events)
     without_rows = {batch for day in days for batch in missing_batches(day, first_batch, with_rows, rules)}
-    landed = with_rows | landed_batches(warehouse, without_rows).keys()
+    landed = with_rows | landed_days(warehouse, without_rows)
     return {day: missing_batches(day, first_batch, landed, rules) for day in days}
 
 

@@ -8,6 +8,8 @@ from typing import Any, Final
 
 from deltalake import DeltaTable
 
+from sessions_dagster.storage.delta_log import commit_info
+
 APPLIED_KEY: Final = "applied_batches"
 """The key (JSON) under which a commit says which landing of each batch the table reflects."""
 
@@ -16,8 +18,6 @@ FOLLOWED_KEY: Final = "followed_table"
 
 BASE_KEY: Final = "computed_from"
 """The key (JSON) under which a commit says the version of its table that it was computed from."""
-
-_HISTORY_STEP: Final = 20
 
 
 @dataclass(frozen=True)
@@ -95,28 +95,24 @@ class _Newest:
 def _newest_with_key(table: DeltaTable, key: str, at_version: int | None = None) -> _Newest:
     """The newest commit with a key in its user metadata. A RESTORE since then is taken into account."""
     version = table.version() if at_version is None else at_version
-    limit = _HISTORY_STEP
-    while True:
-        commits = {commit["version"]: commit for commit in table.history(limit)}
-        while version in commits:
-            commit = commits[version]
-            if commit.get("operation") == "RESTORE":
-                restored = commit["operationParameters"].get("version")
-                if restored is None:
-                    # A RESTORE to a point in time: writers differ in which version that is, and a wrong guess would
-                    # mean wrong rows.
-                    return _Newest(None, is_known_of_all=False)
-                version = int(restored)
-                continue
-            metadata = _user_metadata(commit)
-            if key in metadata:
-                return _Newest(metadata, is_known_of_all=False)
-            version -= 1
-        if version < 0:
-            return _Newest(None, is_known_of_all=True)
-        if len(commits) < limit:
+    while version >= 0:
+        try:
+            commit = commit_info(table, version)
+        except FileNotFoundError:
             return _Newest(None, is_known_of_all=False)
-        limit *= 4
+        if commit.get("operation") == "RESTORE":
+            restored = commit["operationParameters"].get("version")
+            if restored is None:
+                # A RESTORE to a point in time: writers differ in which version that is, and a wrong guess would mean
+                # wrong rows.
+                return _Newest(None, is_known_of_all=False)
+            version = int(restored)
+            continue
+        metadata = _user_metadata(commit)
+        if key in metadata:
+            return _Newest(metadata, is_known_of_all=False)
+        version -= 1
+    return _Newest(None, is_known_of_all=True)
 
 
 def _user_metadata(commit: Mapping[str, Any]) -> Mapping[str, Any]:

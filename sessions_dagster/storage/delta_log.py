@@ -7,14 +7,17 @@ import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from typing import Any
+from functools import lru_cache
+from typing import Any, Final
 
 import pyarrow as pa
 from deltalake import DeltaTable
 
 from sessions_dagster.model.columns import BATCH_DATE, LANDED_AT
 from sessions_dagster.model.rules import SessionRules
-from sessions_dagster.storage.filesystem import location_of, read_text
+from sessions_dagster.storage.filesystem import commit_location, location_of, read_text
+
+_COMMITS_REMEMBERED: Final = 1000
 
 
 @dataclass(frozen=True)
@@ -125,8 +128,28 @@ def commits_since(table: DeltaTable, after_version: int) -> Iterator[list[dict[s
     """
     location = location_of(table.table_uri)
     for version in range(after_version + 1, table.version() + 1):
-        commit = read_text(f"{location}/_delta_log/{version:020}.json")
+        commit = read_text(commit_location(location, version))
         yield [json.loads(line) for line in commit.splitlines()]
+
+
+def commit_info(table: DeltaTable, version: int) -> Mapping[str, Any]:
+    """What a commit says about itself: its operation, and its user metadata. It is read once in the life of a process.
+
+    Raises:
+        FileNotFoundError: If the log does not reach back so far.
+        StorageError: If the storage fails.
+    """
+    return _commit_info(location_of(table.table_uri), table.metadata().id, version)
+
+
+@lru_cache(_COMMITS_REMEMBERED)
+def _commit_info(location: str, _table_id: str, version: int) -> Mapping[str, Any]:
+    # A commit never changes, and a table that takes the place of another one has another id.
+    for line in read_text(commit_location(location, version)).splitlines():
+        if line.startswith('{"commitInfo"'):
+            info: Mapping[str, Any] = json.loads(line)["commitInfo"]
+            return info
+    return {}
 
 
 def _partitions_changed_by(commit: Sequence[Mapping[str, Any]]) -> set[date | None]:

@@ -15,7 +15,7 @@ from typing import Any, Final
 from urllib.parse import quote, unquote
 
 import pyarrow as pa
-from pyarrow.fs import FileSystem, LocalFileSystem
+from pyarrow.fs import FileSelector, FileSystem, LocalFileSystem
 
 from sessions_dagster import s3
 from sessions_dagster.errors import SettingsError, StorageError
@@ -111,6 +111,11 @@ def table_root(location: str) -> str:
     return root
 
 
+def commit_location(table: str, version: int) -> str:
+    """Where the commit is by which a table, at a location, came to a version."""
+    return f"{table}/_delta_log/{version:020}.json"
+
+
 def is_within(location: str, folder: str) -> bool:
     """Whether a location is a folder or lies below it, both in the spelling of this module."""
     return f"{location}/".startswith(f"{folder}/")
@@ -172,6 +177,33 @@ def read_text(location: str) -> str:
     filesystem, path = filesystem_of(canonical(location))
     with storage_errors(), filesystem.open_input_file(path) as file:
         return bytes(file.read()).decode()
+
+
+def is_file(location: str) -> bool:
+    """Whether there is a file, which an object store says in one answer.
+
+    Raises:
+        OSError: If it may not be looked at.
+        StorageError: If the storage fails.
+    """
+    filesystem, path = filesystem_of(location)
+    try:
+        with storage_errors(), filesystem.open_input_file(path):
+            return True
+    except FileNotFoundError:
+        return False
+
+
+def names_in(folder: str) -> set[str]:
+    """The names in a folder; none if there is no such folder.
+
+    Raises:
+        OSError: If it may not be looked at.
+        StorageError: If the storage fails.
+    """
+    filesystem, path = filesystem_of(folder)
+    with storage_errors():
+        return {found.base_name for found in filesystem.get_file_info(FileSelector(path, allow_not_found=True))}
 
 
 def write_text(location: str, text: str) -> None:

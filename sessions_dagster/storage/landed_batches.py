@@ -13,7 +13,7 @@ from datetime import date, datetime
 from typing import Final
 
 from sessions_dagster.storage.delta_log import landings
-from sessions_dagster.storage.filesystem import read_text, write_text
+from sessions_dagster.storage.filesystem import names_in, read_text, write_text
 from sessions_dagster.storage.warehouse import Warehouse
 
 _FOLDER: Final = "_landed"
@@ -55,16 +55,33 @@ def landed_batches(warehouse: Warehouse, days: Collection[date]) -> dict[date, L
     if raw_events is None:
         return {}
     times = landings(raw_events)
-    # On an object store a read is a wait for an answer.
-    with ThreadPoolExecutor(_READ_AT_ONCE) as pool:
-        notes = dict(zip(days, pool.map(lambda day: _note(warehouse, day), days), strict=True))
+    notes = _notes(warehouse, days)
     landed: dict[date, LandedBatch] = {}
-    for day, note in notes.items():
+    for day in days:
+        note = notes.get(day)
         if note is not None and note.landed_at == times.get(day):
             landed[day] = note
         elif day in times:
             landed[day] = LandedBatch(None, times[day])
     return landed
+
+
+def landed_days(warehouse: Warehouse, days: Collection[date]) -> set[date]:
+    """Those of some batches that have landed: the keys of `landed_batches`, for which fewer notes are read.
+
+    Args:
+        warehouse: Where the tables are.
+        days: The dates of the batches.
+
+    Raises:
+        StorageError: If the storage fails.
+    """
+    raw_events = warehouse.open(warehouse.raw_events)
+    if raw_events is None:
+        return set()
+    with_rows = landings(raw_events).keys() & set(days)
+    notes = _notes(warehouse, set(days) - with_rows)
+    return with_rows | {day for day, note in notes.items() if note.landed_at is None}
 
 
 def note_landing(warehouse: Warehouse, day: date, landed: LandedBatch) -> None:
@@ -83,6 +100,19 @@ def note_landing(warehouse: Warehouse, day: date, landed: LandedBatch) -> None:
     write_text(_location(warehouse, day), json.dumps({_FINGERPRINT: landed.fingerprint, _LANDED_AT: at}))
 
 
+def _notes(warehouse: Warehouse, days: Collection[date]) -> dict[date, LandedBatch]:
+    """The notes on some batches; those that have none are not there."""
+    if not days:
+        return {}
+    # To ask for each note that may be there would be a request for every day.
+    names = names_in(f"{warehouse.raw_events}/{_FOLDER}")
+    noted = [day for day in days if _name(day) in names]
+    # On an object store a read is a wait for an answer.
+    with ThreadPoolExecutor(_READ_AT_ONCE) as pool:
+        notes = zip(noted, pool.map(lambda day: _note(warehouse, day), noted), strict=True)
+        return {day: note for day, note in notes if note is not None}
+
+
 def _note(warehouse: Warehouse, day: date) -> LandedBatch | None:
     try:
         note = json.loads(read_text(_location(warehouse, day)))
@@ -93,4 +123,8 @@ def _note(warehouse: Warehouse, day: date) -> LandedBatch | None:
 
 
 def _location(warehouse: Warehouse, day: date) -> str:
-    return f"{warehouse.raw_events}/{_FOLDER}/{day.isoformat()}.json"
+    return f"{warehouse.raw_events}/{_FOLDER}/{_name(day)}"
+
+
+def _name(day: date) -> str:
+    return f"{day.isoformat()}.json"

@@ -26,7 +26,14 @@ from sessions_dagster.s3 import (
 )
 from sessions_dagster.spark.left_sessions import end_left_session, remote_session
 from sessions_dagster.storage.catalog import register_table
-from sessions_dagster.storage.filesystem import delta_rs_options, is_local, storage_errors, table_root
+from sessions_dagster.storage.filesystem import (
+    commit_location,
+    delta_rs_options,
+    is_file,
+    is_local,
+    storage_errors,
+    table_root,
+)
 
 _LOCK_FILE: Final = ".writing.lock"
 
@@ -103,7 +110,9 @@ class Warehouse:
         handle = self._handles.get(table_uri)
         with storage_errors():
             if handle is not None:
-                handle.update_incremental()
+                # To list the log takes longer than to ask for the next commit.
+                if not is_on_s3(table_uri) or is_file(commit_location(table_uri, handle.version() + 1)):
+                    handle.update_incremental()
                 return handle
             try:
                 handle = DeltaTable(table_uri, storage_options=delta_rs_options(table_uri))
