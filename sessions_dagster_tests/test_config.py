@@ -152,6 +152,8 @@ def test_a_marker_can_be_required(text: str, is_required: bool) -> None:
         ("SPARK_MASTER", "sc://localhost:0"),
         ("SPARK_MASTER", "sc://localhost:65536"),
         ("SPARK_MASTER", "sc://localhost:15002/path"),
+        ("WAREHOUSE_ROOT", "s3a://KEY:SECRET@bucket/lake"),
+        ("INPUT_ROOT", "s3://KEY@bucket/events"),
         ("SPARK_SERVER", "localhost:15002"),
         ("SPARK_SERVER", "local[*]"),
         ("SPARK_MASTER", "mesos://zk://a:2181/mesos"),

@@ -1,14 +1,19 @@
 """How S3 is reached: what follows from the standard variables, and which JARs Spark gets. Without a server."""
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 
 import pyspark
 import pytest
+from pyspark.sql import SparkSession
 
 from sessions_dagster import s3
 from sessions_dagster.config import SessionsConfig
+from sessions_dagster.errors import SettingsError
 from sessions_dagster.spark.session import SparkSettings, spark_conf
+from sessions_dagster.spark.tuning import spark_property
+from sessions_dagster.storage.warehouse import Warehouse
 from sessions_dagster_tests import log_store
 
 MINIO = {"AWS_ENDPOINT_URL": "http://minio:9000"}
@@ -161,3 +166,13 @@ def test_a_connector_that_is_half_there_is_resolved_again(ivy_home: Path) -> Non
 @pytest.mark.slow
 def test_the_jar_of_the_log_store_is_that_of_its_source() -> None:
     assert log_store.build() == s3.LOG_STORE_JAR.read_bytes()
+
+
+@pytest.mark.parametrize("set_while_it_runs", [False, True])
+def test_a_session_that_was_started_without_the_log_store_writes_nothing(
+    spark: SparkSession, set_while_it_runs: bool
+) -> None:
+    given = spark_property(spark, s3.LOG_STORE_PROPERTY, s3.LOG_STORE) if set_while_it_runs else nullcontext()
+    warehouse = Warehouse("s3a://bucket/lake")
+    with given, pytest.raises(SettingsError, match=s3.LOG_STORE_PROPERTY), warehouse.writing(spark):
+        raise AssertionError("nothing is written")

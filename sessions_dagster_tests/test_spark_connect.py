@@ -3,21 +3,24 @@
 A process has either a Spark of its own or Spark Connect, so these tests use processes.
 """
 
+import json
 import os
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import pytest
 from pyspark.sql import SparkSession
 
-from sessions_dagster.errors import SparkStartError
+from sessions_dagster.errors import SettingsError, SparkStartError
 from sessions_dagster.spark.connect import connect, is_address, prepare
 from sessions_dagster.spark.failures import is_gone
+from sessions_dagster.spark.left_sessions import end_left_session
 from sessions_dagster.spark.server import TOKEN_VARIABLE, serve
 from sessions_dagster.spark.session import SparkSettings
 from sessions_dagster_tests.conftest import FOR_MANY_SMALL_QUERIES, server
@@ -60,6 +63,39 @@ def test_a_server_that_does_not_answer_is_named_without_its_token() -> None:
     with pytest.raises(SparkStartError, match=r"No server of Spark Connect answers at sc://localhost:1 \(") as raised:
         connect(f"{NOBODY}/;token=secret", {})
     assert "secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "sc://host/?;token=secret",
+        "sc://host:99999/;token=secret",
+        "sc://host:15002;token=secret",
+        "SC://host/;token=secret",
+        "sc://host/x?secret",
+        "sc://secret@host",
+        "sc://ada:secret@host:15002/;use_ssl=true",
+        "sc:secret@host",
+    ],
+)
+def test_an_address_that_is_none_is_shown_without_its_secrets(address: str) -> None:
+    for settings in (partial(SparkSettings, master=address), partial(SparkSettings, server=address)):
+        with pytest.raises(SettingsError, match="not '") as raised:
+            settings()
+        assert "secret" not in str(raised.value)
+
+
+def test_a_session_at_the_server_of_somebody_else_is_not_told_to_end(
+    spark: SparkSession, caplog: pytest.LogCaptureFixture
+) -> None:
+    note = {"endpoint": "192.0.2.1:15002", "use_ssl": "false", "session_id": "1", "user_id": "ada"}
+    end_left_session(spark, json.dumps(note))
+    assert "192.0.2.1:15002, which is not told to end it" in caplog.text
+
+
+@pytest.mark.parametrize("note", ["", "{", "[]", "1", "null", '"text"', "{}", '{"endpoint": "localhost:1"}'])
+def test_a_note_of_a_session_that_was_written_half_is_ignored(spark: SparkSession, note: str) -> None:
+    end_left_session(spark, note)
 
 
 def test_a_server_is_not_started_on_another_server() -> None:

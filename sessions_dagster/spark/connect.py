@@ -47,7 +47,7 @@ NEEDED: Final[Mapping[str, str]] = {
 DEFAULT_PORT: Final = 15_002
 MAX_PORT: Final = 65_535
 _ADDRESS: Final = re.compile(
-    r"sc://(?P<host>\[[0-9a-fA-F:.]+\]|[^\s/:;?#\[\]]+)(:(?P<port>[0-9]{1,5}))?(/(;[^\s;/?#]+)*)?"
+    r"sc://(?P<host>\[[0-9a-fA-F:.]+\]|[^\s/:;?#@\[\]]+)(:(?P<port>[0-9]{1,5}))?(/(;[^\s;/?#]+)*)?"
 )
 _ANSWER_SECONDS: Final = 5
 

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from pyspark.sql import SparkSession
 
-from sessions_dagster.spark.connect import wait_a_second
+from sessions_dagster.spark.connect import is_on_this_machine, wait_a_second
 from sessions_dagster.spark.failures import SPARK_ERRORS
 from sessions_dagster.spark.tuning import is_remote
 
@@ -35,8 +35,7 @@ def remote_session(spark: SparkSession) -> str | None:
     """
     if not is_remote(spark):
         return None
-    client = cast("Any", spark).client
-    endpoint = getattr(client._builder, "endpoint", None)  # the client has no reader of its own
+    client, endpoint = cast("Any", spark).client, _endpoint(spark)
     if endpoint is None:
         return None
     return json.dumps(
@@ -49,19 +48,26 @@ def remote_session(spark: SparkSession) -> str | None:
     )
 
 
-def end_left_session(note: str) -> None:
+def end_left_session(spark: SparkSession, note: str) -> None:
     """End the session of a run that has died, and with it what its server still computes for it.
 
-    A server that is gone has ended its sessions. If it cannot be told for another reason, that is logged.
+    A server that is gone has ended its sessions. If it cannot be told for another reason, that is logged. Only a server
+    on this machine, or the one that is used now, is told: each is given the token of the environment, and who may write
+    into the warehouse must not choose to whom.
 
     Args:
+        spark: The session of the run that is here now.
         note: What `remote_session` said of it; what a run that was killed wrote only half is ignored.
     """
     try:
         noted = json.loads(note)
         # The token is that of the environment.
+        of_server = "sc://{endpoint}".format(**noted)
         address = "sc://{endpoint}/;use_ssl={use_ssl};session_id={session_id};user_id={user_id}".format(**noted)
-    except (ValueError, KeyError):
+    except (ValueError, KeyError, TypeError):
+        return
+    if not (is_on_this_machine(of_server) or noted["endpoint"] == _endpoint(spark)):
+        logger.warning("a run that was killed has left a session at %s, which is not told to end it", of_server)
         return
     try:
         client = _client(address if noted["user_id"] else address.removesuffix(";user_id="))
@@ -77,6 +83,14 @@ def end_left_session(note: str) -> None:
         )
     else:
         logger.info("ended the session of a run that was killed, at %s", noted["endpoint"])
+
+
+def _endpoint(spark: SparkSession) -> str | None:
+    """The host and port of the server of a session, if there is one and they are known."""
+    if not is_remote(spark):
+        return None
+    endpoint: str | None = getattr(cast("Any", spark).client._builder, "endpoint", None)  # it has no reader of its own
+    return endpoint
 
 
 def _client(address: str) -> "SparkConnectClient":

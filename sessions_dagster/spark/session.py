@@ -308,9 +308,11 @@ def _fit_to_cluster(started: SparkSession) -> None:
 
 
 def _runtime_properties(settings: SparkSettings) -> dict[str, str]:
-    """The properties of a session of Spark Connect: those that were asked for."""
+    """The properties of a session of Spark Connect: those that were asked for, as far as a running Spark takes them."""
     shuffles = settings.shuffle_partitions
-    return {**({} if shuffles is None else {SHUFFLE_PARTITIONS: str(shuffles)}), **settings.extra_conf}
+    properties = {**({} if shuffles is None else {SHUFFLE_PARTITIONS: str(shuffles)}), **settings.extra_conf}
+    # The server would keep its own log store, and whether that one is right could not be seen any more.
+    return {name: value for name, value in properties.items() if name not in s3.ANY_LOG_STORE_PROPERTIES}
 
 
 def _why_not_started(settings: SparkSettings) -> str:

@@ -29,7 +29,8 @@ from sessions_dagster.storage.warehouse import Warehouse
 def write_ahead(spark: SparkSession, warehouse: Warehouse, changes: ChangeSet, version: int) -> None:
     """Write the entries of a correction that is about to be committed, if it has any.
 
-    Only one run may write at a time, and it has called `drop_uncommitted`.
+    The run has called `drop_uncommitted`. Of two runs at the same time each takes the entries of the other one for
+    those of a run that died: the lock keeps them apart, and on an object store the scheduler must.
 
     Args:
         spark: A session with Delta.

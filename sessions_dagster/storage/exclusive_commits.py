@@ -69,7 +69,7 @@ def exclusive_commit(
         write()
     table.update_incremental()
     for version, commit in enumerate(commits_since(table, base), start=base + 1):
-        if any(writer in action.get("commitInfo", {}).get("userMetadata", "") for action in commit):
+        if any(writer in str(action.get("commitInfo", {}).get("userMetadata")) for action in commit):
             return version
     if (table.transaction_version(APPLICATION) or 0) > base:
         raise ConcurrentWriteError(

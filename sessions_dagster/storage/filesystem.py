@@ -40,6 +40,8 @@ _UNUSABLE_IN_URIS: Final = re.compile(rf"{_UNUSABLE.pattern}|[\[\]^|?#]")
 
 _FILE_URI: Final = re.compile(r"file:(?://)?(/(?!/)[^\x00-\x1f]*)")
 _URI: Final = re.compile(
+    # A key before the bucket would be in every message, and belongs into the variables of the store.
+    r"(?!s3a?://[^/]*@)"
     rf"(?:{'|'.join(SCHEMES)})://[^/\s]+(?:/[^\x00-\x1f]*)?|(?:hdfs|viewfs):///[^/\x00-\x1f][^\x00-\x1f]*",
 )
 

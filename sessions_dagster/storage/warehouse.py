@@ -25,6 +25,7 @@ from sessions_dagster.s3 import (
     is_on_s3,
 )
 from sessions_dagster.spark.left_sessions import end_left_session, remote_session
+from sessions_dagster.spark.tuning import is_remote
 from sessions_dagster.storage.catalog import register_table
 from sessions_dagster.storage.filesystem import (
     commit_location,
@@ -174,8 +175,8 @@ class Warehouse:
     def writing(self, spark: SparkSession) -> Iterator[None]:
         """Everything that Spark writes to the tables is written in this context.
 
-        No two writers can both commit the same version of a table: in a local warehouse one waits for the other, see
-        `locked`, and on S3 the store refuses the second one.
+        In a local warehouse and on S3 no two writers can both commit the same version of a table: here one waits for
+        the other, see `locked`, and there the store refuses the second one. Elsewhere that is up to Delta's log store.
 
         Args:
             spark: The session that writes.
@@ -202,7 +203,7 @@ class Warehouse:
             return
         note = Path(self.root, _SESSION_FILE)
         if note.exists():
-            end_left_session(note.read_text())
+            end_left_session(spark, note.read_text())
             note.unlink()
         session = remote_session(spark)
         if session is None:
@@ -230,7 +231,10 @@ class Warehouse:
 
 
 def _check_log_store(spark: SparkSession) -> None:
-    if any(spark.conf.get(name, None) for name in ANY_LOG_STORE_PROPERTIES):
+    # Delta takes it from the properties that Spark was started with. A running session can be given others, which it
+    # would not look at.
+    of_start = spark.conf if is_remote(spark) else spark.sparkContext.getConf()
+    if any(of_start.get(name, None) for name in ANY_LOG_STORE_PROPERTIES):
         return
     raise SettingsError(
         f"The Spark session commits to S3 without a condition, so that of two writers one could lose its commit. Start "

@@ -11,7 +11,7 @@ from pyspark.sql import SparkSession
 
 from sessions_dagster.errors import SettingsError
 from sessions_dagster.model.schemas import SESSIONS_SCHEMA
-from sessions_dagster.s3 import LOG_STORE, LOG_STORE_PROPERTY
+from sessions_dagster.s3 import LOG_STORE
 from sessions_dagster.storage.delta_tables import ensure_table
 from sessions_dagster.storage.filesystem import read_text
 from sessions_dagster.storage.warehouse import Warehouse
@@ -130,12 +130,3 @@ def test_nothing_is_written_to_a_store_that_ignores_conditions(spark: SparkSessi
     with pytest.raises(SettingsError, match="does not know conditional puts"), warehouse.writing(spark):
         ensure_table(spark, warehouse, warehouse.sessions, SESSIONS_SCHEMA)
     assert warehouse.open(warehouse.sessions) is None
-
-
-def test_without_the_log_store_nothing_is_written(spark: SparkSession, bucket: str) -> None:
-    spark.conf.unset(LOG_STORE_PROPERTY)
-    try:
-        with pytest.raises(SettingsError, match=LOG_STORE_PROPERTY), Warehouse(bucket).writing(spark):
-            raise AssertionError("nothing is written")
-    finally:
-        spark.conf.set(LOG_STORE_PROPERTY, LOG_STORE)
