@@ -4,6 +4,7 @@ The tables here are written by delta-rs and have few columns, so that a log cont
 """
 
 import json
+import shutil
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -226,6 +227,18 @@ def test_a_table_with_many_commits_but_no_correction_has_no_applied_batches(sess
     for _ in range(19):
         sessionized.commit()
     assert sessionized.applied == AppliedBatches({}, complete=True)
+
+
+def test_a_table_that_is_put_back_from_a_copy_has_what_its_own_commits_say(
+    sessionized: Sessionized, tmp_path: Path
+) -> None:
+    copy = shutil.copytree(sessionized.uri, tmp_path / "copy")
+    sessionized.correct({D20: NOON})
+    assert sessionized.applied.landings == {D20: NOON}
+    shutil.rmtree(sessionized.uri)
+    shutil.copytree(copy, sessionized.uri)
+    sessionized.correct({D21: NOON})
+    assert sessionized.applied.landings == {D21: NOON}
 
 
 def test_a_restored_table_has_the_applied_batches_of_the_restored_version(sessionized: Sessionized) -> None:

@@ -153,12 +153,15 @@ def land_batch(
             )
             ensure_raw_events(spark, warehouse, rules, carried_columns)
             accepted = accepted_events(rows.observe(metrics, *_metrics(day, rules)), carried_columns)
+            if are_none:
+                # Then nothing may be written that could be counted on the way.
+                accepted.write.format("noop").mode("overwrite").save()
             raw_version = replace_slice(
                 warehouse,
                 warehouse.raw_events,
                 day,
                 _slice(accepted, day, landed_at).coalesce(files_for(size, sizes.bytes_per_file, spark)),
-                are_none=are_none,
+                row_count=0 if are_none else None,
             )
             rejected_rows = metrics.get[_REJECTED]
 

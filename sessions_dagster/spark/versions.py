@@ -137,11 +137,7 @@ def check_connect(spark: str) -> None:
     Raises:
         SparkStartError: If it cannot.
     """
-    if _line(spark) == _WITHOUT_CONNECT_AND_S3:
-        raise SparkStartError(
-            f"Spark Connect is used with Spark 4 only, and pyspark is {spark}, whose Spark Connect has no checkpoints. "
-            f"Install another one (pip install {' '.join(_requirements(_LANES[-1]))}), or start Spark without a server."
-        )
+    _check_is_4(spark, "Spark Connect is", "whose Spark Connect has no checkpoints")
 
 
 def check_s3(spark: str) -> None:
@@ -150,10 +146,14 @@ def check_s3(spark: str) -> None:
     Raises:
         SparkStartError: If it cannot.
     """
+    _check_is_4(spark, "Folders on S3 (s3a://) are", "whose connector cannot keep two writers apart")
+
+
+def _check_is_4(spark: str, what: str, why: str) -> None:
     if _line(spark) == _WITHOUT_CONNECT_AND_S3:
         raise SparkStartError(
-            f"Folders on S3 (s3a://) are used with Spark 4 only, and pyspark is {spark}, whose connector cannot keep "
-            f"two writers apart. Install another one: pip install {' '.join(_requirements(_LANES[-1]))}."
+            f"{what} used with Spark 4 only, and pyspark is {spark}, {why}. Install another one (pip install "
+            f"{' '.join(_requirements(_LANES[-1]))}), or do without."
         )
 
 

@@ -74,14 +74,14 @@ def is_correction(sessionized_events: DeltaTable, version: int) -> bool:
 
     It is a later version if a commit of maintenance came in between. Of versions too old for the log it is assumed.
     """
-    since = sessionized_events.version() - version
-    if since < 0:
-        return False
-    commits = {commit["version"]: _user_metadata(commit) for commit in sessionized_events.history(since + 1)}
-    return version not in commits or any(
-        APPLIED_KEY in metadata and metadata.get(BASE_KEY, committed - 1) == version - 1
-        for committed, metadata in commits.items()
-    )
+    for committed in range(version, sessionized_events.version() + 1):
+        try:
+            metadata = _user_metadata(commit_info(sessionized_events, committed))
+        except FileNotFoundError:
+            return True
+        if APPLIED_KEY in metadata and metadata.get(BASE_KEY, committed - 1) == version - 1:
+            return True
+    return False
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,11 @@ All functions take an open handle (see `warehouse.Warehouse.open`) and read the 
 """
 
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from functools import lru_cache
 from typing import Any, Final
+from weakref import finalize
 
 import pyarrow as pa
 from deltalake import DeltaTable
@@ -17,7 +17,8 @@ from sessions_dagster.model.columns import BATCH_DATE, LANDED_AT
 from sessions_dagster.model.rules import SessionRules
 from sessions_dagster.storage.filesystem import commit_location, location_of, read_text
 
-_COMMITS_REMEMBERED: Final = 1000
+_infos: Final[dict[int, dict[int, Mapping[str, Any]]]] = {}
+"""What commits say about themselves, by the `id` of a handle, which has no hash, and by version."""
 
 
 @dataclass(frozen=True)
@@ -111,41 +112,35 @@ def partitions_touched(table: DeltaTable, after_version: int) -> set[date | None
         As `partitions`, but some may have no file any more; None if the log does not reach back so far.
     """
     touched: set[date | None] = set()
-    try:
-        for commit in commits_since(table, after_version):
-            touched |= _partitions_changed_by(commit)
-    except FileNotFoundError:
-        return None
+    location = location_of(table.table_uri)
+    for version in range(after_version + 1, table.version() + 1):
+        try:
+            commit = read_text(commit_location(location, version))
+        except FileNotFoundError:
+            return None
+        touched |= _partitions_changed_by([json.loads(line) for line in commit.splitlines()])
     return touched
 
 
-def commits_since(table: DeltaTable, after_version: int) -> Iterator[list[dict[str, Any]]]:
-    """The actions of each commit after a version, in their order.
-
-    Raises:
-        FileNotFoundError: If the log does not reach back so far.
-        StorageError: If the storage fails.
-    """
-    location = location_of(table.table_uri)
-    for version in range(after_version + 1, table.version() + 1):
-        commit = read_text(commit_location(location, version))
-        yield [json.loads(line) for line in commit.splitlines()]
-
-
 def commit_info(table: DeltaTable, version: int) -> Mapping[str, Any]:
-    """What a commit says about itself: its operation, and its user metadata. It is read once in the life of a process.
+    """What a commit says about itself: its operation, and its user metadata. It is read once in the life of a handle.
 
     Raises:
         FileNotFoundError: If the log does not reach back so far.
         StorageError: If the storage fails.
     """
-    return _commit_info(location_of(table.table_uri), table.metadata().id, version)
+    # Not for longer: a table that is put back from a copy of its files has other commits of the same versions.
+    if id(table) not in _infos:
+        _infos[id(table)] = {}
+        finalize(table, _infos.pop, id(table))
+    known = _infos[id(table)]
+    if version not in known:
+        known[version] = _read_info(commit_location(location_of(table.table_uri), version))
+    return known[version]
 
 
-@lru_cache(_COMMITS_REMEMBERED)
-def _commit_info(location: str, _table_id: str, version: int) -> Mapping[str, Any]:
-    # A commit never changes, and a table that takes the place of another one has another id.
-    for line in read_text(commit_location(location, version)).splitlines():
+def _read_info(commit: str) -> Mapping[str, Any]:
+    for line in read_text(commit).splitlines():
         if line.startswith('{"commitInfo"'):
             info: Mapping[str, Any] = json.loads(line)["commitInfo"]
             return info

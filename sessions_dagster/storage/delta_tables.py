@@ -15,7 +15,7 @@ from sessions_dagster.model.dates import date_literals
 from sessions_dagster.spark.failures import SPARK_ERRORS
 from sessions_dagster.spark.tuning import task_slots
 from sessions_dagster.storage.delta_log import partitions
-from sessions_dagster.storage.exclusive_commits import exclusive_commit
+from sessions_dagster.storage.exclusive_commits import NO_METADATA, exclusive_commit
 from sessions_dagster.storage.filesystem import location_of
 from sessions_dagster.storage.sql import identifier, quoted, run_sql, text_literal
 from sessions_dagster.storage.warehouse import Warehouse
@@ -33,7 +33,6 @@ they do not distinguish one file from another: rows are laid out by hash, or in 
 DEFAULT_RETENTION: Final = "interval 7 days"
 
 _NO_PROPERTIES: Final[Mapping[str, str]] = {}
-_NO_METADATA: Final[Mapping[str, Any]] = {}
 
 
 def ensure_table(
@@ -98,8 +97,6 @@ def replace_slice(
     day: date,
     rows: DataFrame,
     row_count: int | None = None,
-    *,
-    are_none: bool = False,
 ) -> int:
     """Replace the rows of a batch in a table that is partitioned by `batch_date`, in one commit.
 
@@ -109,7 +106,6 @@ def replace_slice(
         day: The date of the batch.
         rows: Complete table rows, all of this batch.
         row_count: How many rows there are, if that is known. If nothing is to replace nothing, there is no commit.
-        are_none: Whether there are none, but they have to be computed all the same, because something observes them.
 
     Returns:
         The version of the table that has the slice.
@@ -120,9 +116,6 @@ def replace_slice(
     table = warehouse.open_existing(table_uri)
     if day in partitions(table):
         replace_partitions(table, table_uri, BATCH_DATE, [day], rows)
-    elif are_none:
-        # An exclusive commit would be made without rows as well.
-        rows.write.format("delta").mode("append").save(table_uri)
     elif row_count != 0:
         # An overwrite makes Delta rebuild the table's state first, which costs as much as half a million rows.
         append(table, table_uri, rows)
@@ -149,7 +142,7 @@ def replace_partitions(
     column: str,
     days: Sequence[date],
     rows: DataFrame,
-    metadata: Mapping[str, Any] = _NO_METADATA,
+    metadata: Mapping[str, Any] = NO_METADATA,
 ) -> None:
     """Replace all rows of some partitions in one commit.
 

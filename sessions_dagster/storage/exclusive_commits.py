@@ -18,7 +18,7 @@ from pyspark.sql import SparkSession
 from sessions_dagster.errors import ConcurrentWriteError
 from sessions_dagster.spark.tuning import spark_property
 from sessions_dagster.storage.commit_metadata import BASE_KEY
-from sessions_dagster.storage.delta_log import commits_since
+from sessions_dagster.storage.delta_log import commit_info
 from sessions_dagster.storage.filesystem import location_of
 
 APPLICATION: Final = "sessions_dagster"
@@ -27,14 +27,14 @@ APPLICATION: Final = "sessions_dagster"
 WRITER_KEY: Final = "writer"
 """The key (JSON) in the user metadata of a commit that tells it from all others."""
 
-_NO_METADATA: Final[Mapping[str, Any]] = {}
+NO_METADATA: Final[Mapping[str, Any]] = {}
 
 
 def exclusive_commit(
     spark: SparkSession,
     table: DeltaTable,
     write: Callable[[], object],
-    metadata: Mapping[str, Any] = _NO_METADATA,
+    metadata: Mapping[str, Any] = NO_METADATA,
 ) -> int | None:
     """Let a function write to a table once, unless another run writes to it since the version that a handle is at.
 
@@ -68,8 +68,8 @@ def exclusive_commit(
             set_properties.enter_context(spark_property(spark, name, value))
         write()
     table.update_incremental()
-    for version, commit in enumerate(commits_since(table, base), start=base + 1):
-        if any(writer in str(action.get("commitInfo", {}).get("userMetadata")) for action in commit):
+    for version in range(base + 1, table.version() + 1):
+        if writer in str(commit_info(table, version).get("userMetadata")):
             return version
     if (table.transaction_version(APPLICATION) or 0) > base:
         raise ConcurrentWriteError(

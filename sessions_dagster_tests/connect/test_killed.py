@@ -34,6 +34,16 @@ ADA = [Event("ada", "a", "idea", datetime.fromisoformat(clock)) for clock in ("2
 LATE = [Event("ada", "a", "idea", datetime.fromisoformat(clock)) for clock in ("2025-09-20T09:04", "2025-09-21T09:00")]
 """
 
+AGAIN: Final = """
+with spark_session(SparkSettings(master=sys.argv[1])) as spark:
+    world = World(spark, Path(sys.argv[2]))
+    world.landed[DAY] = ADA
+    world.land(NEXT, LATE)
+    world.materialize(NEXT)
+    world.refresh()
+"""
+"""What was killed, once more; what is said of it afterwards follows, indented."""
+
 
 @pytest.mark.parametrize("is_told", [True, False])
 def test_the_query_of_a_killed_run_commits_nothing_after_the_next_run(
@@ -44,7 +54,7 @@ import threading, signal
 from pyspark.sql import functions as F
 from sessions_dagster.pipeline import land
 replace = land.replace_slice
-def slow(warehouse, uri, day, rows, row_count=None, are_none=False):
+def slow(warehouse, uri, day, rows, row_count=None):
     if day == NEXT and uri == warehouse.raw_events:
         print("is writing", flush=True)
         threading.Timer(2, os.kill, (os.getpid(), signal.SIGKILL)).start()
@@ -67,17 +77,13 @@ with spark_session(SparkSettings(master=sys.argv[1])) as spark:
     if not is_told:
         note.unlink()
 
-    following = """
+    before = """
 import time
 from deltalake import DeltaTable
 logging.basicConfig(stream=sys.stdout, format="%(message)s", level=logging.WARNING)
 logging.getLogger("sessions_dagster.spark.left_sessions").setLevel(logging.INFO)
-with spark_session(SparkSettings(master=sys.argv[1])) as spark:
-    world = World(spark, Path(sys.argv[2]))
-    world.landed[DAY] = ADA
-    world.land(NEXT, LATE)
-    world.materialize(NEXT)
-    world.refresh()
+"""
+    said = """
     versions = {uri: DeltaTable(uri).version() for uri in world.warehouse.tables}
     time.sleep(max(0, float(sys.argv[3]) - time.time()))
     print({uri: DeltaTable(uri).version() for uri in world.warehouse.tables} == versions)
@@ -85,7 +91,7 @@ with spark_session(SparkSettings(master=sys.argv[1])) as spark:
     version = DeltaTable(world.warehouse.raw_events).version()
     print(sorted(world.table()) == sorted(sessionize(world.all_events())), version)
 """
-    *told, same, landed, applied = outcome_of(DAYS_OF_ADA + following, address, str(tmp_path), str(slept))
+    *told, same, landed, applied = outcome_of(DAYS_OF_ADA + before + AGAIN + said, address, str(tmp_path), str(slept))
     assert len(told) == int(is_told), told
     assert (same, landed, applied) == ("True", "True", "True 2"), "two landings are two commits after the first one"
     assert not note.exists()
@@ -132,14 +138,8 @@ with spark_session(SparkSettings(master=sys.argv[1])) as spark:
         assert run.wait(120) != 0
         killed.stdout.read()
 
-    following = """
-with spark_session(SparkSettings(master=sys.argv[1])) as spark:
-    world = World(spark, Path(sys.argv[2]))
-    world.landed[DAY] = ADA
-    world.land(NEXT, LATE)
-    world.materialize(NEXT)
-    world.refresh()
+    said = """
     print(sorted(landed_events(world.warehouse.raw_events)) == sorted(ADA + LATE))
     print(sorted(world.table()) == sorted(sessionize(world.all_events())), len(world.corrections()))
 """
-    assert outcome_of(DAYS_OF_ADA + following, address, str(tmp_path)) == ["True", "True 1"]
+    assert outcome_of(DAYS_OF_ADA + AGAIN + said, address, str(tmp_path)) == ["True", "True 1"]
