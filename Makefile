@@ -87,7 +87,7 @@ test-connect: $(INSTALLED)
 
 test-cluster: $(INSTALLED)
 	@echo "==> Tests on a standalone cluster of Spark on this machine (pytest: some minutes)"
-	@$(BIN)/pytest sessions_dagster_tests/cluster
+	@$(BIN)/pytest sessions_dagster_tests/cluster $(if $(ONLY),-k "$(ONLY)")
 
 lanes: $(INSTALLED)
 	@$(BIN)/nox

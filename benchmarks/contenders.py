@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 import duckdb
+import pyarrow.parquet as pq
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
@@ -37,6 +38,9 @@ from sessions_dagster.transforms.sessionize import (
 
 _RULES: Final = SessionRules()
 
+_ROWS_AT_ONCE: Final = 50_000_000
+"""What DuckDB sessionizes in some 10 GB."""
+
 CONTRACT_SCHEMA: Final = StructType(sessionized_events_schema(_RULES, {}).fields[:8])
 """The columns of `sessionized_events` that the contract requires, without those for the product's own use."""
 
@@ -54,6 +58,7 @@ class Ours:
     input: InputRoot
     warehouse: Warehouse
     bot_limit: int | None = DEFAULT_BOT_LIMIT
+    deletion_vectors: bool = True
 
     def land(self, day: date) -> LandingReport:
         """Make `raw_events` of a day."""
@@ -77,7 +82,7 @@ class Ours:
     def sessionize_range(self, days: Sequence[date]) -> ApplyReport:
         """Make `sessionized_events` of consecutive days in one commit."""
         window = sorted({each for day in days for each in window_of(day)})
-        return apply_batches(self.spark, self.warehouse, window, _RULES)
+        return apply_batches(self.spark, self.warehouse, window, _RULES, deletion_vectors=self.deletion_vectors)
 
     def raw_events(self) -> DataFrame:
         """Return all landed rows."""
@@ -160,12 +165,13 @@ class DuckRecompute:
         window = window_of(day)
         self.sessionize_batches(window, since=window[0])
 
-    def sessionize_batches(self, days: Sequence[date], since: date) -> None:
+    def sessionize_batches(self, days: Sequence[date], since: date, rows_at_once: int | None = None) -> None:
         """Sessionize the distinct events of several batches in one pass, and write a folder for each event date.
 
         Args:
             days: The days of the batches. Days without a batch are skipped.
             since: The first event date to write.
+            rows_at_once: About how many rows fit into memory. More than these are taken by some users at a time.
         """
         folders = [Path(self.input.batch_folder(day)) for day in days]
         files = [str(file) for folder in folders for file in sorted(folder.glob("*.parquet"))]
@@ -174,7 +180,9 @@ class DuckRecompute:
             connection.execute("SET TimeZone = 'UTC'")
             # The progress bar would fill pages of a log file.
             connection.execute("SET enable_progress_bar = false")
-            connection.execute(_DUCKDB_SESSIONS.format(destination=self.folder), {"files": files, "since": since})
+            for part, users in enumerate(_parts_of_users(files, rows_at_once)):
+                statement = _DUCKDB_SESSIONS.format(destination=self.folder, users=users, part=part)
+                connection.execute(statement, {"files": files, "since": since})
 
     def rows(self) -> DataFrame:
         """Return the rows of the files."""
@@ -214,8 +222,16 @@ def one_pass(spark: SparkSession, input_root: InputRoot, days: Sequence[date], f
     """
     reference = DuckRecompute(spark, input_root, folder)
     reference.prepare()
-    reference.sessionize_batches(days, since=window_of(days[0])[0])
+    reference.sessionize_batches(days, window_of(days[0])[0], _ROWS_AT_ONCE)
     return reference.rows()
+
+
+def _parts_of_users(files: Sequence[str], rows_at_once: int | None) -> list[str]:
+    """Conditions that each choose some of the users, and together all of them."""
+    if rows_at_once is None:
+        return ["true"]
+    count = sum(pq.read_metadata(file).num_rows for file in files) // rows_at_once + 1
+    return [f"hash(user_id) % {count} = {part}" for part in range(count)]
 
 
 def _ensure_sessions_table(spark: SparkSession, table_uri: str) -> None:
@@ -236,6 +252,7 @@ COPY (
     WITH event AS (
         SELECT DISTINCT user_id, event_id, product_code, epoch_us(timestamp) AS us, event_id IN ('a', 'b', 'c') AS acts
         FROM read_parquet($files)
+        WHERE {users}
     ),
     gap AS (
         SELECT *, max(us) FILTER (acts) OVER (
@@ -264,5 +281,6 @@ COPY (
             || strftime(make_timestamp(latest_start), '%Y-%m-%dT%H:%M:%S.%gZ') END AS session_id
     FROM placed
     WHERE make_timestamp(us)::DATE >= $since
-) TO '{destination}' (FORMAT parquet, PARTITION_BY (event_date))
+) TO '{destination}'
+(FORMAT parquet, PARTITION_BY (event_date), OVERWRITE_OR_IGNORE, FILENAME_PATTERN 'users_{part}_{{i}}')
 """

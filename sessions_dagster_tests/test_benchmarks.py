@@ -36,7 +36,7 @@ from benchmarks.footprint import PeakMemory, reads_of, writes_of
 from benchmarks.measures import TOLD, Findings, Measure, Target, at_least, at_most, equal_within, in_turn, timed
 from benchmarks.picture import draw
 from benchmarks.processes import SparkFailedError, in_own_process, peak_of_correction, phases_of_newest_run
-from benchmarks.scenarios import SCENARIOS, heap, history, rounds, skew
+from benchmarks.scenarios import SCENARIOS, deletion_vectors, heap, history, rounds, skew
 from benchmarks.scenarios.bench import SMALL, Bench
 from benchmarks.scenarios.corrections import TARGETS
 from benchmarks.workload import (
@@ -117,13 +117,21 @@ def one_process(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(skew, "peak_of_correction", _no_peak)
     # The summaries and the clearing of memory are tested by the run of all contenders.
     monkeypatch.setattr(contenders, "summarize_events", lambda *_: None)
-    for module in (history, rounds):
+    for module in (deletion_vectors, history, rounds):
         monkeypatch.setattr(module, "timed_alone", lambda _, work: timed(work))
 
 
 @pytest.mark.parametrize(
     ("scenario", "rows"),
-    {"history": 4, "compaction": 2, "skew": 4, "landed-again": 1, "late-event": 1, "shuffled": 1}.items(),
+    {
+        "history": 4,
+        "compaction": 2,
+        "skew": 4,
+        "landed-again": 1,
+        "late-event": 1,
+        "deletion-vectors": 2,
+        "shuffled": 1,
+    }.items(),
 )
 def test_every_scenario_has_a_value_for_each_of_its_rows(
     one_process: None, tmp_path: Path, scenario: str, rows: int

@@ -3,7 +3,7 @@
 A scenario is a function that takes a `Bench` and returns its `Findings`. It prepares its own data, reports its
 progress, and removes the tables of an earlier run; the generated input stays for the next run. To add one, write a
 module beside the others, with the sizes that only it needs, and add it to `SCENARIOS`. What several scenarios share is
-in `bench`, `rounds` and `last_batch`.
+in `bench`, `rounds`, `scans` and `last_batch`.
 """
 
 import shutil
@@ -22,6 +22,7 @@ from benchmarks.scenarios import (
     compaction,
     corrections,
     daily_run,
+    deletion_vectors,
     heap,
     history,
     landed_again,
@@ -46,6 +47,7 @@ SCENARIOS: Final[Mapping[str, Callable[[Bench], Findings]]] = {
     "late-event": late_event.measure,
     "cold-process": cold_process.measure,
     "warm-memory": warm_memory.measure,
+    "deletion-vectors": deletion_vectors.measure,
     "shuffled": shuffled.measure,
     "cluster": cluster.measure,
 }

@@ -2,14 +2,11 @@
 
 from typing import Final
 
-from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
-
 from benchmarks.contenders import Ours
 from benchmarks.measures import Findings, Measure, at_most, ratios, timed
 from benchmarks.scenarios.bench import Bench, Sizes
+from benchmarks.scenarios.scans import seconds_of_scans
 from benchmarks.workload import Workload
-from sessions_dagster.model.columns import PRODUCT, SESSION_START, USER
 from sessions_dagster.spark.session import SparkSettings, spark_session
 from sessions_dagster.storage.maintenance import compact
 from sessions_dagster.storage.warehouse import Warehouse
@@ -30,9 +27,9 @@ def measure(bench: Bench) -> Findings:
             ours.land(day)
             ours.sessionize(day)
         before = ours.rows().count()
-        without = _seconds_of_scans(bench, ours)
+        without = seconds_of_scans(bench, ours)
         seconds, report = timed(lambda: compact(spark, ours.warehouse, ours.warehouse.sessionized_events))
-        with_it = _seconds_of_scans(bench, ours)
+        with_it = seconds_of_scans(bench, ours)
         assert ours.rows().count() == before, "a compaction changes no row"
     bench.log(f"{report.before.files} files became {report.after.files} in {seconds:.1f} s")
     after_days = f"after {len(days)} daily runs, with / without compaction"
@@ -48,15 +45,3 @@ def measure(bench: Bench) -> Findings:
             "bytes": {"without": report.before.bytes, "with": report.after.bytes},
         },
     )
-
-
-def _seconds_of_scans(bench: Bench, ours: Ours) -> list[float]:
-    """Time repeated scans of the table; the first one only warms the process up and is left out."""
-    return [timed(lambda: _scan(ours.rows()))[0] for _ in range(bench.scale.measured_days + 1)][1:]
-
-
-def _scan(rows: DataFrame) -> None:
-    """Count the sessions of each user on all dates, as an analyst would."""
-    of_users = rows.groupBy(USER).agg(F.count_distinct(PRODUCT, SESSION_START).alias("sessions"))
-    # Collects one number, because Delta cannot read a table with deletion vectors for Spark's `noop` sink.
-    of_users.agg(F.max("sessions")).collect()
