@@ -95,9 +95,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             parser.error(str(error))
         master = submitted_master() or config.spark.master
         config.check_folders_are_shared(master)
-        warehouse = Warehouse(config.warehouse_root, config.catalog_schema)
-        warehouse.check_writable(WAREHOUSE_SETTING)
+        Warehouse(config.warehouse_root).check_writable(WAREHOUSE_SETTING)
         with spark_session(replace(config.spark, master=master)) as spark:
+            logs_through = (lambda: spark) if config.logs_through_spark else None
+            warehouse = Warehouse(config.warehouse_root, config.catalog_schema, logs_through)
             work = _Work(config, spark, warehouse, days)
             with watched_on_terminal(parsed.command):
                 return 0 if _COMMANDS[parsed.command](work) else 1

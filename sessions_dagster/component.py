@@ -227,6 +227,9 @@ class SessionsComponent(dg.Component, dg.Resolvable, dg.Model):
     catalog_schema: _OptionalText = Field(
         default=None, description="The schema of Spark's catalogue in which the tables have their names."
     )
+    logs_through_spark: bool = Field(
+        default=False, description="Whether the logs of the tables are read through Spark, which has the credentials."
+    )
     alerts: AlertAttributes = Field(
         default_factory=AlertAttributes, description="Through which channels somebody is told of failures."
     )
@@ -271,6 +274,7 @@ class SessionsComponent(dg.Component, dg.Resolvable, dg.Model):
             landing_deadline_hours=self.landing_deadline_hours,
             deletion_vectors=self.deletion_vectors,
             catalog_schema=self.catalog_schema,
+            logs_through_spark=self.logs_through_spark,
             alerts=self.alerts.settings(),
             spark=self.spark.settings(),
         )

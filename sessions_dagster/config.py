@@ -101,6 +101,8 @@ class SessionsConfig:
             which not every tool can read. Without, they write the files with these rows again.
         catalog_schema: The schema of Spark's catalogue in which the tables have their names: `schema`, or
             `catalogue.schema`. None: they are found by their location only.
+        logs_through_spark: Whether the logs of the tables are read through Spark, for a warehouse that this process has
+            no credentials for, but Spark has.
         alerts: Through which channels somebody is told of failures and of missing batches; by default nobody is.
         spark: How Spark is started.
     """
@@ -122,6 +124,7 @@ class SessionsConfig:
     landing_deadline_hours: int
     deletion_vectors: bool
     catalog_schema: str | None
+    logs_through_spark: bool
     alerts: AlertSettings
     spark: SparkSettings = field(hash=False)
 
@@ -145,6 +148,7 @@ class SessionsConfig:
         landing_deadline_hours: int = DEFAULT_LANDING_DEADLINE_HOURS,
         deletion_vectors: bool = True,
         catalog_schema: str | None = None,
+        logs_through_spark: bool = False,
         alerts: AlertSettings | None = None,
         spark: SparkSettings | None = None,
     ) -> None:
@@ -168,6 +172,7 @@ class SessionsConfig:
             landing_deadline_hours: See the class; 0 to 720.
             deletion_vectors: See the class.
             catalog_schema: See the class.
+            logs_through_spark: See the class.
             alerts: See the class.
             spark: By default a local Spark on all cores.
 
@@ -194,6 +199,7 @@ class SessionsConfig:
             ),
             "deletion_vectors": instance_of("deletion_vectors", deletion_vectors, bool),
             "catalog_schema": checked_schema("catalog_schema", catalog_schema),
+            "logs_through_spark": instance_of("logs_through_spark", logs_through_spark, bool),
             "alerts": instance_of("alerts", AlertSettings() if alerts is None else alerts, AlertSettings),
             "spark": instance_of("spark", SparkSettings() if spark is None else spark, SparkSettings),
         }

@@ -30,6 +30,7 @@ SETTLE_SECONDS_VARIABLE: Final = "SESSIONS_SETTLE_SECONDS"
 SUCCESS_MARKER_VARIABLE: Final = "SESSIONS_REQUIRE_SUCCESS_MARKER"
 LANDING_DEADLINE_VARIABLE: Final = "SESSIONS_LANDING_DEADLINE_HOURS"
 CATALOG_SCHEMA_VARIABLE: Final = "SESSIONS_CATALOG_SCHEMA"
+LOGS_THROUGH_SPARK_VARIABLE: Final = "SESSIONS_LOGS_THROUGH_SPARK"
 DELETION_VECTORS_VARIABLE: Final = "SESSIONS_DELETION_VECTORS"
 SPARK_MASTER_VARIABLE: Final = "SESSIONS_SPARK_MASTER"
 DELTA_JARS_VARIABLE: Final = "SESSIONS_DELTA_JARS"
@@ -145,6 +146,9 @@ SETTINGS: Final = {
         "the schema of Spark's catalogue in which the tables have their names",
         "the name of a schema, or of a catalogue and a schema with a point in between, or None",
         CATALOG_SCHEMA_VARIABLE,
+    ),
+    "logs_through_spark": Setting(
+        "whether the logs of the tables are read through Spark", "true or false", LOGS_THROUGH_SPARK_VARIABLE
     ),
     "alerts": Setting("through which channels somebody is told of failures", "AlertSettings"),
     "spark": Setting("how Spark is started", "SparkSettings"),
@@ -387,6 +391,7 @@ PARSERS: Final[Mapping[str, Callable[[str], object]]] = {
     "landing_deadline_hours": _whole_number,
     "require_success_marker": yes_or_no,
     "deletion_vectors": yes_or_no,
+    "logs_through_spark": yes_or_no,
     "carried_columns": _column_types,
     **_PARSERS_OF_RULES,
 }

@@ -36,6 +36,7 @@ attributes:
   landing_deadline_hours: 6
   deletion_vectors: false
   catalog_schema: lake
+  logs_through_spark: true
   alerts:
     command: [echo, --team, web]
     ui_url: https://dagster.example.com
@@ -62,6 +63,7 @@ OF_YAML = SessionsConfig(
     landing_deadline_hours=6,
     deletion_vectors=False,
     catalog_schema="lake",
+    logs_through_spark=True,
     alerts=AlertSettings(command=("echo", "--team", "web"), ui_url="https://dagster.example.com"),
     spark=SparkSettings(master="local[1]", extra_conf={"spark.sql.shuffle.partitions": "3"}),
 )

@@ -78,6 +78,7 @@ def test_every_variable_sets_a_setting(tmp_path: Path) -> None:
         landing_deadline_hours=36,
         deletion_vectors=False,
         catalog_schema="lake",
+        logs_through_spark=True,
         alerts=AlertSettings(
             webhook_url="https://hooks.example.com/secret",
             command=("echo", "--team", "data platform"),
@@ -207,6 +208,7 @@ def test_an_error_names_the_wrong_variable_and_its_possible_values(variable: str
         ("require_success_marker", "yes"),
         ("deletion_vectors", "false"),
         ("catalog_schema", ".lake"),
+        ("logs_through_spark", "true"),
         ("landing_deadline_hours", 0.5),
         ("spark", "local[2]"),
     ],
@@ -271,6 +273,7 @@ ACCEPTED: Final[dict[str, Any]] = {
     "landing_deadline_hours": 36,
     "deletion_vectors": False,
     "catalog_schema": "main.lake",
+    "logs_through_spark": True,
     "alerts": AlertSettings(command=("echo",)),
     "spark": SparkSettings(master="local-cluster[2,1,1024]"),
 }

@@ -399,12 +399,15 @@ def test_the_resources_are_configured_from_the_settings() -> None:
     assert (lake.input_root, lake.warehouse_root, lake.input_format) == ("in", "out", "csv")
 
 
-def test_the_lake_resource_shares_one_warehouse_and_opens_its_tables(deployment: Deployment) -> None:
+def test_the_lake_resource_shares_one_warehouse_and_opens_its_tables(
+    spark: SparkSession, deployment: Deployment
+) -> None:
     config = deployment.products["web"]
     lake = build_resources(config)[config.prefixed("lake")]
     assert isinstance(lake, LakeResource)
-    assert lake.warehouse is lake.warehouse
-    table = lake.table(lake.warehouse.sessions)
+    warehouse = lake.tables(lambda: spark)
+    assert lake.tables(lambda: spark) is warehouse
+    table = lake.table(warehouse.sessions)
     assert isinstance(table, DeltaTableResource)
     assert table.load().version() >= 1
 

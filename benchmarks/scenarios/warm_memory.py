@@ -9,8 +9,8 @@ from benchmarks.workload import Workload
 
 EVENTS_PER_DAY: Final = 500
 DAYS: Final = Sizes(full=60, small=2)
-WARM_AFTER: Final = Sizes(full=20, small=1)
-"""From this day on it has compiled what it runs, and its memory should stay as it is."""
+WARM_AFTER: Final = Sizes(full=40, small=1)
+"""From this day on its heap has the size that it is allowed, and its memory should stay as it is."""
 
 
 def measure(bench: Bench) -> Findings:

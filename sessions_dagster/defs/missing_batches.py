@@ -16,13 +16,12 @@ from sessions_dagster.config import SessionsConfig
 from sessions_dagster.defs.assets import RAW_EVENTS, asset_key
 from sessions_dagster.defs.checks import Results, newest_materialization
 from sessions_dagster.defs.metadata import DELIVERED
-from sessions_dagster.defs.resources import resource_keys
+from sessions_dagster.defs.resources import resource_keys, tables_without_run
 from sessions_dagster.defs.retries import retry_or_fail
 from sessions_dagster.model.counts import number_of
 from sessions_dagster.model.dates import day_ranges
 from sessions_dagster.pipeline.deadlines import due_at, due_batches
 from sessions_dagster.storage.landed_batches import landed_days
-from sessions_dagster.storage.warehouse import Warehouse
 
 BATCHES_HAVE_LANDED: Final = "batches_have_landed"
 """The name of the check. It has no partitions: Dagster stores only one result for a partition outside of runs."""
@@ -127,7 +126,8 @@ def find_missing(instance: dg.DagsterInstance, config: SessionsConfig, now: date
     due = due_batches(config.start_date, _deadline(config), now)
     seen = {date.fromisoformat(key) for key in instance.get_materialized_partitions(asset_key(config, RAW_EVENTS))}
     try:
-        in_tables = landed_days(Warehouse(config.warehouse_root), due)
+        with tables_without_run(config) as warehouse:
+            in_tables = landed_days(warehouse, due)
     except Exception as error:
         # Whatever the tables cannot be read for, it must not look as if all were well.
         return Missing(due, [day for day in due if day not in seen], f"the tables cannot be read: {error}")

@@ -1,5 +1,8 @@
 """What the steps of a product share in a run: one Spark session, and one handle on each table."""
 
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
@@ -13,11 +16,13 @@ from sessions_dagster.config import WAREHOUSE_SETTING, SessionsConfig
 from sessions_dagster.input.folders import InputRoot
 from sessions_dagster.input.formats import InputFormat
 from sessions_dagster.spark.connect import prepare
-from sessions_dagster.spark.session import SparkSettings, running_session, start_spark, stop_spark
+from sessions_dagster.spark.session import SparkSettings, running_session, spark_session, start_spark, stop_spark
 from sessions_dagster.storage.warehouse import Warehouse
 
 SPARK: Final = "spark"
 LAKE: Final = "lake"
+
+_one_sensor: Final = threading.Lock()
 
 
 class SparkResource(LazyPySparkResource):
@@ -101,6 +106,9 @@ class LakeResource(dg.ConfigurableResource[Any]):
     catalog_schema: str | None = Field(
         default=None, description="Schema of Spark's catalogue in which the tables have their names."
     )
+    logs_through_spark: bool = Field(
+        default=False, description="Whether the logs of the tables are read through Spark."
+    )
 
     _warehouse: Warehouse | None = PrivateAttr(default=None)
 
@@ -109,11 +117,15 @@ class LakeResource(dg.ConfigurableResource[Any]):
         """The input folders."""
         return InputRoot(self.input_root)
 
-    @property
-    def warehouse(self) -> Warehouse:
-        """The tables. It is one object for the whole run, so that the run opens each table once."""
+    def tables(self, spark: Callable[[], SparkSession]) -> Warehouse:
+        """The tables. It is one object for the whole run, so that the run opens each table once.
+
+        Args:
+            spark: Gives the session of the run.
+        """
         if self._warehouse is None:
-            self._warehouse = Warehouse(self.warehouse_root, self.catalog_schema)
+            logs_through = spark if self.logs_through_spark else None
+            self._warehouse = Warehouse(self.warehouse_root, self.catalog_schema, logs_through)
         return self._warehouse
 
     def table(self, uri: str) -> DeltaTableResource:
@@ -143,7 +155,22 @@ class RunResources:
     @property
     def warehouse(self) -> Warehouse:
         """The tables."""
-        return self.lake.warehouse
+        return self.lake.tables(lambda: self.spark_resource.spark_session)
+
+
+@contextmanager
+def tables_without_run(config: SessionsConfig) -> Iterator[Warehouse]:
+    """The tables for a sensor, which has no run and needs Spark only if that has to read the logs.
+
+    Raises:
+        SparkStartError: If it has to, and does not start.
+    """
+    if not config.logs_through_spark:
+        yield Warehouse(config.warehouse_root)
+        return
+    # Sensors are evaluated in threads of one process, whose session would end with the first of them.
+    with _one_sensor, spark_session(config.spark) as spark:
+        yield Warehouse(config.warehouse_root, logs_through=lambda: spark)
 
 
 def build_resources(config: SessionsConfig) -> dict[str, dg.ConfigurableResource[Any]]:
@@ -155,6 +182,7 @@ def build_resources(config: SessionsConfig) -> dict[str, dg.ConfigurableResource
             input_format=config.input_format,
             warehouse_root=config.warehouse_root,
             catalog_schema=config.catalog_schema,
+            logs_through_spark=config.logs_through_spark,
         ),
     }
 

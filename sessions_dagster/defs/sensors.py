@@ -16,6 +16,7 @@ import dagster as dg
 from sessions_dagster.config import SessionsConfig
 from sessions_dagster.defs.assets import RAW_EVENTS, asset_key
 from sessions_dagster.defs.batch_job import build_batch_job, run_request
+from sessions_dagster.defs.resources import tables_without_run
 from sessions_dagster.defs.run_history import (
     days_of,
     days_of_backfills,
@@ -52,7 +53,6 @@ from sessions_dagster.model.counts import number_of
 from sessions_dagster.model.dates import day_ranges
 from sessions_dagster.pipeline.pending import days_in_sessions
 from sessions_dagster.storage.landed_batches import LandedBatch, landed_batches
-from sessions_dagster.storage.warehouse import Warehouse
 
 SENSOR_NAME: Final = "new_batches"
 """The name of the sensor, without the prefix of its product."""
@@ -298,13 +298,13 @@ class _Evaluation:
 
     def _landed_and_done(self, contents: Mapping[date, BatchContent]) -> tuple[dict[date, LandedBatch], set[date]]:
         """What the tables have of the days, and the days whose content they have, down to its sessions."""
-        warehouse = Warehouse(self.config.warehouse_root)
-        landed = landed_batches(warehouse, contents)
-        unknown = [day for day, batch in landed.items() if batch.fingerprint is None]
-        for day, fingerprint in landed_contents(self.instance, self.raw_events, unknown).items():
-            landed[day] = replace(landed[day], fingerprint=fingerprint)
-        current = {day for day, batch in landed.items() if batch.fingerprint == contents[day].fingerprint}
-        done = days_in_sessions(warehouse, current)
+        with tables_without_run(self.config) as warehouse:
+            landed = landed_batches(warehouse, contents)
+            unknown = [day for day, batch in landed.items() if batch.fingerprint is None]
+            for day, fingerprint in landed_contents(self.instance, self.raw_events, unknown).items():
+                landed[day] = replace(landed[day], fingerprint=fingerprint)
+            current = {day for day, batch in landed.items() if batch.fingerprint == contents[day].fingerprint}
+            done = days_in_sessions(warehouse, current)
         for day in (current - done) & self.succeeded:
             self.memory.applied[day] = _landing(landed[day])
         return landed, done | {day for day in current if self.memory.applied.get(day) == _landing(landed[day])}

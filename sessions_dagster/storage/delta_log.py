@@ -16,6 +16,7 @@ from deltalake import DeltaTable
 from sessions_dagster.model.columns import BATCH_DATE, LANDED_AT
 from sessions_dagster.model.rules import SessionRules
 from sessions_dagster.storage.filesystem import commit_location, location_of, read_text
+from sessions_dagster.storage.through_spark import MirroredTable
 
 _infos: Final[dict[int, dict[int, Mapping[str, Any]]]] = {}
 """What commits say about themselves, by the `id` of a handle, which has no hash, and by version."""
@@ -112,10 +113,10 @@ def partitions_touched(table: DeltaTable, after_version: int) -> set[date | None
         As `partitions`, but some may have no file any more; None if the log does not reach back so far.
     """
     touched: set[date | None] = set()
-    location = location_of(table.table_uri)
+    folder = _folder_of_log(table)
     for version in range(after_version + 1, table.version() + 1):
         try:
-            commit = read_text(commit_location(location, version))
+            commit = read_text(commit_location(folder, version))
         except FileNotFoundError:
             return None
         touched |= _partitions_changed_by([json.loads(line) for line in commit.splitlines()])
@@ -135,8 +136,13 @@ def commit_info(table: DeltaTable, version: int) -> Mapping[str, Any]:
         finalize(table, _infos.pop, id(table))
     known = _infos[id(table)]
     if version not in known:
-        known[version] = _read_info(commit_location(location_of(table.table_uri), version))
+        known[version] = _read_info(commit_location(_folder_of_log(table), version))
     return known[version]
+
+
+def _folder_of_log(table: DeltaTable) -> str:
+    """Where this process finds the log: in the folder of the table, or in one that Spark has copied it to."""
+    return table.copy if isinstance(table, MirroredTable) else location_of(table.table_uri)
 
 
 def _read_info(commit: str) -> Mapping[str, Any]:

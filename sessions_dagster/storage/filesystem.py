@@ -23,6 +23,9 @@ from sessions_dagster.errors import SettingsError, StorageError
 SCHEMES: Final = ("s3a", "s3", "gs", "abfss", "abfs", "hdfs", "viewfs")
 """The schemes of URIs that Spark (with its connectors), delta-rs and pyarrow may all understand."""
 
+PATHS_ARE_PATTERNS: Final = "__globPaths__"
+"""The option of Spark's readers by which a path is one as it is (`false`), whatever characters are in it."""
+
 PLACES: Final = (
     f"a folder, or a URI that begins with file:///, {', '.join(f'{scheme}://' for scheme in SCHEMES)}, and not only /"
 )

@@ -12,8 +12,11 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Final
 
+from pyspark.sql import SparkSession
+
 from sessions_dagster.storage.delta_log import landings
 from sessions_dagster.storage.filesystem import names_in, read_text, write_text
+from sessions_dagster.storage.through_spark import add_text, texts_below
 from sessions_dagster.storage.warehouse import Warehouse
 
 _FOLDER: Final = "_landed"
@@ -22,6 +25,7 @@ _FOLDER: Final = "_landed"
 _FINGERPRINT: Final = "fingerprint"
 _LANDED_AT: Final = "landed_at"
 _READ_AT_ONCE: Final = 8
+_DATE_LENGTH: Final = len("2025-09-20")
 
 
 @dataclass(frozen=True)
@@ -97,33 +101,59 @@ def note_landing(warehouse: Warehouse, day: date, landed: LandedBatch) -> None:
         StorageError: If the storage fails.
     """
     at = landed.landed_at and landed.landed_at.isoformat()
-    write_text(_location(warehouse, day), json.dumps({_FINGERPRINT: landed.fingerprint, _LANDED_AT: at}))
+    note = json.dumps({_FINGERPRINT: landed.fingerprint, _LANDED_AT: at})
+    if warehouse.logs_through is None:
+        write_text(f"{_folder(warehouse)}/{_name(day)}", note)
+    else:
+        # Spark writes folders. There is no moment without a note, because the older ones stay in it.
+        add_text(warehouse.logs_through(), f"{_folder(warehouse)}/{day.isoformat()}", note)
 
 
 def _notes(warehouse: Warehouse, days: Collection[date]) -> dict[date, LandedBatch]:
     """The notes on some batches; those that have none are not there."""
     if not days:
         return {}
+    if warehouse.logs_through is None:
+        texts = _texts(warehouse, days)
+    else:
+        texts = _texts_through(warehouse.logs_through(), _folder(warehouse), days)
+    return {day: note for day, text in texts.items() if (note := _note(text)) is not None}
+
+
+def _texts(warehouse: Warehouse, days: Collection[date]) -> dict[date, str]:
     # To ask for each note that may be there would be a request for every day.
-    names = names_in(f"{warehouse.raw_events}/{_FOLDER}")
+    names = names_in(_folder(warehouse))
     noted = [day for day in days if _name(day) in names]
     # On an object store a read is a wait for an answer.
     with ThreadPoolExecutor(_READ_AT_ONCE) as pool:
-        notes = zip(noted, pool.map(lambda day: _note(warehouse, day), noted), strict=True)
-        return {day: note for day, note in notes if note is not None}
+        texts = zip(noted, pool.map(lambda day: _text(f"{_folder(warehouse)}/{_name(day)}"), noted), strict=True)
+        return {day: text for day, text in texts if text is not None}
 
 
-def _note(warehouse: Warehouse, day: date) -> LandedBatch | None:
+def _text(location: str) -> str | None:
     try:
-        note = json.loads(read_text(_location(warehouse, day)))
-    except (FileNotFoundError, ValueError):
+        return read_text(location)
+    except FileNotFoundError:
+        return None
+
+
+def _texts_through(spark: SparkSession, folder: str, days: Collection[date]) -> dict[date, str]:
+    """The newest of the notes on each batch, those included that were written without Spark."""
+    newest = {stored.path[:_DATE_LENGTH]: stored.text for stored in texts_below(spark, folder)}
+    return {day: newest[day.isoformat()] for day in days if day.isoformat() in newest}
+
+
+def _note(text: str) -> LandedBatch | None:
+    try:
+        note = json.loads(text)
+    except ValueError:
         return None
     at = note[_LANDED_AT]
     return LandedBatch(note[_FINGERPRINT], at and datetime.fromisoformat(at))
 
 
-def _location(warehouse: Warehouse, day: date) -> str:
-    return f"{warehouse.raw_events}/{_FOLDER}/{_name(day)}"
+def _folder(warehouse: Warehouse) -> str:
+    return f"{warehouse.raw_events}/{_FOLDER}"
 
 
 def _name(day: date) -> str:

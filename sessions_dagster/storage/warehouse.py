@@ -1,7 +1,7 @@
 """The warehouse: where the tables are, one open handle of each, and the lock that keeps writers apart."""
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,6 +35,7 @@ from sessions_dagster.storage.filesystem import (
     storage_errors,
     table_root,
 )
+from sessions_dagster.storage.through_spark import MirroredTable
 
 _LOCK_FILE: Final = ".writing.lock"
 
@@ -52,6 +53,8 @@ class Warehouse:
         root: A local folder (relative to the working directory, absolute, or `file://`) or a URI; kept in the spelling
             of `filesystem`.
         catalog_schema: The schema of the session's catalogue in which the tables have their names; None: in none.
+        logs_through: Gives a session through which the logs of the tables are read, and what is noted beside them.
+            None: this process reads them itself, and has the credentials for it.
 
     Raises:
         SettingsError: If it is no location, or its path has a character that delta-rs cannot cope with.
@@ -59,6 +62,7 @@ class Warehouse:
 
     root: str
     catalog_schema: str | None = None
+    logs_through: Callable[[], SparkSession] | None = field(default=None, repr=False, compare=False)
     _handles: dict[str, DeltaTable] = field(default_factory=dict, init=False, repr=False, compare=False)
     _registered: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
 
@@ -112,14 +116,20 @@ class Warehouse:
         with storage_errors():
             if handle is not None:
                 # To list the log takes longer than to ask for the next commit.
-                if not is_on_s3(table_uri) or is_file(commit_location(table_uri, handle.version() + 1)):
+                is_listed = self.logs_through is not None or not is_on_s3(table_uri)
+                if is_listed or is_file(commit_location(table_uri, handle.version() + 1)):
                     handle.update_incremental()
                 return handle
             try:
-                handle = DeltaTable(table_uri, storage_options=delta_rs_options(table_uri))
+                handle = self._opened(table_uri)
             except TableNotFoundError:
                 return None
         return self._handles.setdefault(table_uri, handle)
+
+    def _opened(self, table_uri: str) -> DeltaTable:
+        if self.logs_through is not None:
+            return MirroredTable(self.logs_through(), table_uri)
+        return DeltaTable(table_uri, storage_options=delta_rs_options(table_uri))
 
     def open_existing(self, table_uri: str) -> DeltaTable:
         """As `open`, for a table that must exist.

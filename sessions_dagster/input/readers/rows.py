@@ -35,7 +35,7 @@ from sessions_dagster.model.columns import EVENT_IDENTITY, KEY_COLUMNS, RECORD, 
 from sessions_dagster.model.schemas import CARRIED_TYPES
 from sessions_dagster.spark.compat import VariantType, is_valid_utf8, make_valid_utf8, try_cast
 from sessions_dagster.spark.failures import SPARK_ERRORS
-from sessions_dagster.storage.filesystem import is_local, location_of
+from sessions_dagster.storage.filesystem import PATHS_ARE_PATTERNS, is_local, location_of
 
 TIMESTAMP_TEXT: Final = "__timestamp_text"
 """The timestamp as it was delivered, as text."""
@@ -58,8 +58,6 @@ _LOCAL_FILES: Final = {
     "fs.file.impl": "org.apache.hadoop.fs.RawLocalFileSystem",
     "fs.file.impl.disable.cache": "true",
 }
-
-_PATHS_ARE_PATTERNS: Final = "__globPaths__"
 
 AS_JSON: Final = {
     "ignoreNullFields": "false",
@@ -239,7 +237,7 @@ def whole_files(spark: SparkSession, files: Sequence[BatchFile]) -> tuple[DataFr
     if len(files) == 1:
         # If it is told of several files that none of them is a pattern, Spark reads them several times when it would
         # have taken several of them for one.
-        return reader.option(_PATHS_ARE_PATTERNS, "false"), [files[0].uri]
+        return reader.option(PATHS_ARE_PATTERNS, "false"), [files[0].uri]
     return reader, [file.pattern for file in files if file.pattern is not None]
 
 

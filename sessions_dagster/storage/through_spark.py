@@ -1,0 +1,156 @@
+"""What is read of a warehouse through Spark, if only Spark has the credentials of its storage.
+
+Spark copies the log of a table into a folder of this process, and delta-rs opens the copy as it would open the table:
+there are two ways for the bytes and one reader. Nothing here needs a JVM in this process, so a session with a server of
+Spark Connect will do.
+"""
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+from deltalake import DeltaTable
+from pyspark.errors import AnalysisException
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from sessions_dagster.storage.filesystem import PATHS_ARE_PATTERNS
+
+_LOG: Final = "_delta_log"
+_COMMIT: Final = re.compile(r"\d{20}\.json")
+_CHECKPOINT: Final = re.compile(r"(\d{20})\.checkpoint\..+")
+
+_COMPLETE_CHECKPOINTS: Final = 2
+"""The newest checkpoint may still be written, in several files. Then the one before it is complete."""
+
+
+@dataclass(frozen=True)
+class StoredText:
+    """A small file.
+
+    Attributes:
+        path: Its path below the folder that was read.
+        text: Its content.
+    """
+
+    path: str
+    text: str
+
+
+class MirroredTable(DeltaTable):
+    """A table of delta-rs whose log Spark has copied to this machine. Its data files are where they are.
+
+    `table_uri` is the location of the table, as for any other handle.
+    """
+
+    def __init__(self, spark: SparkSession, location: str) -> None:
+        """Copy the log and open it.
+
+        Args:
+            spark: A session that can read the table.
+            location: Where the table is, in the spelling of `filesystem`.
+
+        Raises:
+            TableNotFoundError: If there is no table.
+            AnalysisException: If Spark may not read it.
+        """
+        self._spark = spark
+        self._location = location
+        self._folder = TemporaryDirectory(prefix="sessions-log-")
+        self._fetch_all()
+        super().__init__(self._folder.name)
+
+    @property
+    def table_uri(self) -> str:
+        """The location of the table."""
+        return self._location
+
+    @property
+    def copy(self) -> str:
+        """The folder of this machine that has the copy of the log."""
+        return self._folder.name
+
+    def update_incremental(self) -> None:
+        """Copy the commits that are new, and load them."""
+        newest = max(path.name for path in self._log.iterdir() if _COMMIT.fullmatch(path.name))
+        # By its name Spark passes over a file before it opens it.
+        self._write(self._files("*.json").where(_name().rlike(f"^{_COMMIT.pattern}$") & (_name() > newest)))
+        super().update_incremental()
+
+    @property
+    def _log(self) -> Path:
+        return Path(self._folder.name, _LOG)
+
+    def _fetch_all(self) -> None:
+        """Copy all commits and the newest checkpoints; nothing if there is no log."""
+        try:
+            names = [row.name for row in self._files("*").select(_name().alias("name")).collect()]
+        except AnalysisException as error:
+            _check_missing(error)
+            return
+        wanted = [name for name in names if _COMMIT.fullmatch(name)] + _newest_checkpoints(names)
+        if wanted:
+            self._log.mkdir()
+            # One pattern for all of them, because to name a path for each would be a request for each.
+            self._write(self._files(f"{{{','.join(wanted)}}}"))
+
+    def _files(self, pattern: str) -> DataFrame:
+        return _files_below(self._spark, f"{self._location}/{_LOG}", pattern)
+
+    def _write(self, files: DataFrame) -> None:
+        for row in files.select(_name().alias("name"), "content").collect():
+            (self._log / row.name).write_bytes(row.content)
+
+
+def texts_below(spark: SparkSession, folder: str) -> list[StoredText]:
+    """All small files below a folder, the oldest first, except for those that are hidden for Spark.
+
+    Args:
+        spark: A session that can read the folder.
+        folder: A location in the spelling of `filesystem`. If there is no such folder, there are no files.
+    """
+    try:
+        rows = _files_below(spark, folder, "*").select("path", "modificationTime", "content").collect()
+    except AnalysisException as error:
+        _check_missing(error)
+        return []
+    marker = f"/{folder.rpartition('/')[2]}/"
+    return [
+        StoredText(row.path.rpartition(marker)[2], bytes(row.content).decode())
+        for row in sorted(rows, key=lambda row: row.modificationTime)
+    ]
+
+
+def add_text(spark: SparkSession, folder: str, text: str) -> None:
+    """Add a small file with one line of text to a folder, which is created if there is none.
+
+    Args:
+        spark: A session that can write to the folder.
+        folder: A location in the spelling of `filesystem`.
+        text: The line.
+    """
+    spark.range(1).select(F.lit(text)).coalesce(1).write.mode("append").text(folder)
+
+
+def _files_below(spark: SparkSession, folder: str, pattern: str) -> DataFrame:
+    reader = spark.read.format("binaryFile").option("recursiveFileLookup", "true").option("pathGlobFilter", pattern)
+    return reader.option(PATHS_ARE_PATTERNS, "false").load(folder)
+
+
+def _name() -> Column:
+    return F.col("_metadata.file_name")
+
+
+def _newest_checkpoints(names: Collection[str]) -> list[str]:
+    versions = {name: found[1] for name in names if (found := _CHECKPOINT.fullmatch(name))}
+    newest = sorted(set(versions.values()))[-_COMPLETE_CHECKPOINTS:]
+    return [name for name, version in versions.items() if version in newest]
+
+
+def _check_missing(error: AnalysisException) -> None:
+    """Pass over an error that says that a path does not exist."""
+    if "PATH_NOT_FOUND" not in str(error):
+        raise error
