@@ -1,5 +1,6 @@
 """The tables have their names in a schema of Spark's catalogue, if a setting names one."""
 
+import shutil
 from collections.abc import Iterator
 from datetime import date, datetime
 from pathlib import Path
@@ -66,9 +67,13 @@ def test_tables_that_are_there_get_their_names_with_the_next_step_and_no_commit(
     assert _versions(world) == before
 
 
-@pytest.mark.parametrize(
+TAKEN = pytest.mark.parametrize(
     "taken", ["TABLE {0}.sessionized_events (x INT) USING delta", "VIEW {0}.sessionized_events AS SELECT 1"]
 )
+IS_TAKEN = r"SESSIONS_CATALOG_SCHEMA\) names the schema order, where `order`"
+
+
+@TAKEN
 def test_a_name_that_is_taken_stops_each_step_before_it_commits(world: World, taken: str) -> None:
     world.land(D18, _events(D18))
     world.materialize(D18)
@@ -76,6 +81,24 @@ def test_a_name_that_is_taken_stops_each_step_before_it_commits(world: World, ta
     world.spark.sql(f"CREATE {taken.format(f'`{SCHEMA}`')}")
     world.warehouse, before = Warehouse(world.warehouse.root, SCHEMA), _versions(world)
     for step in (lambda: world.land(D19, _events(D19)), lambda: world.materialize(D18), world.refresh):
-        with pytest.raises(SettingsError, match=r"SESSIONS_CATALOG_SCHEMA\) names the schema order, where `order`"):
+        with pytest.raises(SettingsError, match=IS_TAKEN):
             step()
     assert _versions(world) == before
+
+
+@TAKEN
+def test_a_table_whose_name_is_taken_is_not_made(world: World, taken: str) -> None:
+    world.land(D18, _events(D18))
+    world.spark.sql(f"CREATE {taken.format(f'`{SCHEMA}`')}")
+    with pytest.raises(SettingsError, match=IS_TAKEN):
+        world.materialize(D18)
+    assert not Path(world.warehouse.sessionized_events).exists()
+
+
+def test_a_table_whose_files_were_removed_is_made_again_under_its_name(world: World) -> None:
+    world.land(D18, _events(D18))
+    world.materialize(D18)
+    shutil.rmtree(world.warehouse.sessionized_events)
+    world.warehouse = Warehouse(world.warehouse.root, SCHEMA)
+    world.materialize(D18)
+    assert _rows(world)["sessionized_events"] == 2

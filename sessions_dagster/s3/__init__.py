@@ -6,7 +6,7 @@ they would not find out is derived here. Keys are left to each of them, so that 
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
@@ -56,6 +56,15 @@ _NEEDED_BY_CONNECTOR: Final = re.compile(
 def is_on_s3(location: str) -> bool:
     """Whether a location, in the spelling of `storage.filesystem`, is on S3 or a store that speaks it."""
     return location.startswith("s3a://")
+
+
+def has_log_store(property_of: Callable[[str, None], object]) -> bool:
+    """Whether a Spark has been told how to commit on S3.
+
+    Args:
+        property_of: Gives the value of a property, or the second argument if it has none.
+    """
+    return any(property_of(name, None) for name in ANY_LOG_STORE_PROPERTIES)
 
 
 def endpoint(environ: Mapping[str, str] = os.environ) -> str | None:

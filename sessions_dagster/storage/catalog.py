@@ -3,8 +3,28 @@
 from pyspark.sql import SparkSession
 
 from sessions_dagster.errors import SettingsError
+from sessions_dagster.spark.failures import SPARK_ERRORS
 from sessions_dagster.storage.filesystem import location_of
 from sessions_dagster.storage.sql import identifier, names_as_written, run_sql, text_literal
+
+
+def check_name(spark: SparkSession, schema: str, table_uri: str) -> None:
+    """Check that a table, which need not exist yet, can have its name in a schema, which need not exist either.
+
+    Args:
+        spark: A session with Delta.
+        schema: A schema of its catalogue, or a catalogue and a schema with a point in between.
+        table_uri: The table. The last part of its location is its name.
+
+    Raises:
+        SettingsError: If the schema has another table or a view of that name.
+    """
+    _, name = _names(schema, table_uri)
+    try:
+        _check_described(spark, schema, name, table_uri)
+    except SPARK_ERRORS:
+        # Nothing has the name, or a table whose files are gone, which Delta does not describe.
+        return
 
 
 def register_table(spark: SparkSession, schema: str, table_uri: str) -> None:
@@ -14,20 +34,29 @@ def register_table(spark: SparkSession, schema: str, table_uri: str) -> None:
 
     Args:
         spark: A session with Delta.
-        schema: A schema of its catalogue, or a catalogue and a schema with a point in between.
+        schema: As for `check_name`.
         table_uri: The table, which exists. The last part of its location is its name.
 
     Raises:
         SettingsError: If the schema has another table or a view of that name.
     """
-    within = ".".join(map(identifier, schema.split(".")))
-    name = f"{within}.{identifier(table_uri.rsplit('/', 1)[-1])}"
+    within, name = _names(schema, table_uri)
     with names_as_written(spark):
         is_there = spark.catalog.databaseExists(within)
     if not is_there:
         # Hive warns, with a stack trace, of each schema that it need not create.
         run_sql(spark, f"CREATE SCHEMA IF NOT EXISTS {within}")
     run_sql(spark, f"CREATE TABLE IF NOT EXISTS {name} USING delta LOCATION {text_literal(table_uri)}")
+    _check_described(spark, schema, name, table_uri)
+
+
+def _names(schema: str, table_uri: str) -> tuple[str, str]:
+    """The names of the schema and of the table, as SQL has them."""
+    within = ".".join(map(identifier, schema.split(".")))
+    return within, f"{within}.{identifier(table_uri.rsplit('/', 1)[-1])}"
+
+
+def _check_described(spark: SparkSession, schema: str, name: str, table_uri: str) -> None:
     described = run_sql(spark, f"DESCRIBE TABLE EXTENDED {name}").collect()
     found = [location_of(row["data_type"]) for row in described if row["col_name"] == "Location"]
     if found[-1:] != [table_uri]:

@@ -60,9 +60,11 @@ def ensure_table(
     Raises:
         SchemaMismatchError: If there is a table whose columns cannot be brought in line with the schema. It is as
             before.
+        SettingsError: If there is no table, and its name is taken in the catalogue. There is none afterwards.
     """
     table = warehouse.open(table_uri)
     if table is None:
+        warehouse.check_name(spark, table_uri)
         _create(spark, warehouse, table_uri, schema, partition_by, properties)
         table = warehouse.open_existing(table_uri)
         warehouse.register(spark, table_uri)

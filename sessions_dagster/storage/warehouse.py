@@ -15,18 +15,18 @@ from pyspark.sql import SparkSession
 from sessions_dagster.errors import SettingsError, StorageError
 from sessions_dagster.model.tables import TABLES
 from sessions_dagster.s3 import (
-    ANY_LOG_STORE_PROPERTIES,
     CONNECTOR_LACKS_CONDITIONS,
     LOG_STORE,
     LOG_STORE_JAR,
     LOG_STORE_PROPERTY,
     ONE_WRITER_LOG_STORE,
     PUTS_IGNORE_CONDITIONS,
+    has_log_store,
     is_on_s3,
 )
 from sessions_dagster.spark.left_sessions import end_left_session, remote_session
 from sessions_dagster.spark.tuning import is_remote
-from sessions_dagster.storage.catalog import register_table
+from sessions_dagster.storage.catalog import check_name, register_table
 from sessions_dagster.storage.filesystem import (
     commit_location,
     delta_rs_options,
@@ -167,6 +167,19 @@ class Warehouse:
                 f"{error.strerror} ({error.filename})."
             ) from error
 
+    def check_name(self, spark: SparkSession, table_uri: str) -> None:
+        """Check that a table that is about to be made can have its name in `catalog_schema`, if there is one.
+
+        Args:
+            spark: A session with Delta.
+            table_uri: One of `tables`.
+
+        Raises:
+            SettingsError: If the schema has another table of that name.
+        """
+        if self.catalog_schema is not None:
+            check_name(spark, self.catalog_schema, table_uri)
+
     def register(self, spark: SparkSession, table_uri: str) -> None:
         """Give a table its name in `catalog_schema`, if there is one, once for each warehouse object.
 
@@ -244,7 +257,7 @@ def _check_log_store(spark: SparkSession) -> None:
     # Delta takes it from the properties that Spark was started with. A running session can be given others, which it
     # would not look at.
     of_start = spark.conf if is_remote(spark) else spark.sparkContext.getConf()
-    if any(of_start.get(name, None) for name in ANY_LOG_STORE_PROPERTIES):
+    if has_log_store(of_start.get):
         return
     raise SettingsError(
         f"The Spark session commits to S3 without a condition, so that of two writers one could lose its commit. Start "
@@ -268,6 +281,6 @@ def _refused_conditions_named(root: str) -> Iterator[None]:
         else:
             raise
         raise SettingsError(
-            f"{what}, so of two writers one could lose its commit. Nothing was written. Use another one; or, if only "
+            f"{what}, so of two writers one could lose its commit. No table was changed. Use another one; or, if only "
             f"one process ever writes at a time, set {LOG_STORE_PROPERTY}={ONE_WRITER_LOG_STORE} in spark.extra_conf."
         ) from error
