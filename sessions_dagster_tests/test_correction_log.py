@@ -1,6 +1,7 @@
-"""`session_corrections`: every correction of an existing session is recorded once, even if runs are killed."""
+"""`session_corrections`: each correction is recorded once, even if runs are killed, or several write at once."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
@@ -9,14 +10,17 @@ import pytest
 from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 
+from sessions_dagster.errors import ConcurrentWriteError, is_retryable
 from sessions_dagster.pipeline import apply as apply_module
+from sessions_dagster.storage.commit_metadata import CorrectionEntries
 from sessions_dagster.storage.maintenance import compact
 from sessions_dagster.storage.sql import quoted, run_sql
+from sessions_dagster.storage.warehouse import Warehouse
 from sessions_dagster.storage.write_changes import write_changes
 from sessions_dagster_tests.builders import CorrectionRow, World
-from sessions_dagster_tests.oracle import Event
+from sessions_dagster_tests.oracle import Event, sessionize
 
-D20, D21, D22 = (date(2025, 9, day) for day in (20, 21, 22))
+D20, D21, D22, D28 = (date(2025, 9, day) for day in (20, 21, 22, 28))
 
 
 def u(time: str, event: str = "a", user: str = "ada") -> Event:
@@ -122,14 +126,9 @@ def killed(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Wor
     world = World(spark, tmp_path_factory.mktemp("killed"))
     apply(world, D20, [u("09:00"), u("12:00", "x")])
 
-    def die(*_: object) -> None:
-        raise Killed
-
+    world.land(D21, [u("09:02")])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(apply_module, "write_changes", die)
-        world.land(D21, [u("09:02")])
-        with pytest.raises(Killed):
-            world.materialize(D21)
+        die_before(patch, "write_changes", world)
     assert kinds(world) == ["extended"]
     return world
 
@@ -175,6 +174,83 @@ def test_entries_of_a_run_are_kept_if_maintenance_committed_just_before_its_corr
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(apply_module, "write_changes", write_after_maintenance)
         report = world.materialize(D21)
-    assert report.version == DeltaTable(world.warehouse.sessionized_events).version() == 3
+    assert report.version == DeltaTable(world.warehouse.sessionized_events).version() == 4
     assert not world.materialize(D21).committed
     assert kinds(world) == ["extended"]
+
+
+def test_entries_of_a_killed_run_of_an_older_version_are_dropped(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(spark, tmp_path)
+    apply(world, D20, [u("09:00")])
+    world.land(D21, [u("09:02")])
+    with monkeypatch.context() as patch:
+        # It gave them no id.
+        patch.setattr(CorrectionEntries, "as_commit_metadata", lambda *_: {})
+        die_before(patch, "write_changes", world)
+    assert kinds(world) == ["extended"]
+    apply(world, D21, [u("18:00")])
+    assert kinds(world) == []
+
+
+def die_before(patch: pytest.MonkeyPatch, step: str, world: World) -> None:
+    """Let a run that applies a batch be killed just before a step."""
+
+    def die(*_: object) -> None:
+        raise Killed
+
+    patch.setattr(apply_module, step, die)
+    with pytest.raises(Killed):
+        world.materialize(D21)
+
+
+def commits_the_correction(world: World) -> None:
+    world.materialize(D21)
+
+
+def commits_without_entries(world: World) -> None:
+    assert not world.materialize(D28).session_changes
+
+
+def is_killed_after_its_entries(world: World) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        die_before(patch, "write_changes", world)
+
+
+@pytest.fixture(scope="module")
+def landed(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> World:
+    """A warehouse with a batch that was applied, and two that were not: a late one, and one that corrects nothing."""
+    world = World(spark, tmp_path_factory.mktemp("landed"))
+    apply(world, D20, [u("09:00"), u("12:00", "x")])
+    world.land(D21, [u("09:02")])
+    world.land(D28, [Event("ada", "a", "idea", datetime(2025, 9, 28, 9))])
+    return world
+
+
+@pytest.mark.parametrize("other", [commits_the_correction, commits_without_entries, is_killed_after_its_entries])
+@pytest.mark.parametrize("step", ["write_ahead", "write_changes"])
+def test_a_run_that_another_one_gets_ahead_of_is_refused_and_no_entry_is_lost_or_left(
+    landed: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, other: Callable[[World], None]
+) -> None:
+    # As on an object store.
+    monkeypatch.setattr(Warehouse, "locked", lambda _: nullcontext())
+    world = landed.copy_to(tmp_path)
+    proper_step = getattr(apply_module, step)
+
+    def after_the_other_run(*arguments: Any) -> Any:
+        patch.undo()
+        other(World(world.spark, tmp_path))
+        return proper_step(*arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(apply_module, step, after_the_other_run)
+        with pytest.raises(ConcurrentWriteError) as error:
+            world.materialize(D21)
+    assert is_retryable(error.value)
+    for day in (D21, D28):
+        World(world.spark, tmp_path).materialize(day)
+    assert [(row.kind, row.old_start, row.batches) for row in world.corrections()] == [
+        ("extended", at("09:00"), frozenset({D21}))
+    ]
+    assert set(world.table()) == sessionize(world.all_events())

@@ -152,6 +152,16 @@ def test_a_commit_of_maintenance_comes_in_between_and_the_version_is_that_of_the
     assert (later.version(), numbers(uri)) == (5, [1, 2, 3, 4])
 
 
+def test_a_write_from_before_a_commit_of_maintenance_keeps_out_one_from_after_it(spark: SparkSession, uri: str) -> None:
+    before = DeltaTable(uri)
+    run_sql(spark, f"ALTER TABLE {quoted(uri)} SET TBLPROPERTIES ('a' = 'b')")
+    after = DeltaTable(uri)
+    assert exclusive_commit(spark, before, lambda: append(rows(spark, 2), uri)) == 2
+    with pytest.raises(ConcurrentWriteError):
+        exclusive_commit(spark, after, lambda: append(rows(spark, 3), uri))
+    assert numbers(uri) == [1, 2]
+
+
 @pytest.mark.parametrize("is_maintained", [False, True])
 def test_a_write_that_has_nothing_to_commit_is_no_failure(spark: SparkSession, uri: str, is_maintained: bool) -> None:
     table = DeltaTable(uri)

@@ -102,7 +102,7 @@ def apply_batches(
     began = time.monotonic()
     with warehouse.writing(spark):
         events = ensure_sessionized_events(spark, warehouse, rules, carried_columns, deletion_vectors=deletion_vectors)
-        drop_uncommitted(spark, warehouse)
+        checked = drop_uncommitted(spark, warehouse, events)
         raw_events = warehouse.open(warehouse.raw_events)
         landed = landings(raw_events) if raw_events else {}
         applied = applied_batches(events)
@@ -120,7 +120,7 @@ def apply_batches(
         # The batches may have landed before a column was carried.
         ensure_raw_events(spark, warehouse, rules, carried_columns)
         days = [batch.day for batch in pending]
-        version, row_count = events.version(), landed_rows(raw_events, days)
+        row_count = landed_rows(raw_events, days)
         logger.info("applying %s: %s", counted(days, "batch", "batches"), number_of(row_count, "row"))
         with tuned(spark, rows_around(window, rules, raw_events, events)):
             existing = ExistingEvents(_rows(spark, warehouse.sessionized_events), partition_dates(events))
@@ -129,8 +129,8 @@ def apply_batches(
             _check_unchanged(events, raw_events)
             written = changes.count(Change.INSERT, Change.UPDATE, Change.REMOVE)
             logger.info("writing %s, and the new rows that no existing one is near", number_of(written, "changed row"))
-            write_ahead(spark, warehouse, changes, version + 1)
-            metadata = _applied_after(applied, pending).as_commit_metadata()
+            of_entries = write_ahead(spark, warehouse, changes, events, checked)
+            metadata = {**_applied_after(applied, pending).as_commit_metadata(), **of_entries}
             committed = write_changes(events, warehouse.sessionized_events, changes, metadata)
         return _report(events, committed, days, present, elsewhere, changes, time.monotonic() - began)
 

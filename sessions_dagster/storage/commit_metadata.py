@@ -8,7 +8,8 @@ from typing import Any, Final
 
 from deltalake import DeltaTable
 
-from sessions_dagster.storage.delta_log import commit_info
+from sessions_dagster.model.columns import EVENTS_VERSION
+from sessions_dagster.storage.delta_log import commit_info, greatest
 
 APPLIED_KEY: Final = "applied_batches"
 """The key (JSON) under which a commit says which landing of each batch the table reflects."""
@@ -18,6 +19,17 @@ FOLLOWED_KEY: Final = "followed_table"
 
 BASE_KEY: Final = "computed_from"
 """The key (JSON) under which a commit says the version of its table that it was computed from."""
+
+ENTRIES_KEY: Final = "correction_entries"
+"""The key (JSON) of the id that a correction and the commit of its entries in `session_corrections` share.
+
+A commit that dropped entries has it, too, with NULL.
+"""
+
+_NUMBER_KEY: Final = "after_number"
+
+_NO_NUMBER: Final = -1
+"""Less than any number. Commits of older versions were not numbered."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +49,25 @@ class AppliedBatches:
         """The user metadata of a commit after which the table reflects these landings."""
         days = {day.isoformat(): at and int(at.timestamp() * 1000) for day, at in sorted(self.landings.items())}
         return {APPLIED_KEY: days, "complete": self.complete}
+
+
+@dataclass(frozen=True)
+class CorrectionEntries:
+    """The entries that a run writes into `session_corrections` ahead of its correction.
+
+    Attributes:
+        id: What the commits of both have in common; None if an older version wrote them, without any.
+        base: The version of `sessionized_events` that the correction is computed from.
+        number: The number of the newest of our commits to it then (see `exclusive_commits`).
+    """
+
+    id: str | None
+    base: int
+    number: int
+
+    def as_commit_metadata(self, sessionized_events: DeltaTable) -> dict[str, Any]:
+        """The user metadata of the commit of the entries."""
+        return {ENTRIES_KEY: self.id, **following_metadata(sessionized_events), _NUMBER_KEY: self.number}
 
 
 def applied_batches(sessionized_events: DeltaTable, at_version: int | None = None) -> AppliedBatches:
@@ -69,17 +100,30 @@ def version_followed(follower: DeltaTable, followed: DeltaTable) -> int | None:
     return int(metadata["version"])
 
 
-def is_correction(sessionized_events: DeltaTable, version: int) -> bool:
-    """Whether a run that applied batches has committed what was to become a version.
+def newest_entries(session_corrections: DeltaTable, sessionized_events: DeltaTable) -> CorrectionEntries | None:
+    """The entries that were written last; None if they were dropped, or are about a table that was there before."""
+    metadata = _newest_with_key(session_corrections, ENTRIES_KEY).metadata
+    if metadata is None:
+        version = greatest(session_corrections, EVENTS_VERSION)
+        return None if version is None else CorrectionEntries(None, version - 1, _NO_NUMBER)
+    if metadata[ENTRIES_KEY] is None or metadata[FOLLOWED_KEY] != sessionized_events.metadata().id:
+        return None
+    return CorrectionEntries(metadata[ENTRIES_KEY], metadata["version"], metadata[_NUMBER_KEY])
 
-    It is a later version if a commit of maintenance came in between. Of versions too old for the log it is assumed.
+
+def is_corrected(sessionized_events: DeltaTable, entries: CorrectionEntries) -> bool:
+    """Whether the correction that some entries are of was committed. Of versions too old for the log it is assumed.
+
+    Its version is the one after that which it was computed from, or a later one if a commit of maintenance came in
+    between.
     """
-    for committed in range(version, sessionized_events.version() + 1):
+    for version in range(entries.base + 1, sessionized_events.version() + 1):
         try:
-            metadata = _user_metadata(commit_info(sessionized_events, committed))
+            metadata = _user_metadata(commit_info(sessionized_events, version))
         except FileNotFoundError:
             return True
-        if APPLIED_KEY in metadata and metadata.get(BASE_KEY, committed - 1) == version - 1:
+        is_from_base = metadata.get(BASE_KEY, version - 1) == entries.base
+        if APPLIED_KEY in metadata and is_from_base and entries.id in (None, metadata.get(ENTRIES_KEY)):
             return True
     return False
 

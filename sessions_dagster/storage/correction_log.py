@@ -1,12 +1,19 @@
-"""The table `session_corrections`: what became of existing sessions. It stays correct if a run crashes.
+"""The table `session_corrections`: what became of existing sessions. It is correct if a run dies, or is overtaken.
 
-The entries of version N of `sessionized_events` are written before N is committed. If the run dies between the two, the
-next run finds entries that no correction followed, and drops them before it does anything else.
+The entries of a correction of `sessionized_events` are written before it is committed, and both commits have the same
+id. If the run dies between the two, or another run commits first, the next run finds entries that no correction
+followed, and drops them before it does anything else. Only the newest entries can be such: nobody writes after them.
 """
 
+from collections.abc import Mapping
+from typing import Any
+from uuid import uuid4
+
+from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
+from sessions_dagster.errors import ConcurrentWriteError
 from sessions_dagster.model.changes import ChangeSet
 from sessions_dagster.model.columns import (
     CORRECTED_AT,
@@ -18,51 +25,79 @@ from sessions_dagster.model.columns import (
 )
 from sessions_dagster.model.schemas import SESSION_CORRECTIONS_SCHEMA
 from sessions_dagster.spark.tuning import Sizes
-from sessions_dagster.storage.commit_metadata import is_correction
-from sessions_dagster.storage.delta_log import greatest
+from sessions_dagster.storage.commit_metadata import ENTRIES_KEY, CorrectionEntries, is_corrected, newest_entries
 from sessions_dagster.storage.delta_tables import append, ensure_table, files_for
-from sessions_dagster.storage.exclusive_commits import exclusive_commit
+from sessions_dagster.storage.exclusive_commits import NO_METADATA, exclusive_commit, newest_number
 from sessions_dagster.storage.sql import quoted, run_sql
 from sessions_dagster.storage.warehouse import Warehouse
 
 
-def write_ahead(spark: SparkSession, warehouse: Warehouse, changes: ChangeSet, version: int) -> None:
+def write_ahead(
+    spark: SparkSession, warehouse: Warehouse, changes: ChangeSet, events: DeltaTable, checked: int
+) -> Mapping[str, Any]:
     """Write the entries of a correction that is about to be committed, if it has any.
-
-    The run has called `drop_uncommitted`. Of two runs at the same time each takes the entries of the other one for
-    those of a run that died: the lock keeps them apart, and on an object store the scheduler must.
 
     Args:
         spark: A session with Delta.
         warehouse: Where the tables are.
         changes: The correction.
-        version: The version of `sessionized_events` that the correction will be.
+        events: The handle of `sessionized_events`, at the version that the correction was computed from.
+        checked: What `drop_uncommitted` gave.
+
+    Returns:
+        What the user metadata of the correction must have for the entries to count.
+
+    Raises:
+        ConcurrentWriteError: If another run has written entries since `drop_uncommitted`. Nothing was written.
     """
     if changes.session_changes is None:
-        return
+        return NO_METADATA
     uri = warehouse.session_corrections
     table = ensure_table(spark, warehouse, uri, SESSION_CORRECTIONS_SCHEMA)
-    entries = changes.session_changes.withColumnsRenamed({SESSION_START: NEW_START, SESSION_END: NEW_END}).withColumns(
-        {CORRECTED_AT: F.current_timestamp(), EVENTS_VERSION: F.lit(version).cast("long")}
+    if newest_number(table) != checked:
+        raise ConcurrentWriteError(
+            f"Another run has written to {uri} while a correction of {warehouse.sessionized_events} was computed. "
+            "Nothing was written. Run this partition again, and let only one run write at a time."
+        )
+    rows = changes.session_changes.withColumnsRenamed({SESSION_START: NEW_START, SESSION_END: NEW_END}).withColumns(
+        {CORRECTED_AT: F.current_timestamp(), EVENTS_VERSION: F.lit(events.version() + 1).cast("long")}
     )
     files = files_for(changes.sessions_corrected, Sizes.of(spark).rows_per_file, spark)
-    append(table, uri, entries.select(*SESSION_CORRECTIONS_SCHEMA.names).coalesce(files))
+    entries = CorrectionEntries(uuid4().hex, events.version(), newest_number(events))
+    rows = rows.select(*SESSION_CORRECTIONS_SCHEMA.names).coalesce(files)
+    append(table, uri, rows, entries.as_commit_metadata(events))
+    return {ENTRIES_KEY: entries.id}
 
 
-def drop_uncommitted(spark: SparkSession, warehouse: Warehouse) -> None:
-    """Drop the entries of a run that died before it committed its correction. The logs say whether there are any.
+def drop_uncommitted(spark: SparkSession, warehouse: Warehouse, events: DeltaTable) -> int:
+    """Drop the entries of a run that has not committed its correction. The logs say whether there are any.
+
+    That run may be dead, or about to commit: on an object store nobody can tell. So an empty commit to
+    `sessionized_events` first sees to it that it cannot, unless another one has.
 
     Args:
         spark: A session with Delta.
-        warehouse: Where the tables are; `sessionized_events` must be there.
+        warehouse: Where the tables are.
+        events: The handle of `sessionized_events`.
+
+    Returns:
+        The number of the newest commit to `session_corrections`. Up to it there are no entries without a correction.
+
+    Raises:
+        ConcurrentWriteError: If another run has written to one of the tables meanwhile.
     """
     corrections = warehouse.open(warehouse.session_corrections)
     if corrections is None:
-        return
-    newest = greatest(corrections, EVENTS_VERSION)
-    events = warehouse.open_existing(warehouse.sessionized_events)
-    # Maintenance may have committed since then, and taken the version that the correction was to be. Entries of
-    # versions further ahead belong to a table that does not exist any more.
-    if newest is not None and newest <= events.version() + 1 and not is_correction(events, newest):
-        statement = f"DELETE FROM {quoted(warehouse.session_corrections)} WHERE {EVENTS_VERSION} = {newest}"
-        exclusive_commit(spark, corrections, lambda: run_sql(spark, statement))
+        return 0
+    entries = newest_entries(corrections, events)
+    if entries is not None and entries.base > events.version():
+        events.update_incremental()
+    # A table that was put back from a copy has fewer versions than it once had.
+    if entries is None or entries.base > events.version() or is_corrected(events, entries):
+        return newest_number(corrections)
+    if newest_number(events) <= entries.number:
+        uri = warehouse.sessionized_events
+        append(events, uri, spark.read.format("delta").load(uri).limit(0))
+    statement = f"DELETE FROM {quoted(warehouse.session_corrections)} WHERE {EVENTS_VERSION} = {entries.base + 1}"
+    exclusive_commit(spark, corrections, lambda: run_sql(spark, statement), {ENTRIES_KEY: None})
+    return newest_number(corrections)

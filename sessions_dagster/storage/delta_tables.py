@@ -124,18 +124,22 @@ def replace_slice(
     return table.version()
 
 
-def append(table: deltalake.DeltaTable, table_uri: str, rows: DataFrame) -> None:
-    """Add rows in one commit.
+def append(
+    table: deltalake.DeltaTable, table_uri: str, rows: DataFrame, metadata: Mapping[str, Any] = NO_METADATA
+) -> None:
+    """Add rows in one commit, which is made even if there are none.
 
     Args:
         table: The table, at the version that the rows are computed from.
         table_uri: Where it is.
         rows: Complete table rows.
+        metadata: The user metadata of the commit.
 
     Raises:
         ConcurrentWriteError: If another run has written to it since.
     """
-    exclusive_commit(rows.sparkSession, table, lambda: rows.write.format("delta").mode("append").save(table_uri))
+    writer = rows.write.format("delta").mode("append")
+    exclusive_commit(rows.sparkSession, table, lambda: writer.save(table_uri), metadata)
 
 
 def replace_partitions(

@@ -1,9 +1,9 @@
 """Commits that are refused if another of our commits came in between, whoever is still writing.
 
 A run that is killed leaves its lock behind, but not always its query: a server of Spark Connect goes on with it. Delta
-would let such a query append its rows once more, because an append conflicts with nothing. So each of our commits says,
-as a transaction of one application, which version of the table it was computed from, and Delta makes only one commit of
-those that were computed from the same version, or from an older one.
+would let such a query append its rows once more, because an append conflicts with nothing. So our commits to a table
+have numbers, as transactions of one application: each has the one after the newest that it knows, and Delta makes only
+one commit of a number, and none of a lower one.
 """
 
 import json
@@ -53,12 +53,12 @@ def exclusive_commit(
         ConcurrentWriteError: If Delta has left the write out, because another run has committed since. Delta itself
             raises `ConcurrentTransactionException` if that happened while the write was under way.
     """
-    base, writer = table.version(), uuid4().hex
+    base, number, writer = table.version(), newest_number(table), uuid4().hex
     # Not options of the writer, which MERGE and DELETE do not have. They must not stay set: Delta would leave out
     # every further write.
     properties = {
         "spark.databricks.delta.write.txnAppId": APPLICATION,
-        "spark.databricks.delta.write.txnVersion": str(base + 1),
+        "spark.databricks.delta.write.txnVersion": str(number + 1),
         "spark.databricks.delta.commitInfo.userMetadata": json.dumps(
             {**metadata, BASE_KEY: base, WRITER_KEY: writer}, separators=(",", ":")
         ),
@@ -71,10 +71,15 @@ def exclusive_commit(
     for version in range(base + 1, table.version() + 1):
         if writer in str(commit_info(table, version).get("userMetadata")):
             return version
-    if (table.transaction_version(APPLICATION) or 0) > base:
+    if newest_number(table) > number:
         raise ConcurrentWriteError(
             f"{location_of(table.table_uri)} went from version {base} to {table.version()} while a commit to it was "
             "computed: another run wrote to it. Nothing was written. Run this partition again, and let only one run "
             "write at a time."
         )
     return None
+
+
+def newest_number(table: DeltaTable) -> int:
+    """The number of the newest of our commits that a handle knows; 0 if there is none. Maintenance has no numbers."""
+    return table.transaction_version(APPLICATION) or 0
