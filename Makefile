@@ -75,7 +75,7 @@ test-s3: $(INSTALLED)
 		echo "==> Tests on S3 left out: there is neither versitygw nor Go, with which it would be built"; exit 0; \
 	fi; \
 	echo "==> Tests on S3 (pytest: some minutes; the first time, Spark's connector is downloaded: 690 MB)"; \
-	$(BIN)/pytest sessions_dagster_tests/s3
+	$(BIN)/pytest sessions_dagster_tests/s3 $(if $(ONLY),-k "$(ONLY)")
 
 log-store: $(INSTALLED)
 	@$(BIN)/python -m sessions_dagster_tests.log_store

@@ -7,6 +7,7 @@ from pyspark.errors import PySparkException
 
 from sessions_dagster.defs import retries
 from sessions_dagster.defs.retries import FIRST_WAIT_SECONDS, MAX_RETRIES, retry_or_fail
+from sessions_dagster.defs.run_history import may_pass
 from sessions_dagster.errors import BatchError, ConcurrentWriteError, RulesMismatchError, StorageError
 
 
@@ -34,6 +35,13 @@ BAD_INPUT = [BatchError("date=2025-09-20 is empty"), RulesMismatchError("other r
 
 def _attempts(error: Exception, failing: int, monkeypatch: pytest.MonkeyPatch) -> tuple[bool, int]:
     """Run a step that fails the given number of times. Returns whether it succeeded, and the number of attempts."""
+    result, attempts = _run(error, failing, monkeypatch, dg.DagsterInstance.ephemeral())
+    return result.success, attempts
+
+
+def _run(
+    error: Exception, failing: int, monkeypatch: pytest.MonkeyPatch, instance: dg.DagsterInstance
+) -> tuple[dg.ExecuteInProcessResult, int]:
     monkeypatch.setattr(retries, "FIRST_WAIT_SECONDS", 0)
     attempts = []
 
@@ -44,8 +52,7 @@ def _attempts(error: Exception, failing: int, monkeypatch: pytest.MonkeyPatch) -
             if len(attempts) <= failing:
                 raise error
 
-    result = dg.materialize([table], instance=dg.DagsterInstance.ephemeral(), raise_on_error=False)
-    return result.success, len(attempts)
+    return dg.materialize([table], instance=instance, raise_on_error=False), len(attempts)
 
 
 @pytest.mark.parametrize("error", PASSING, ids=lambda error: type(error).__name__)
@@ -61,6 +68,15 @@ def test_a_persistent_error_is_raised_after_the_last_retry(error: Exception, mon
 @pytest.mark.parametrize("error", BAD_INPUT, ids=lambda error: type(error).__name__)
 def test_bad_input_is_never_retried(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     assert _attempts(error, 1, monkeypatch) == (False, 1)
+
+
+@pytest.mark.parametrize("error", [*PASSING, *BAD_INPUT, ValueError("a bug")], ids=lambda error: type(error).__name__)
+def test_only_a_run_whose_retries_ran_out_is_one_that_may_pass(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with dg.DagsterInstance.ephemeral() as instance:
+        result, _ = _run(error, 100, monkeypatch, instance)
+        assert may_pass(instance, result.dagster_run) == (error in PASSING)
 
 
 def test_an_unknown_failure_is_never_retried(monkeypatch: pytest.MonkeyPatch) -> None:

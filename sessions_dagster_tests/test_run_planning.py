@@ -1,5 +1,6 @@
 """How the sensor plans runs: days per run, run keys, the folders to check in a tick, and the cursor."""
 
+import json
 from collections.abc import Collection
 from datetime import date, timedelta
 from itertools import pairwise
@@ -13,7 +14,7 @@ from sessions_dagster.defs.run_planning import (
     NEW_DAYS_PER_TICK,
     OLDER_DAYS_PER_TICK,
     RECENT_DAYS,
-    GivenUp,
+    FailedContent,
     Memory,
     Wanted,
     Why,
@@ -159,7 +160,7 @@ def test_the_newest_folders_are_checked_for_any_number_of_incomplete_ones() -> N
 def test_a_day_whose_run_failed_is_checked_at_every_tick() -> None:
     days = first_days(300)
     memory = known(days)
-    memory.give_up(days[3], GivenUp("bad", "run"))
+    memory.give_up(days[3], FailedContent("bad", "run"))
     assert all(days[3] in memory.take_turns(days) for _ in range(30))
 
 
@@ -167,13 +168,25 @@ def test_a_cursor_is_read_as_it_was_written() -> None:
     days = first_days(50)
     memory = known(days)
     memory.reopen(days[20])
-    memory.give_up(days[10], GivenUp("bad", "run"))
+    memory.give_up(days[10], FailedContent("bad", "run"))
+    memory.try_again(days[40], FailedContent("good", "run"))
     memory.alone[days[20]] = "content"
     memory.applied[days[30]] = 1_767_225_600_000
     for plan in plan_runs(wanted([DAY])):
         memory.ask(plan)
     memory.take_turns(days)
     assert Memory.from_cursor(memory.to_cursor()) == memory
+
+
+def test_a_cursor_of_a_version_that_gave_up_every_failed_day_is_read() -> None:
+    cursor = json.loads(known(first_days(3)).to_cursor())
+    del cursor["again"]
+    assert Memory.from_cursor(json.dumps(cursor)) == known(first_days(3))
+
+
+def test_each_run_in_place_of_a_failed_one_has_a_run_key_of_its_own() -> None:
+    runs = ["", "first run", "other run"]
+    assert len({run_key(Wanted("content", landing=1, after=run)) for run in runs}) == 3
 
 
 @pytest.mark.parametrize("cursor", [None, ""])
@@ -194,7 +207,8 @@ def test_the_cursor_stays_small_over_ten_years() -> None:
 def test_a_day_without_a_folder_is_forgotten() -> None:
     days = first_days(3)
     memory = known(days)
-    memory.give_up(days[1], GivenUp("bad", "run"))
+    memory.give_up(days[1], FailedContent("bad", "run"))
+    memory.try_again(days[0], FailedContent("good", "run"))
     memory.applied[days[0]] = 1
     memory.forget_all_but(days[2:])
     assert memory == known(days[2:])

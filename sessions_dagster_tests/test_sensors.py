@@ -15,6 +15,7 @@ import pytest
 from dagster._core.definitions.sensor_definition import SensorExecutionData
 from dagster._core.events import DagsterEvent, DagsterEventType
 from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
+from dagster._core.execution.plan.objects import StepFailureData
 from dagster._core.instance_for_test import instance_for_test
 from dagster._core.storage.dagster_run import DagsterRunStatus
 from dagster._core.storage.tags import (
@@ -27,6 +28,7 @@ from dagster._core.test_utils import create_test_daemon_workspace_context
 from dagster._core.utils import make_new_run_id
 from dagster._core.workspace.load_target import PythonFileTarget
 from dagster._daemon.sensor import execute_sensor_iteration
+from dagster_shared.error import SerializableErrorInfo
 from deltalake import CommitProperties, DeltaTable, write_deltalake
 
 from sessions_dagster.config import SessionsConfig
@@ -189,6 +191,17 @@ class World:
         """Let the runs start and fail."""
         for request in requests:
             self.instance.report_run_failed(self.start(request))
+
+    def fail_for_now(self, requests: Sequence[dg.RunRequest], steps: Sequence[str] = ["RetryRequested"]) -> None:
+        """Let the runs start and fail, with a step for each class of an error that Dagster records."""
+        for request in requests:
+            run = self.start(request)
+            for number, error in enumerate(steps):
+                data = StepFailureData(error=SerializableErrorInfo("", [], error), user_failure_data=None)  # type: ignore[no-untyped-call]
+                kind = DagsterEventType.STEP_FAILURE.value
+                event = DagsterEvent(kind, run.job_name, step_key=f"step_{number}", event_specific_data=data)
+                self.instance.report_dagster_event(event, run.run_id)
+            self.instance.report_run_failed(run)
 
 
 @pytest.fixture
@@ -784,6 +797,52 @@ def test_a_failed_run_that_dagster_retries_counts_as_running(world: World) -> No
     deliver(world.root, DAY)
     world.fail(world.requests())
     assert f"in a run under way: {DAY}" in world.skip_reason()
+
+
+@pytest.mark.parametrize("days", [DAYS[:1], DAYS[:3]])
+def test_days_whose_retries_ran_out_are_requested_again_together_until_they_land(
+    world: World, days: Sequence[date]
+) -> None:
+    for day in days:
+        deliver(world.root, day)
+    keys = []
+    for _ in range(3):
+        requests = world.requests()
+        assert requested_days(requests) == [days]
+        keys += [request.run_key for request in requests]
+        world.fail_for_now(requests)
+    world.succeed(world.requests())
+    assert len(set(keys)) == 3
+    assert "Nothing new" in world.skip_reason()
+
+
+def test_a_day_whose_retries_ran_out_is_requested_again_after_a_lost_cursor(world: World) -> None:
+    deliver(world.root, DAY)
+    known_keys = set()
+    for _ in range(3):
+        requests = world.requests()
+        # The daemon starts no run for a key that it knows.
+        new = [request for request in requests if request.run_key not in known_keys]
+        world.fail_for_now(new)
+        known_keys |= {request.run_key for request in new}
+        world.cursor = None
+    assert requested_days(world.requests()) == [[DAY]]
+    assert requested_days([each for each in world.requests() if each.run_key not in known_keys]) == [[DAY]]
+
+
+def test_a_run_that_failed_on_something_else_as_well_is_not_requested_again(world: World) -> None:
+    deliver(world.root, DAY)
+    world.fail_for_now(world.requests(), ["RetryRequested", "Failure"])
+    assert "as the run failed" in world.skip_reason()
+
+
+def test_a_bad_batch_is_left_alone_if_the_retries_of_its_run_ran_out(world: World) -> None:
+    for day in DAYS[:3]:
+        deliver(world.root, day)
+    requests = world.requests()
+    world.fail_to_land(DAYS[1])
+    world.fail_for_now(requests)
+    assert requested_days(world.requests()) == [[DAYS[0]], [DAYS[2]]]
 
 
 def test_a_failed_range_is_requested_again_day_by_day(world: World) -> None:

@@ -111,6 +111,18 @@ def is_under_way(run: dg.DagsterRun) -> bool:
     return not run.is_finished or run.is_complete_and_waiting_to_retry
 
 
+def may_pass(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
+    """Whether a run failed only because the retries of its steps ran out (see `retries`), as if the storage fails.
+
+    Args:
+        instance: Knows what has run.
+        run: A run that has failed.
+    """
+    logs = instance.all_logs(run.run_id, of_type=dg.DagsterEventType.STEP_FAILURE)
+    errors = [entry.dagster_event.step_failure_data.error for entry in logs if entry.dagster_event is not None]
+    return bool(errors) and all(error is not None and error.cls_name == dg.RetryRequested.__name__ for error in errors)
+
+
 def _newest(fetch: _Fetch, asset: dg.AssetKey, days: Collection[date]) -> dict[date, dg.EventLogRecord]:
     found: dict[date, dg.EventLogRecord] = {}
     for record in _records(fetch, asset, days):

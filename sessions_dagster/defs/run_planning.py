@@ -33,12 +33,12 @@ _NAMES_SHOWN: Final = 3
 
 
 @dataclass(frozen=True)
-class GivenUp:
-    """A content that is not requested again.
+class FailedContent:
+    """A content that a run has failed on.
 
     Attributes:
         fingerprint: The content.
-        run_id: The run that failed on it, or was cancelled.
+        run_id: The run that failed, or was cancelled.
     """
 
     fingerprint: str
@@ -62,7 +62,8 @@ class Memory:
         applied: By day, the landing (see `Wanted.landing`) that a run applied without anything to change. The tables
             only say so of landings that changed something.
         asked: The requested runs that are not known to be finished: by run key, the days with their fingerprints.
-        given_up: By day, the content that a run failed on.
+        given_up: By day, the content that is not requested again.
+        again: By day, the content that is requested again, because what its run failed on may pass.
         alone: By day, the content that gets a run of its own, because a run of many days failed and named no batch.
         looked_until: The last one of the older days that has had its turn.
     """
@@ -70,7 +71,8 @@ class Memory:
     known: set[date] = field(default_factory=set)
     applied: dict[date, int] = field(default_factory=dict)
     asked: dict[str, dict[date, str]] = field(default_factory=dict)
-    given_up: dict[date, GivenUp] = field(default_factory=dict)
+    given_up: dict[date, FailedContent] = field(default_factory=dict)
+    again: dict[date, FailedContent] = field(default_factory=dict)
     alone: dict[date, str] = field(default_factory=dict)
     looked_until: date = date.min
 
@@ -89,7 +91,9 @@ class Memory:
                 known={day for first, last in stored["known"] for day in days_between(_day(first), _day(last))},
                 applied={_day(day): int(landing) for day, landing in stored["applied"].items()},
                 asked={run_key: _by_day(days) for run_key, days in stored["asked"].items()},
-                given_up={_day(day): GivenUp(*given_up) for day, given_up in stored["given_up"].items()},
+                given_up=_failed_by_day(stored["given_up"]),
+                # Cursors of older versions have none.
+                again=_failed_by_day(stored.get("again", {})),
                 alone=_by_day(stored["alone"]),
                 looked_until=_day(stored["looked_until"]),
             )
@@ -102,7 +106,8 @@ class Memory:
             "known": [[str(first), str(last)] for first, last in spans(self.known)],
             "applied": _by_key(self.applied),
             "asked": {run_key: _by_key(days) for run_key, days in self.asked.items()},
-            "given_up": _by_key({day: [each.fingerprint, each.run_id] for day, each in self.given_up.items()}),
+            "given_up": _failed_by_key(self.given_up),
+            "again": _failed_by_key(self.again),
             "alone": _by_key(self.alone),
             "looked_until": str(self.looked_until),
         }
@@ -113,6 +118,7 @@ class Memory:
         self.known.intersection_update(days)
         self.applied = {day: landing for day, landing in self.applied.items() if day in days}
         self.given_up = {day: content for day, content in self.given_up.items() if day in days}
+        self.again = {day: content for day, content in self.again.items() if day in days}
         self.alone = {day: content for day, content in self.alone.items() if day in days}
 
     def take_turns(self, days: Collection[date]) -> list[date]:
@@ -134,13 +140,25 @@ class Memory:
         """Remember that the content of the day needs nothing more."""
         self.known.add(day)
         self.given_up.pop(day, None)
+        self.again.pop(day, None)
         self.alone.pop(day, None)
 
-    def give_up(self, day: date, content: GivenUp) -> None:
+    def give_up(self, day: date, content: FailedContent) -> None:
         """Remember that this content is not requested again."""
         self.known.add(day)
+        self.again.pop(day, None)
         self.alone.pop(day, None)
         self.given_up[day] = content
+
+    def try_again(self, day: date, content: FailedContent) -> None:
+        """Remember that this content is requested once more."""
+        self.known.discard(day)
+        self.again[day] = content
+
+    def run_to_repeat(self, day: date, fingerprint: str) -> str:
+        """The run that failed on this content and is to be followed by another one; empty if there is none."""
+        content = self.again.get(day)
+        return content.run_id if content is not None and content.fingerprint == fingerprint else ""
 
     def reopen(self, day: date) -> None:
         """Have the next tick look at the day as at a new one."""
@@ -162,12 +180,20 @@ class Wanted:
             never land again.
         why: Why it is requested.
         is_alone: Whether it gets a run of its own.
+        after: The run that failed on it and is to be followed by another one, which therefore needs another run key;
+            empty if there is none.
     """
 
     fingerprint: str
     landing: int
     why: Why = Why.NEW
     is_alone: bool = False
+    after: str = ""
+
+    @property
+    def key(self) -> str:
+        """What it contributes to the key of its run."""
+        return f"{self.fingerprint}@{self.landing}{'+' if self.after else ''}{self.after[:8]}"
 
 
 @dataclass(frozen=True)
@@ -234,7 +260,7 @@ def _both_ends(days: Sequence[date]) -> Sequence[date]:
 
 def _run_plan(wanted: Mapping[date, Wanted]) -> RunPlan:
     (name,) = day_ranges(wanted)
-    contents = [f"{content.fingerprint}@{content.landing}" for content in wanted.values()]
+    contents = [content.key for content in wanted.values()]
     if len(contents) > 1:
         contents = [hashlib.sha256("\n".join(contents).encode()).hexdigest()[:16]]
     return RunPlan(
@@ -261,6 +287,14 @@ def _day(key: str) -> date:
 
 def _by_day(by_key: Mapping[str, str]) -> dict[date, str]:
     return {_day(key): value for key, value in by_key.items()}
+
+
+def _failed_by_day(by_key: Mapping[str, Sequence[str]]) -> dict[date, FailedContent]:
+    return {_day(key): FailedContent(*value) for key, value in by_key.items()}
+
+
+def _failed_by_key(by_day: Mapping[date, FailedContent]) -> dict[str, object]:
+    return _by_key({day: [content.fingerprint, content.run_id] for day, content in by_day.items()})
 
 
 def _by_key(by_day: Mapping[date, object]) -> dict[str, object]:

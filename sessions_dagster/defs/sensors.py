@@ -24,12 +24,13 @@ from sessions_dagster.defs.run_history import (
     is_of_sensor,
     is_under_way,
     landed_contents,
+    may_pass,
     newest_run,
     open_runs,
 )
 from sessions_dagster.defs.run_planning import (
     MAX_OPEN_RUNS,
-    GivenUp,
+    FailedContent,
     Memory,
     RunPlan,
     Wanted,
@@ -118,9 +119,10 @@ def _description(config: SessionsConfig) -> str:
         f"It is off at first. Turn it on with the switch on this page, or with `dagster sensor start {name}`.\n\n"
         "Consecutive days go into one run. What has landed is asked of the tables, so nothing lands twice if runs are "
         "deleted or the cursor is lost. If a run of many days fails and names no batch, each of its days gets a run of "
-        "its own. A content that failed in a run of its own is not requested again until the folder changes; to try it "
-        "all the same, execute the run again or materialize the day by hand. Each tick says what it left alone, and "
-        "why: as its skip reason, or in its log if it requests runs."
+        "its own. A content that failed in a run of its own is not requested again until the folder changes, unless "
+        "the failure may pass, as one of the storage does; to try it all the same, execute the run again or "
+        "materialize the day by hand. Each tick says what it left alone, and why: as its skip reason, or in its log if "
+        "it requests runs."
     )
 
 
@@ -242,10 +244,14 @@ class _Evaluation:
         return under_way
 
     def _settle_failed_run(self, run: dg.DagsterRun, days: Mapping[date, str]) -> None:
-        """Give up what a run failed on. Days that only shared the run with it are requested again."""
+        """Give up what a run failed on, unless that may pass. Days that only shared the run are requested again."""
+        if run.status != dg.DagsterRunStatus.CANCELED and may_pass(self.instance, run):
+            for day, fingerprint in days.items():
+                self.memory.try_again(day, FailedContent(fingerprint, run.run_id))
+            return
         if len(days) == 1 or run.status == dg.DagsterRunStatus.CANCELED:
             for day, fingerprint in days.items():
-                self.memory.give_up(day, GivenUp(fingerprint, run.run_id))
+                self.memory.give_up(day, FailedContent(fingerprint, run.run_id))
             return
         failed = failed_landings(self.instance, self.raw_events, days)
         # Batches that could not land are given up when they are looked at. If there are none, nothing says which of the
@@ -282,7 +288,7 @@ class _Evaluation:
                 self.memory.reopen(day)
                 continue
             if day in failed and failed[day].fingerprint == content.fingerprint and not is_landed:
-                self.memory.give_up(day, GivenUp(content.fingerprint, failed[day].run_id))
+                self.memory.give_up(day, FailedContent(content.fingerprint, failed[day].run_id))
             given_up = self.memory.given_up.get(day)
             if given_up is not None and given_up.fingerprint == content.fingerprint:
                 self._leave_alone(_FAILED, [f"{day} (run {given_up.run_id[:8]})"])
@@ -293,6 +299,7 @@ class _Evaluation:
                 landing=_landing(landed.get(day)),
                 why=Why.NOT_APPLIED if is_landed else Why.CHANGED if day in landed else Why.NEW,
                 is_alone=self.memory.alone.get(day) == content.fingerprint,
+                after=self.memory.run_to_repeat(day, content.fingerprint),
             )
         return wanted
 

@@ -16,6 +16,7 @@ GIVES_UP_SOON = {
     "spark.hadoop.fs.s3a.retry.interval": "10ms",
     "spark.hadoop.fs.s3a.retry.throttle.limit": "2",
     "spark.hadoop.fs.s3a.retry.throttle.interval": "10ms",
+    "spark.hadoop.fs.s3a.connection.timeout": "5s",
 }
 """By default the connector tries a request again for minutes."""
 

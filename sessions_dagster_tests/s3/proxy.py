@@ -34,6 +34,7 @@ class Fault(Enum):
     NOT_THE_SAME = "the object is not the one that was asked for: 412"
     INTERNAL_ERROR = "the store fails: 500"
     NO_ANSWER = "it is done, but the connection ends before the answer"
+    TOO_LATE = "nothing is done, and the connection ends when nobody waits any more"
     SAYS_DONE = "the store says that it is done, whatever the condition is: 200"
 
 
@@ -42,6 +43,9 @@ _ANSWERS: Final = {
     Fault.NOT_THE_SAME: (412, "PreconditionFailed"),
     Fault.INTERNAL_ERROR: (500, "InternalError"),
 }
+
+TOO_LATE_SECONDS: Final = 7.0
+"""How long the one who asks waits for nothing."""
 
 _FOR_ONE_CONNECTION: Final = {"connection", "keep-alive", "transfer-encoding", "expect"}
 
@@ -146,7 +150,10 @@ def _serve(handler: BaseHTTPRequestHandler, state: _State) -> None:
         return
     fault = state.fault_of(request)
     sleep(state.latency)
-    if fault is Fault.SAYS_DONE:
+    if fault is Fault.TOO_LATE:
+        sleep(TOO_LATE_SECONDS)
+        handler.close_connection = True
+    elif fault is Fault.SAYS_DONE:
         _answer(handler, 200, [("ETag", '"00000000000000000000000000000000"')], b"")
     elif fault in _ANSWERS:
         status, code = _ANSWERS[fault]
