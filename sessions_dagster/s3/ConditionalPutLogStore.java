@@ -4,7 +4,6 @@ import io.delta.storage.S3SingleDriverLogStore;
 import java.io.ByteArrayOutputStream;
 import java.io.IOException;
 import java.io.InterruptedIOException;
-import java.net.URI;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.FileAlreadyExistsException;
 import java.util.Arrays;
@@ -41,7 +40,10 @@ public final class ConditionalPutLogStore extends S3SingleDriverLogStore {
   private static final byte[] PROBE_CONTENT =
       "Put once per process, to see that the store refuses what is there already.\n".getBytes(StandardCharsets.UTF_8);
 
-  private static final Set<URI> STORES_THAT_REFUSE = Collections.synchronizedSet(new HashSet<>());
+  private static final String ENDPOINT = "fs.s3a.endpoint";
+
+  /** Buckets with the endpoint that they are at: sessions of one server may have several. */
+  private static final Set<String> STORES_THAT_REFUSE = Collections.synchronizedSet(new HashSet<>());
 
   public ConditionalPutLogStore(Configuration conf) {
     super(conf);
@@ -78,7 +80,8 @@ public final class ConditionalPutLogStore extends S3SingleDriverLogStore {
 
   /** One request per process and bucket, or two if there is no probe yet. */
   private static void checkThatStoreRefuses(FileSystem store, Path log) throws IOException {
-    if (STORES_THAT_REFUSE.contains(store.getUri())) {
+    String bucket = store.getUri() + " at " + store.getConf().getTrimmed(ENDPOINT, "");
+    if (STORES_THAT_REFUSE.contains(bucket)) {
       return;
     }
     Path probe = new Path(log, PROBE);
@@ -87,7 +90,7 @@ public final class ConditionalPutLogStore extends S3SingleDriverLogStore {
           "CONDITIONAL_PUT_IGNORED: the store of " + store.getUri() + " puts an object that is there already, although "
               + "the request says If-None-Match");
     }
-    STORES_THAT_REFUSE.add(store.getUri());
+    STORES_THAT_REFUSE.add(bucket);
   }
 
   private static boolean isRefused(FileSystem store, Path probe) throws IOException {

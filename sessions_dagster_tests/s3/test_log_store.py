@@ -15,7 +15,8 @@ from sessions_dagster.s3 import LOG_STORE
 from sessions_dagster.storage.delta_tables import ensure_table
 from sessions_dagster.storage.filesystem import read_text
 from sessions_dagster.storage.warehouse import Warehouse
-from sessions_dagster_tests.s3.proxy import Fault, Proxy, Request
+from sessions_dagster_tests.object_store import StrictServer
+from sessions_dagster_tests.s3.proxy import Fault, Proxy, Request, proxy_of
 
 Write = Callable[..., None]
 
@@ -34,7 +35,7 @@ def write(spark: SparkSession) -> Write:
     store = jvm.java.lang.Thread.currentThread().getContextClassLoader().loadClass(LOG_STORE)
     store = store.getConstructors()[0].newInstance(given)
 
-    def write(uri: str, *lines: str, overwrite: bool = False) -> None:
+    def write(uri: str, *lines: str, overwrite: bool = False, conf: Any = conf) -> None:
         actions = jvm.java.util.ArrayList()
         for line in lines:
             actions.add(line)
@@ -130,3 +131,16 @@ def test_nothing_is_written_to_a_store_that_ignores_conditions(spark: SparkSessi
     with pytest.raises(SettingsError, match="does not know conditional puts"), warehouse.writing(spark):
         ensure_table(spark, warehouse, warehouse.sessions, SESSIONS_SCHEMA)
     assert warehouse.open(warehouse.sessions) is None
+
+
+def test_a_bucket_of_the_same_name_at_another_store_is_asked_by_itself(
+    spark: SparkSession, write: Write, server: StrictServer, proxy: Proxy, bucket: str
+) -> None:
+    write(commit_of(bucket), "mine")
+    with proxy_of(server.address) as other:
+        other.meets(Fault.SAYS_DONE, "_delta_log", method="PUT")
+        conf = spark._jsparkSession.sessionState().newHadoopConf()
+        conf.set("fs.s3a.endpoint", f"http://{other.address}")
+        conf.setBoolean("fs.s3a.impl.disable.cache", True)
+        with pytest.raises(Py4JJavaError, match="CONDITIONAL_PUT_IGNORED"):
+            write(commit_of(bucket, 1), "mine", conf=conf)
