@@ -20,12 +20,16 @@ FOLLOWED_KEY: Final = "followed_table"
 BASE_KEY: Final = "computed_from"
 """The key (JSON) under which a commit says the version of its table that it was computed from."""
 
+WRITER_KEY: Final = "writer"
+"""The key (JSON) in the user metadata of a commit that tells it from all others."""
+
 ENTRIES_KEY: Final = "correction_entries"
 """The key (JSON) of the id that a correction and the commit of its entries in `session_corrections` share.
 
 A commit that dropped entries has it, too, with NULL.
 """
 
+_COMMIT_KEY: Final = "newest_commit"
 _NUMBER_KEY: Final = "after_number"
 
 _NO_NUMBER: Final = -1
@@ -89,15 +93,30 @@ def applied_batches(sessionized_events: DeltaTable, at_version: int | None = Non
 
 def following_metadata(followed: DeltaTable) -> dict[str, Any]:
     """The user metadata of a commit after which a table reflects another one as it is now."""
-    return {FOLLOWED_KEY: followed.metadata().id, "version": followed.version()}
+    version = followed.version()
+    return {FOLLOWED_KEY: followed.metadata().id, "version": version, _COMMIT_KEY: _newest_writer(followed, version)}
 
 
 def version_followed(follower: DeltaTable, followed: DeltaTable) -> int | None:
-    """The version of another table that a table reflects; None if that is not known or was a different table."""
+    """The version of another table that a table reflects; None if that is not known or was a different table.
+
+    It is also a different one if it was put back from a copy of its files, and has other commits of the same versions.
+    """
     metadata = _newest_with_key(follower, FOLLOWED_KEY).metadata
     if metadata is None or metadata[FOLLOWED_KEY] != followed.metadata().id:
         return None
-    return int(metadata["version"])
+    version = int(metadata["version"])
+    if version > followed.version():
+        return None
+    # Older versions did not note a commit, and the log may have forgotten it.
+    noted, found = metadata.get(_COMMIT_KEY), _newest_writer(followed, version)
+    return None if noted is not None and found is not None and noted != found else version
+
+
+def _newest_writer(table: DeltaTable, version: int) -> str | None:
+    """What tells the newest of our commits to a version from all others; None if the log does not say it."""
+    metadata = _newest_with_key(table, WRITER_KEY, version).metadata
+    return None if metadata is None else metadata[WRITER_KEY]
 
 
 def newest_entries(session_corrections: DeltaTable, sessionized_events: DeltaTable) -> CorrectionEntries | None:

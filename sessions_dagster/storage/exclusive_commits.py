@@ -17,15 +17,12 @@ from pyspark.sql import SparkSession
 
 from sessions_dagster.errors import ConcurrentWriteError
 from sessions_dagster.spark.tuning import spark_property
-from sessions_dagster.storage.commit_metadata import BASE_KEY
+from sessions_dagster.storage.commit_metadata import BASE_KEY, WRITER_KEY
 from sessions_dagster.storage.delta_log import commit_info
 from sessions_dagster.storage.filesystem import location_of
 
 APPLICATION: Final = "sessions_dagster"
 """The application of all our transactions."""
-
-WRITER_KEY: Final = "writer"
-"""The key (JSON) in the user metadata of a commit that tells it from all others."""
 
 NO_METADATA: Final[Mapping[str, Any]] = {}
 

@@ -17,18 +17,19 @@ from deltalake import CommitProperties, write_deltalake
 from sessions_dagster.spark.session import SparkSettings, start_spark
 from sessions_dagster.storage.filesystem import delta_rs_options
 
-_SMALL: Final = {
+SMALL: Final = {
     "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1",
     "spark.sql.shuffle.partitions": "1",
     "spark.databricks.delta.snapshotPartitions": "1",
 }
+"""The properties of a Spark that shares the machine with others."""
 
 _PATIENCE_SECONDS: Final = 300
 
 
 def by_spark(table: str) -> Callable[[str], None]:
     """Appends by a Spark of its own, as this product starts one."""
-    spark = start_spark(SparkSettings(master="local[1]", driver_memory="512m", extra_conf=_SMALL, on_s3=True))
+    spark = start_spark(SparkSettings(master="local[1]", driver_memory="512m", extra_conf=SMALL, on_s3=True))
 
     def append(row: str) -> None:
         spark.createDataFrame([(row,)], "row string").coalesce(1).write.format("delta").mode("append").save(table)
