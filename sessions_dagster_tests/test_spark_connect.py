@@ -138,6 +138,21 @@ with spark_session(SparkSettings(master="local[1]", server=sys.argv[1])) as spar
     assert used == "False 7"
 
 
+def test_a_server_that_was_started_without_what_s3_needs_is_not_used_for_s3(address: str) -> None:
+    script = """
+from sessions_dagster.spark import session
+logging.basicConfig(stream=sys.stdout, format="%(message)s", level=logging.WARNING)
+def begins_to_start(*_):
+    print("one of its own", "SPARK_CONNECT_MODE_ENABLED" in os.environ)
+    sys.exit()
+session.use_java = begins_to_start
+session.start_spark(SparkSettings(server=sys.argv[1], on_s3=True))
+"""
+    said, used = outcome_of(script, address)
+    assert "started without the connector and the log store for S3" in said
+    assert used == "one of its own False"
+
+
 def test_a_wrong_token_is_refused_in_one_sentence(address: str) -> None:
     script = """
 from sessions_dagster.errors import SparkStartError

@@ -219,7 +219,7 @@ def start_spark(settings: SparkSettings) -> SparkSession:
     """
     if settings.server is not None:
         try:
-            return connect(settings.server, _runtime_properties(settings))
+            return _session_at(settings.server, settings)
         except SparkStartError as error:
             logger.warning("a Spark of this process is started instead of using a server: %s", error)
     if is_address(settings.master):
@@ -297,6 +297,18 @@ def running_session() -> SparkSession | None:
         return SparkSession.active()
     except PySparkRuntimeError:
         return None
+
+
+def _session_at(server: str, settings: SparkSettings) -> SparkSession:
+    """A session with a server, if the server has what cannot be set any more."""
+    session = connect(server, _runtime_properties(settings))
+    if settings.on_s3 and not s3.has_log_store(session.conf.get):
+        disconnect(session)
+        raise SparkStartError(
+            "The server (SESSIONS_SPARK_SERVER) was started without the connector and the log store for S3. Start it "
+            "again with the roots of this run in its environment."
+        )
+    return session
 
 
 def _fit_to_cluster(started: SparkSession) -> None:
