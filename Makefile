@@ -3,6 +3,7 @@
 # make quick     style, types and the tests that need no Spark: for every change, in under a minute
 # make test-ui   Dagster's UI used as a person uses it, in a Chromium that the machine must have
 # make test-s3   tables and batches on a local S3 server, which it builds with Go: races of several drivers, in some minutes
+# make test-gcs  tables and batches on a local server of Google's storage, which it builds with Go, in some minutes
 # make test-cluster  the same tables on a standalone cluster of Spark, which it starts, also if workers are killed
 # make lanes     the tests that use Spark most, on each Spark and each Python that is supported and found; takes hours
 # make dev       Dagster's UI on the data of the demo, and a Spark that stays warm for its runs
@@ -26,8 +27,10 @@ SECOND_SPARK := $(addprefix sessions_dagster_tests/test_,programs.py transforms.
 
 # A server that refuses what S3 refuses. Another S3 server of that name on the PATH is used instead.
 VERSITYGW := github.com/versity/versitygw/cmd/versitygw@v1.8.0
+# A server that speaks the language of Google's storage. Another one of that name on the PATH is used instead.
+FAKE_GCS := github.com/fsouza/fake-gcs-server@v1.55.1
 
-.PHONY: demo dev test quick style test-ui test-s3 test-connect test-cluster lanes log-store bench compatibility pictures format clean
+.PHONY: demo dev test quick style test-ui test-s3 test-gcs test-connect test-cluster lanes log-store bench compatibility pictures format clean
 .DEFAULT_GOAL := demo
 
 demo: $(INSTALLED) $(INSTANCE)
@@ -76,6 +79,17 @@ test-s3: $(INSTALLED)
 	fi; \
 	echo "==> Tests on S3 (pytest: some minutes; the first time, Spark's connector is downloaded: 690 MB)"; \
 	$(BIN)/pytest sessions_dagster_tests/s3 $(if $(ONLY),-k "$(ONLY)")
+
+test-gcs: $(INSTALLED)
+	@if [ -x $(BIN)/fake-gcs-server ] || command -v fake-gcs-server >/dev/null; then :; \
+	elif command -v go >/dev/null; then \
+		echo "==> Building fake-gcs-server, a server of Google's storage (once, some minutes)"; \
+		GOBIN=$(CURDIR)/$(BIN) go install $(FAKE_GCS) || exit 1; \
+	else \
+		echo "==> Tests on gs:// left out: there is neither fake-gcs-server nor Go, with which it would be built"; exit 0; \
+	fi; \
+	echo "==> Tests on gs:// (pytest: a minute; the first time, Spark's connector is downloaded: 38 MB)"; \
+	$(BIN)/pytest sessions_dagster_tests/gcs
 
 log-store: $(INSTALLED)
 	@$(BIN)/python -m sessions_dagster_tests.log_store

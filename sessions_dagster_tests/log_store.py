@@ -4,7 +4,6 @@ The compiler is a JAR as well, and runs on a Java that has none, such as that of
 because another compiler writes other bytes.
 """
 
-import hashlib
 import os
 import subprocess
 from io import BytesIO
@@ -14,12 +13,9 @@ from typing import Final
 from zipfile import ZipFile, ZipInfo
 
 from sessions_dagster.s3 import LOG_STORE_JAR, jars_of_spark
-from sessions_dagster.spark.java import use_java
-from sessions_dagster.spark.versions import installed_lane
+from sessions_dagster_tests.maven import downloaded, java
 
 SOURCE: Final = LOG_STORE_JAR.with_name("ConditionalPutLogStore.java")
-
-_DOWNLOADS: Final = Path.home() / ".cache" / "sessions-dagster"
 
 _COMPILER: Final = ("org.eclipse.jdt:ecj:3.46.0", "d0d43f8e2d7003e5efed612e2cbb5f01870043397d8f1bbe536fd9128f4fcbf7")
 _COMPILED_AGAINST: Final = (
@@ -39,12 +35,11 @@ def build() -> bytes:
         ValueError: If something else was downloaded.
         subprocess.CalledProcessError: If the compiler cannot be downloaded, or the source does not compile.
     """
-    use_java(os.environ, installed_lane().newest_java)
     hadoop = next(jars_of_spark().glob("hadoop-client-api-*.jar"))
-    class_path = [hadoop, *(_downloaded(*artifact) for artifact in _COMPILED_AGAINST)]
+    class_path = [hadoop, *(downloaded(*artifact) for artifact in _COMPILED_AGAINST)]
     with TemporaryDirectory() as classes:
         options = ["-source", "11", "-target", "11", "-proc:none", "-g:none", "-nowarn", "-d", classes]
-        compiler = [_java(), "-jar", str(_downloaded(*_COMPILER))]
+        compiler = [java(), "-jar", str(downloaded(*_COMPILER))]
         subprocess.run([*compiler, *options, "-cp", os.pathsep.join(map(str, class_path)), str(SOURCE)], check=True)
         return _archive(Path(classes))
 
@@ -56,24 +51,6 @@ def _archive(classes: Path) -> bytes:
         for file in sorted(classes.rglob("*.class")):
             jar.writestr(ZipInfo(file.relative_to(classes).as_posix(), _ALWAYS), file.read_bytes())
     return content.getvalue()
-
-
-def _java() -> str:
-    return str(Path(os.environ["JAVA_HOME"], "bin", "java"))
-
-
-def _downloaded(coordinate: str, digest: str) -> Path:
-    """An artifact alone, by the Ivy that Spark brings for its own packages."""
-    _, name, version = parts = coordinate.split(":")
-    file = _DOWNLOADS / f"{name}-{version}.jar"
-    if not file.is_file():
-        (ivy,) = jars_of_spark().glob("ivy-*.jar")
-        to = str(_DOWNLOADS / "[artifact]-[revision].[ext]")
-        options = ["-cache", str(_DOWNLOADS / "ivy"), "-notransitive", "-types", "jar", "-retrieve", to]
-        subprocess.run([_java(), "-cp", str(ivy), "org.apache.ivy.Main", *options, "-dependency", *parts], check=True)
-    if hashlib.sha256(file.read_bytes()).hexdigest() != digest:
-        raise ValueError(f"{file} is not the {coordinate} that it was: remove it.")
-    return file
 
 
 if __name__ == "__main__":

@@ -72,6 +72,10 @@ _ANSWERS: Final = {
     "<Code>NoSuchBucket</Code>": errno.ENOENT,
     "AWS Error ACCESS_DENIED": errno.EACCES,
     "lacked the necessary privileges": errno.EACCES,
+    "google::cloud::Status(NOT_FOUND": errno.ENOENT,
+    "google::cloud::Status(PERMISSION_DENIED": errno.EACCES,
+    # Google's store, of a folder.
+    "No such file or directory '": errno.ENOENT,
 }
 
 _NOT_READABLE: Final = frozenset(
@@ -251,6 +255,8 @@ class _StoredBytes(io.RawIOBase):
 
     def __init__(self, file: Any) -> None:
         self._file = file
+        self._size: int = file.size()
+        self._position = 0
 
     def readable(self) -> bool:
         return True
@@ -259,17 +265,20 @@ class _StoredBytes(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
-        position: int = self._file.seek(offset, whence)
-        return position
+        # Google's store would be asked for what is behind the end, and fail.
+        self._position = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        return self._position
 
     def tell(self) -> int:
-        position: int = self._file.tell()
-        return position
+        return self._position
 
     def readinto(self, buffer: Any, /) -> int:
+        is_at_end = 0 < self._size <= self._position
         with storage_errors():
-            read: int = self._file.readinto(buffer)
-            return read
+            read = b"" if is_at_end else self._file.read_at(len(buffer), self._position)
+        buffer[: len(read)] = read
+        self._position += len(read)
+        return len(read)
 
     def close(self) -> None:
         self._file.close()

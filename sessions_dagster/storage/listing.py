@@ -3,7 +3,7 @@
 import errno
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -102,9 +102,19 @@ def _stored_entries(location: str, *, recursive: bool) -> list[Entry]:
         name = info.path.removeprefix(path).removeprefix("/")
         return Entry(name, is_file, info.size if is_file else 0, info.mtime_ns)
 
+    # Of the folders of Google's store, pyarrow lists those only that have an object of their own.
+    is_folded = not recursive and location.startswith("gs://")
     with storage_errors():
-        listed = filesystem.get_file_info(FileSelector(path, recursive=recursive))
-    return [entry(info) for info in listed]
+        listed = filesystem.get_file_info(FileSelector(path, recursive=recursive or is_folded))
+    entries = [entry(info) for info in listed]
+    return _folded(entries) if is_folded else entries
+
+
+def _folded(entries: Sequence[Entry]) -> list[Entry]:
+    """What is right in a folder, of all that is in it and below it."""
+    folders = {each.path.partition("/")[0] for each in entries if "/" in each.path or not each.is_file}
+    files = [each for each in entries if "/" not in each.path and each.is_file]
+    return [*files, *(Entry(name, False, 0, None) for name in folders)]
 
 
 class _LocalListing:
