@@ -15,7 +15,13 @@ import pytest
 from deltalake import CommitProperties, DeltaTable, write_deltalake
 
 from sessions_dagster.model.columns import BATCH_DATE, EVENT_DATE, LANDED_AT, USER
-from sessions_dagster.storage.commit_metadata import AppliedBatches, applied_batches
+from sessions_dagster.storage.commit_metadata import (
+    WRITER_KEY,
+    AppliedBatches,
+    applied_batches,
+    following_metadata,
+    version_followed,
+)
 from sessions_dagster.storage.delta_log import landings, partition_dates, partitions, table_facts
 
 D19, D20, D21 = date(2025, 9, 19), date(2025, 9, 20), date(2025, 9, 21)
@@ -360,3 +366,38 @@ def test_incomplete_applied_batches_stay_incomplete(sessionized: Sessionized) ->
 def test_the_commit_metadata_of_a_correction_has_a_few_bytes_for_each_batch() -> None:
     metadata = AppliedBatches({D21: None, D20: NOON}, complete=True).as_commit_metadata()
     assert metadata == {"applied_batches": {"2025-09-20": 1758542400000, "2025-09-21": None}, "complete": True}
+
+
+def ours(sessionized: Sessionized, writer: str) -> None:
+    """A commit of this project."""
+    sessionized.commit(json.dumps({WRITER_KEY: writer}))
+
+
+def test_a_table_that_was_put_back_from_a_copy_is_not_the_one_that_was_followed(
+    sessionized: Sessionized, tmp_path: Path
+) -> None:
+    copy, follower = tmp_path / "copy", Sessionized(tmp_path / "sessions")
+    ours(sessionized, "first")
+    shutil.copytree(sessionized.uri, copy)
+    ours(sessionized, "second")
+    follower.commit(json.dumps(following_metadata(sessionized.table)))
+    assert version_followed(follower.table, sessionized.table) == 2
+
+    shutil.rmtree(sessionized.uri)
+    shutil.copytree(copy, sessionized.uri)
+    for writer in ("third", "fourth"):
+        assert version_followed(follower.table, sessionized.table) is None
+        ours(sessionized, writer)
+
+
+def test_a_table_is_followed_through_maintenance_and_after_its_log_was_cleaned_up(
+    sessionized: Sessionized, tmp_path: Path
+) -> None:
+    follower = Sessionized(tmp_path / "sessions")
+    ours(sessionized, "first")
+    sessionized.commit()
+    follower.commit(json.dumps(following_metadata(sessionized.table)))
+    sessionized.commit()
+    assert version_followed(follower.table, sessionized.table) == 2
+    sessionized.forget()
+    assert version_followed(follower.table, sessionized.table) == 2
