@@ -108,9 +108,11 @@ def version_followed(follower: DeltaTable, followed: DeltaTable) -> int | None:
     version = int(metadata["version"])
     if version > followed.version():
         return None
-    # Older versions did not note a commit, and the log may have forgotten it.
-    noted, found = metadata.get(_COMMIT_KEY), _newest_writer(followed, version)
-    return None if noted is not None and found is not None and noted != found else version
+    noted = metadata.get(_COMMIT_KEY)
+    if noted is None:
+        return version  # as an older version has written it
+    # The log may have forgotten the commit.
+    return version if _newest_writer(followed, version) in (None, noted) else None
 
 
 def _newest_writer(table: DeltaTable, version: int) -> str | None:
