@@ -131,12 +131,14 @@ _CONFLICTS: Final = (
 # Spark has no class for these either: a job that lost executors too often is aborted, and only the text says why.
 _LOST_EXECUTORS: Final = ("ExecutorLostFailure", "FetchFailed", "executor decommission")
 
-# Nor has it one for a storage that fails. The connector for S3 translates some errors of Amazon's SDK, and not all.
+# Nor has it one for a storage that fails. The connector for S3 translates some errors of Amazon's SDK, and not all;
+# that for Google's storage gives the answer of the store.
 _STORAGE_FAILURES: Final = re.compile(
     r"java\.net\.\w*(Socket|Connect|Host)\w*Exception"
     r"|ConnectTimeoutException|NoHttpResponseException|Input/output error"
     r"|s3a\.(AWS|HttpChannelEOF|RemoteFileChanged)\w*Exception"
     r"|awssdk\.[\w.$]*(S3|SdkClient|SdkService|AwsService|Timeout|Aborted|Retryable|Throttl)\w*Exception"
+    r"|(GoogleJson|Http)ResponseException: (408|429|5\d\d)\b"
 )
 
 _NOT_OF_THE_STORAGE: Final = re.compile(

@@ -980,6 +980,7 @@ def spark_error(cause: str) -> PySparkException:
         "java.io.IOException: Input/output error",
         "software.amazon.awssdk.services.s3.model.S3Exception: Please reduce your request rate (Status Code: 503)",
         "software.amazon.awssdk.services.s3.model.S3Exception: At least one precondition failed (Status Code: 412)",
+        "com.google.api.client.googleapis.json.GoogleJsonResponseException: 503 Service Unavailable",
         "software.amazon.awssdk.core.exception.ApiCallTimeoutException: Client execution did not complete",
         "software.amazon.awssdk.core.exception.SdkClientException: Unable to execute HTTP request",
         "org.apache.hadoop.fs.s3a.AWSServiceThrottledException: open s3a://in/a: SlowDown",

@@ -26,6 +26,7 @@ from pyspark.sql import SparkSession
 from sessions_dagster.spark.session import SparkSettings, spark_session
 from sessions_dagster_tests.conftest import FOR_MANY_SMALL_QUERIES
 from sessions_dagster_tests.maven import downloaded
+from sessions_dagster_tests.s3.proxy import Proxy, proxy_of
 
 SERVER: Final = shutil.which("fake-gcs-server", path=f"{Path(sys.prefix, 'bin')}{os.pathsep}{os.environ['PATH']}")
 """A server that speaks the language of Google's storage, a program in Go that `make test-gcs` builds."""
@@ -51,6 +52,8 @@ OF_SERVER: Final = {
     "spark.hadoop.fs.gs.auth.null.enable": "true",
     "spark.hadoop.fs.gs.auth.service.account.enable": "false",
     "spark.hadoop.fs.gs.project.id": "tests",
+    # By default the connector tries a request again for minutes.
+    "spark.hadoop.fs.gs.http.max.retry": "1",
 }
 
 _NUMBERS: Final = count(1)
@@ -90,10 +93,25 @@ def bucket(address: str) -> str:
 
 
 @pytest.fixture(scope="session")
-def spark(address: str) -> Iterator[SparkSession]:
+def running_proxy(address: str) -> Iterator[Proxy]:
+    with proxy_of(address) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def proxy(running_proxy: Proxy) -> Iterator[Proxy]:
+    """What Spark has in front of the server."""
+    running_proxy.reset()
+    yield running_proxy
+    running_proxy.reset()
+
+
+@pytest.fixture(scope="session")
+def spark(running_proxy: Proxy) -> Iterator[SparkSession]:
     """A small local Spark with the connector, the same for the whole run."""
-    jar = {"spark.jars": str(downloaded(*CONNECTOR)), "spark.hadoop.fs.gs.storage.root.url": f"http://{address}/"}
-    conf = {**FOR_MANY_SMALL_QUERIES, **OF_CONNECTOR, **OF_SERVER, **jar}
+    address = {"spark.hadoop.fs.gs.storage.root.url": f"http://{running_proxy.address}/"}
+    jar = {"spark.jars": str(downloaded(*CONNECTOR))}
+    conf = {**FOR_MANY_SMALL_QUERIES, **OF_CONNECTOR, **OF_SERVER, **address, **jar}
     with spark_session(SparkSettings("local[2]", shuffle_partitions=1, extra_conf=conf)) as session:
         yield session
 

@@ -16,7 +16,7 @@ from pyspark.sql import SparkSession
 from sessions_dagster.config import SessionsConfig
 from sessions_dagster.defs import build_defs
 from sessions_dagster.defs.sensors import build_sensor
-from sessions_dagster.errors import BatchError
+from sessions_dagster.errors import BatchError, is_retryable
 from sessions_dagster.input.folders import InputRoot, batch_content, batch_folders, delivery
 from sessions_dagster.pipeline.check_tables import check_events, check_sessions
 from sessions_dagster.storage.filesystem import is_file, read_text, write_text
@@ -26,6 +26,7 @@ from sessions_dagster.storage.sql import quoted, run_sql
 from sessions_dagster_tests.builders import World, put_batch, sessions_of
 from sessions_dagster_tests.histories import DAYS, FIRST_DAY, LATENESS, deliveries
 from sessions_dagster_tests.oracle import Event, sessionize
+from sessions_dagster_tests.s3.proxy import Fault, Proxy
 
 BATCH_DAYS = [FIRST_DAY + timedelta(days=offset) for offset in range(DAYS + LATENESS)]
 
@@ -140,3 +141,27 @@ def test_files_with_any_name_are_listed_and_opened(bucket: str) -> None:
     for file in root.delivery(FIRST_DAY).files:
         with file.open() as opened:
             assert opened.read().decode() == file.uri.rpartition("/")[2]
+
+
+@pytest.mark.parametrize("fault", [Fault.SLOW_DOWN, Fault.INTERNAL_ERROR, Fault.NO_ANSWER])
+@pytest.mark.parametrize("meets_it", ["input", "sessionized_events"])
+def test_a_failing_store_is_no_bad_batch(
+    spark: SparkSession, proxy: Proxy, bucket: str, fault: Fault, meets_it: str
+) -> None:
+    world, day = World(spark, bucket), BATCH_DAYS[0]
+    events = [Event("ada", "a", "idea", datetime(day.year, day.month, day.day, 9, minute)) for minute in (0, 2)]
+    world.land(day, events[:1])
+    world.materialize(day)
+
+    def land_and_apply() -> None:
+        world.land(day, events)
+        world.materialize(day)
+
+    proxy.meets(fault, rf"/b/.*{meets_it}.*\.parquet")
+    with pytest.raises(Exception) as error:  # noqa: PT011, Spark and the pipeline have errors of their own
+        land_and_apply()
+    assert not isinstance(error.value, BatchError), error.value
+    assert is_retryable(error.value), error.value
+    proxy.reset()
+    land_and_apply()
+    assert Counter(world.table()) == Counter(sessionize(events))
