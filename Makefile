@@ -73,7 +73,7 @@ test-s3: $(INSTALLED)
 	@if [ -x $(BIN)/versitygw ] || command -v versitygw >/dev/null; then :; \
 	elif command -v go >/dev/null; then \
 		echo "==> Building versitygw, an S3 server (once, some minutes)"; \
-		GOBIN=$(CURDIR)/$(BIN) go install $(VERSITYGW); \
+		GOBIN=$(CURDIR)/$(BIN) go install $(VERSITYGW) || { echo "==> Tests on S3 left out: it could not be built"; exit 0; }; \
 	else \
 		echo "==> Tests on S3 left out: there is neither versitygw nor Go, with which it would be built"; exit 0; \
 	fi; \
@@ -84,7 +84,7 @@ test-gcs: $(INSTALLED)
 	@if [ -x $(BIN)/fake-gcs-server ] || command -v fake-gcs-server >/dev/null; then :; \
 	elif command -v go >/dev/null; then \
 		echo "==> Building fake-gcs-server, a server of Google's storage (once, some minutes)"; \
-		GOBIN=$(CURDIR)/$(BIN) go install $(FAKE_GCS) || exit 1; \
+		GOBIN=$(CURDIR)/$(BIN) go install $(FAKE_GCS) || { echo "==> Tests on gs:// left out: it could not be built"; exit 0; }; \
 	else \
 		echo "==> Tests on gs:// left out: there is neither fake-gcs-server nor Go, with which it would be built"; exit 0; \
 	fi; \

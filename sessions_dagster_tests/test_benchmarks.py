@@ -1,7 +1,8 @@
 """The benchmarks on a workload too small for meaningful numbers: they run, agree, and detect a wrong row.
 
-Five scenarios are left out because they take too long at any size: `range` has seven runs by Dagster (52 s), each
-process of `cold-process` and `daily-run` takes some 40 s, and `cluster` and `warm-memory` start one. The child
+Six scenarios are left out because they take too long at any size: `range` has seven runs by Dagster (52 s), each
+process of `cold-process` and `daily-run` takes some 40 s, `cluster` and `warm-memory` start one, and `deletion-vectors`
+runs each day twice (23 s). The child
 processes of the other scenarios are replaced by the Spark of the tests.
 """
 
@@ -36,7 +37,7 @@ from benchmarks.footprint import PeakMemory, reads_of, writes_of
 from benchmarks.measures import TOLD, Findings, Measure, Target, at_least, at_most, equal_within, in_turn, timed
 from benchmarks.picture import draw
 from benchmarks.processes import SparkFailedError, in_own_process, peak_of_correction, phases_of_newest_run
-from benchmarks.scenarios import SCENARIOS, deletion_vectors, heap, history, rounds, skew
+from benchmarks.scenarios import SCENARIOS, heap, history, rounds, skew
 from benchmarks.scenarios.bench import SMALL, Bench
 from benchmarks.scenarios.corrections import TARGETS
 from benchmarks.workload import (
@@ -117,7 +118,7 @@ def one_process(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(skew, "peak_of_correction", _no_peak)
     # The summaries and the clearing of memory are tested by the run of all contenders.
     monkeypatch.setattr(contenders, "summarize_events", lambda *_: None)
-    for module in (deletion_vectors, history, rounds):
+    for module in (history, rounds):
         monkeypatch.setattr(module, "timed_alone", lambda _, work: timed(work))
 
 
@@ -129,7 +130,6 @@ def one_process(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:
         "skew": 4,
         "landed-again": 1,
         "late-event": 1,
-        "deletion-vectors": 2,
         "shuffled": 1,
     }.items(),
 )

@@ -25,7 +25,7 @@ from sessions_dagster.storage.warehouse import Warehouse
 from sessions_dagster_tests.builders import World, sessions_of
 from sessions_dagster_tests.oracle import Event, sessionize
 
-DAYS = [date(2025, 9, 15) + timedelta(days=offset) for offset in range(5)]
+DAYS = [date(2025, 9, 15) + timedelta(days=offset) for offset in range(4)]
 
 
 def u(day: date, clock: str, user: str = "ada") -> Event:
