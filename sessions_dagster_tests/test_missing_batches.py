@@ -20,6 +20,7 @@ from sessions_dagster.defs.missing_batches import (
     changed_evaluation,
     find_missing,
 )
+from sessions_dagster.defs.resources import tables_without_run
 from sessions_dagster.model.dates import days_between
 from sessions_dagster.pipeline.deadlines import due_batches
 
@@ -47,7 +48,8 @@ class Product:
 
     def tick(self, now: datetime = NOON) -> dg.AssetCheckEvaluation | None:
         """Report what has changed, as the daemon does with the result of the sensor."""
-        changed = changed_evaluation(self.instance, self.config, find_missing(self.instance, self.config, now))
+        missing = find_missing(self.instance, self.config, tables_without_run(self.config), now)
+        changed = changed_evaluation(self.instance, self.config, missing)
         if changed is not None:
             self.instance.report_runless_asset_event(changed)
         return changed
@@ -104,7 +106,7 @@ def test_a_hole_that_a_backfill_has_materialized_stays_missing(product: Product)
     hole = dg.AssetMaterialization("raw_events", partition=str(LAST), metadata=not_delivered_metadata())
     product.instance.report_runless_asset_event(hole)
     assert is_red(product.tick())
-    assert find_missing(product.instance, product.config, NOON).days == [LAST]
+    assert find_missing(product.instance, product.config, tables_without_run(product.config), NOON).days == [LAST]
 
 
 def test_an_empty_lake_is_red(product: Product) -> None:

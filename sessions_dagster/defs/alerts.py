@@ -32,6 +32,7 @@ from sessions_dagster.defs.failures import (
 from sessions_dagster.defs.maintenance import JOBS
 from sessions_dagster.defs.missing_batches import BATCHES_HAVE_LANDED, due_text, find_missing
 from sessions_dagster.defs.partitions import daily_partitions
+from sessions_dagster.defs.resources import tables_without_run
 from sessions_dagster.defs.run_history import days_of
 from sessions_dagster.defs.slack import Slack
 from sessions_dagster.model.counts import number_of
@@ -223,7 +224,7 @@ def _check_alert(
 def _of_missing_batches(
     instance: dg.DagsterInstance, config: SessionsConfig, memory: Memory, now: datetime
 ) -> list[Alert]:
-    missing = find_missing(instance, config, now)
+    missing = find_missing(instance, config, tables_without_run(config), now)
     new = _new_days(memory, BATCHES_HAVE_LANDED, set(missing.days), set(missing.due) - set(missing.days))
     if not new:
         return []

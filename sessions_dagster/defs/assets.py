@@ -196,8 +196,9 @@ def _sessionized_events(config: SessionsConfig) -> dg.AssetsDefinition:
         yet: those that may deliver events of D or came before them by no more than the allowed lateness. Sessions that
         were written before are extended, merged, split or shrunk, whatever dates they are on.
         """
-        with retry_or_fail(context):
-            days, resources = days_of_step(context, config), resources_of(context, config)
+        resources = resources_of(context, config)
+        with retry_or_fail(context), resources.warehouse.looking_once():
+            days = days_of_step(context, config)
             window = [date.fromisoformat(key) for key in context.asset_partition_keys_for_input(RAW_EVENTS)]
             with watched_in_log(context, f"applying the batches of {counted(window, 'day', 'days')}"):
                 report = apply_batches(
@@ -233,9 +234,10 @@ def _sessions(config: SessionsConfig) -> dg.AssetsDefinition:
         `sessionized_events` as it is now: the sessions that changed since the last run are rebuilt, in one atomic
         commit.
         """
-        with retry_or_fail(context):
-            days, resources = days_of_step(context, config), resources_of(context, config)
-            warehouse = resources.warehouse
+        resources = resources_of(context, config)
+        warehouse = resources.warehouse
+        with retry_or_fail(context), warehouse.looking_once():
+            days = days_of_step(context, config)
             # Before Spark starts: without events there is nothing to start it for.
             events_to_follow(warehouse)
             with watched_in_log(context, "refreshing sessions"):

@@ -85,9 +85,10 @@ def _session_checks(config: SessionsConfig) -> dg.AssetChecksDefinition:
 
         It checks all rules, whichever of them are selected: one rule alone takes nearly as long.
         """
-        with retry_or_fail(context):
-            days, resources = _days(context, config), resources_of(context, config)
-            warehouse = resources.warehouse
+        resources = resources_of(context, config)
+        warehouse = resources.warehouse
+        with retry_or_fail(context), warehouse.looking_once():
+            days = _days(context, config)
             # Before Spark starts: if the table is missing there is nothing to start it for.
             table_to_check(warehouse, warehouse.sessionized_events)
             with watched_in_log(context, f"checking {counted(days, 'day', 'days')}"):
@@ -115,9 +116,10 @@ def _sessions_check(config: SessionsConfig) -> dg.AssetChecksDefinition:
     )
     def sessions_check(context: dg.AssetCheckExecutionContext) -> Results:
         """Compare the sessions of all partitions of the run with their events, with one query over both tables."""
-        with retry_or_fail(context):
-            days, resources = _days(context, config), resources_of(context, config)
-            warehouse = resources.warehouse
+        resources = resources_of(context, config)
+        warehouse = resources.warehouse
+        with retry_or_fail(context), warehouse.looking_once():
+            days = _days(context, config)
             for uri in (warehouse.sessionized_events, warehouse.sessions):
                 table_to_check(warehouse, uri)
             with watched_in_log(context, f"checking sessions of {counted(days, 'day', 'days')}"):

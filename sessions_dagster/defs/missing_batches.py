@@ -5,6 +5,7 @@ starts no run. The sensor is on from the start, and needs no Spark and no run.
 """
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Final
@@ -16,12 +17,13 @@ from sessions_dagster.config import SessionsConfig
 from sessions_dagster.defs.assets import RAW_EVENTS, asset_key
 from sessions_dagster.defs.checks import Results, newest_materialization
 from sessions_dagster.defs.metadata import DELIVERED
-from sessions_dagster.defs.resources import resource_keys, tables_without_run
+from sessions_dagster.defs.resources import resource_keys, resources_of, tables_without_run
 from sessions_dagster.defs.retries import retry_or_fail
 from sessions_dagster.model.counts import number_of
 from sessions_dagster.model.dates import day_ranges
 from sessions_dagster.pipeline.deadlines import due_at, due_batches
 from sessions_dagster.storage.landed_batches import landed_days
+from sessions_dagster.storage.warehouse import Warehouse
 
 BATCHES_HAVE_LANDED: Final = "batches_have_landed"
 """The name of the check. It has no partitions: Dagster stores only one result for a partition outside of runs."""
@@ -83,7 +85,8 @@ def build_batches_check(config: SessionsConfig) -> dg.AssetChecksDefinition:
     def batches_check(context: dg.AssetCheckExecutionContext) -> Results:
         """Look which batches are missing, of all days and not only of those of the run."""
         with retry_or_fail(context):
-            missing = find_missing(context.instance, config, datetime.now(UTC))
+            tables = nullcontext(resources_of(context, config).warehouse)
+            missing = find_missing(context.instance, config, tables, datetime.now(UTC))
             if missing.due:
                 yield evaluation_of(context.instance, config, missing)
             yield dg.Output(None, output_name=spec.get_python_identifier())
@@ -105,14 +108,16 @@ def build_missing_batches_sensor(config: SessionsConfig) -> dg.SensorDefinition:
 
         It starts no run, and looks at all days since the start date, whether the sensor `new_batches` is on or not.
         """
-        missing = find_missing(context.instance, config, datetime.now(UTC))
+        missing = find_missing(context.instance, config, tables_without_run(config), datetime.now(UTC))
         changed = changed_evaluation(context.instance, config, missing)
         return dg.SensorResult(asset_events=[changed] if changed else [], skip_reason=str(missing))
 
     return missing_batches
 
 
-def find_missing(instance: dg.DagsterInstance, config: SessionsConfig, now: datetime) -> Missing:
+def find_missing(
+    instance: dg.DagsterInstance, config: SessionsConfig, tables: AbstractContextManager[Warehouse], now: datetime
+) -> Missing:
     """Find the batches that should have landed and have not.
 
     A batch has landed if the tables have it, or if Dagster has seen it landing: its rows may have been removed since. A
@@ -121,12 +126,13 @@ def find_missing(instance: dg.DagsterInstance, config: SessionsConfig, now: date
     Args:
         instance: Knows what has been materialized.
         config: The product.
+        tables: Gives its tables.
         now: The time, with a time zone.
     """
     due = due_batches(config.start_date, _deadline(config), now)
     seen = {date.fromisoformat(key) for key in instance.get_materialized_partitions(asset_key(config, RAW_EVENTS))}
     try:
-        with tables_without_run(config) as warehouse:
+        with tables as warehouse:
             in_tables = landed_days(warehouse, due)
     except Exception as error:
         # Whatever the tables cannot be read for, it must not look as if all were well.

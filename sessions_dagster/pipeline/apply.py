@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import date
 
 from deltalake import DeltaTable
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import SparkSession
 
 from sessions_dagster.errors import BatchError, ConcurrentWriteError
 from sessions_dagster.model.changes import Change, ChangeSet, SessionChange, count_of_corrected
@@ -24,7 +24,7 @@ from sessions_dagster.storage.delta_log import landed_rows, landings, partition_
 from sessions_dagster.storage.filesystem import location_of
 from sessions_dagster.storage.raw_events import ensure_raw_events
 from sessions_dagster.storage.sessionized_events import ensure_sessionized_events
-from sessions_dagster.storage.warehouse import Warehouse
+from sessions_dagster.storage.warehouse import Warehouse, update
 from sessions_dagster.storage.write_changes import write_changes
 
 logger = logging.getLogger(__name__)
@@ -123,8 +123,12 @@ def apply_batches(
         row_count = landed_rows(raw_events, days)
         logger.info("applying %s: %s", counted(days, "batch", "batches"), number_of(row_count, "row"))
         with tuned(spark, rows_around(window, rules, raw_events, events)):
-            existing = ExistingEvents(_rows(spark, warehouse.sessionized_events), partition_dates(events))
-            incoming = IncomingBatches(_rows(spark, warehouse.raw_events), pending, row_count)
+            # Always the newest version: Delta keeps its state in memory, but not that of a version that is asked for by
+            # its number. That nobody committed in the meantime is checked before the run commits.
+            existing_rows = spark.read.format("delta").load(warehouse.sessionized_events)
+            existing = ExistingEvents(existing_rows, partition_dates(events))
+            raw_rows = warehouse.read(spark, warehouse.raw_events, raw_events.version())
+            incoming = IncomingBatches(raw_rows, pending, row_count)
             changes = compute_changes(existing, incoming, rules, carried_columns)
             _check_unchanged(events, raw_events)
             written = changes.count(Change.INSERT, Change.UPDATE, Change.REMOVE)
@@ -133,12 +137,6 @@ def apply_batches(
             metadata = {**_applied_after(applied, pending).as_commit_metadata(), **of_entries}
             committed = write_changes(events, warehouse.sessionized_events, changes, metadata)
         return _report(events, committed, days, present, elsewhere, changes, time.monotonic() - began)
-
-
-def _rows(spark: SparkSession, table_uri: str) -> DataFrame:
-    # Always the newest version: Delta keeps its state in memory, but not that of a version that is asked for by its
-    # number. That nobody committed in the meantime is checked before the run commits.
-    return spark.read.format("delta").load(table_uri)
 
 
 def _report(
@@ -180,7 +178,7 @@ def _applied_after(applied: AppliedBatches, pending: Sequence[PendingBatch]) -> 
 def _check_unchanged(*tables: DeltaTable) -> None:
     for table in tables:
         version = table.version()
-        table.update_incremental()
+        update(table)
         if table.version() != version:
             raise ConcurrentWriteError(
                 f"{location_of(table.table_uri)} went from version {version} to {table.version()} while a correction "

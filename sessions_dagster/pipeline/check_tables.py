@@ -10,7 +10,7 @@ from datetime import date
 
 from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import SparkSession
 
 from sessions_dagster.model.counts import number_of
 from sessions_dagster.model.dates import counted, days_between
@@ -76,7 +76,7 @@ def check_events(spark: SparkSession, warehouse: Warehouse, first: date, last: d
     rows = rows_around(days, rules, table)
     logger.info("checking %s of sessionized_events: %s", counted(days, "day", "days"), number_of(rows, "row"))
     with tuned(spark, rows):
-        findings = check_dates(_at_version(spark, warehouse.sessionized_events, version), first, last, rules)
+        findings = check_dates(warehouse.read(spark, warehouse.sessionized_events, version), first, last, rules)
     return EventsCheck(version, findings, missing_by_date(warehouse, days, first_batch, rules))
 
 
@@ -125,8 +125,8 @@ def check_sessions(spark: SparkSession, warehouse: Warehouse, first: date, last:
     logger.info("comparing the sessions of %s with %s", counted(days, "day", "days"), number_of(rows, "event"))
     with tuned(spark, rows):
         findings = compare_sessions(
-            _at_version(spark, warehouse.sessions, sessions.version()),
-            _at_version(spark, warehouse.sessionized_events, events_version),
+            warehouse.read(spark, warehouse.sessions, sessions.version()),
+            warehouse.read(spark, warehouse.sessionized_events, events_version),
             first,
             last,
             rules,
@@ -145,10 +145,6 @@ def table_to_check(warehouse: Warehouse, table_uri: str) -> DeltaTable:
         name = table_uri.rsplit("/", 1)[-1]
         raise TableNotFoundError(f"There is no table {table_uri} to check yet. Materialize {name} first.")
     return table
-
-
-def _at_version(spark: SparkSession, table_uri: str, version: int) -> DataFrame:
-    return spark.read.format("delta").option("versionAsOf", version).load(table_uri)
 
 
 def _batch_days(warehouse: Warehouse, table_uri: str) -> set[date]:

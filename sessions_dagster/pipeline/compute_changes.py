@@ -127,8 +127,8 @@ class IncomingBatches:
     def rows_of(self, batches: Sequence[PendingBatch]) -> DataFrame:
         """The rows of `raw_events` that these landings of some batches delivered."""
         rows = self.raw_events.where(among(BATCH_DATE, [batch.day for batch in batches]))
-        # Each query reads the newest version of the table. If a batch lands again before the last query, and no lock
-        # keeps it from doing so, its rows are left to the next run, which will find the batch pending.
+        # If a batch has landed again since it was found pending, its rows are left to the next run, which will find it
+        # pending again.
         landings = [F.lit(batch.landed_at) for batch in batches if batch.landed_at is not None]
         return rows.where(F.array_contains(F.array(*landings).cast("array<timestamp>"), F.col(LANDED_AT)))
 

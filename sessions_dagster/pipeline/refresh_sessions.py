@@ -122,8 +122,8 @@ def _rebuild(
     rules: SessionRules,
 ) -> int:
     """Replace the sessions that lie over some dates; the number of sessions that are there now."""
-    reader = spark.read.format("delta").option("versionAsOf", events_table.version())
-    events = _events_over(reader.load(warehouse.sessionized_events), days, set(partition_dates(events_table)), rules)
+    rows = warehouse.read(spark, warehouse.sessionized_events, events_table.version())
+    events = _events_over(rows, days, set(partition_dates(events_table)), rules)
     sessions, metrics = checkpoint(session_rows(events, rules), F.count("*").alias("count"))
     existing = spark.read.format("delta").load(warehouse.sessions)
     over_days = overlaps_dates(days, F.col(SESSION_DATE), F.col(LAST_DATE))

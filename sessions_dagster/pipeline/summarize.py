@@ -39,4 +39,4 @@ def summarize_events(
     rows = rows_around(days, rules, table)
     logger.info("summarizing %s of sessionized_events: %s", counted(days, "day", "days"), number_of(rows, "row"))
     with tuned(spark, rows):
-        return summarize_dates(spark.read.format("delta").load(warehouse.sessionized_events), days, rules)
+        return summarize_dates(warehouse.read(spark, warehouse.sessionized_events, table.version()), days, rules)

@@ -26,6 +26,13 @@ ANY_LOG_STORE_PROPERTIES: Final = (LOG_STORE_PROPERTY, "spark.delta.logStore.cla
 LOG_STORE: Final = "sessions_dagster.s3.ConditionalPutLogStore"
 """The class of the log store whose commits are exclusive."""
 
+FILE_SYSTEM: Final = {
+    "spark.hadoop.fs.s3a.impl": "sessions_dagster.s3.WriteOnceFileSystem",
+    # It says itself what each object is, so that the reader has to know it only until it is read. In milliseconds.
+    "spark.hadoop.fs.s3a.analytics.accelerator.physicalio.metadatastore.ttl": "60000",
+}
+"""The file system that asks once what the files of a table are, which is for a Spark that is one process."""
+
 ONE_WRITER_LOG_STORE: Final = "io.delta.storage.S3SingleDriverLogStore"
 """Delta's own log store, which looks whether a commit is there and then puts it."""
 
@@ -90,8 +97,17 @@ def spark_properties(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
         LOG_STORE_PROPERTY: LOG_STORE,
         "fs.s3a.aws.credentials.provider": ",".join(_CREDENTIALS),
         "fs.s3a.path.style.access": str(not has_bucket_in_host(environ)).lower(),
-        # The default reader remembers objects for as long as the JVM lives, and fails on one that was replaced since.
-        "fs.s3a.input.stream.type": "classic",
+        # The default reader of Hadoop 3.5 gets a small file with one request, but would remember for as long as the JVM
+        # lives what an object was, and fail on one that was replaced since. In milliseconds; 0 is refused.
+        "fs.s3a.analytics.accelerator.physicalio.metadatastore.ttl": "1",
+        # What is overwritten or put needs no look at what is there: commits are put by a condition of the store.
+        "fs.s3a.performance.flags": "create,mkdir,delete",
+        # By default it would keep blocks of up to 2 GB in the heap. In bytes.
+        "fs.s3a.analytics.accelerator.physicalio.max.memory.limit": str(256 << 20),
+        # To write the checksum of a version takes 18 requests, and to read it saves five.
+        "spark.databricks.delta.writeChecksumFile.enabled": "false",
+        # Of new tables. Each commit since the last checkpoint is a request of each reader.
+        "spark.databricks.delta.properties.defaults.checkpointInterval": "5",
     }
     of_variables = {"fs.s3a.endpoint": endpoint(environ), "fs.s3a.endpoint.region": region(environ)}
     properties |= {name: value for name, value in of_variables.items() if value is not None}
@@ -136,6 +152,8 @@ def _pyarrow_filesystem(bucket: str | None, variables: frozenset[tuple[str, str]
         region=region(environ) if bucket is None else resolve_s3_region(bucket),
         endpoint_override=endpoint(environ),
         force_virtual_addressing=has_bucket_in_host(environ),
+        # A small file is put with one request and not with three.
+        allow_delayed_open=True,
     )
 
 

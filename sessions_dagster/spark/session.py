@@ -198,6 +198,8 @@ def spark_conf(settings: SparkSettings) -> dict[str, str]:
         conf[SHUFFLE_PARTITIONS] = str(settings.shuffle_partitions)
     if settings.on_s3:
         conf |= s3.spark_properties()
+        if cores is not None:
+            conf |= s3.FILE_SYSTEM
     return conf | dict(settings.extra_conf) | jars_conf(settings)
 
 

@@ -10,7 +10,7 @@ from typing import Final
 from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 from filelock import FileLock
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 
 from sessions_dagster.errors import SettingsError, StorageError
 from sessions_dagster.model.tables import TABLES
@@ -32,6 +32,7 @@ from sessions_dagster.storage.filesystem import (
     delta_rs_options,
     is_file,
     is_local,
+    location_of,
     storage_errors,
     table_root,
 )
@@ -65,6 +66,10 @@ class Warehouse:
     logs_through: Callable[[], SparkSession] | None = field(default=None, repr=False, compare=False)
     _handles: dict[str, DeltaTable] = field(default_factory=dict, init=False, repr=False, compare=False)
     _registered: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
+    _looked_at: list[set[str]] = field(default_factory=list, init=False, repr=False, compare=False)
+    _frames: dict[str, tuple[SparkSession, int, DataFrame]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "root", table_root(self.root))
@@ -113,18 +118,45 @@ class Warehouse:
             StorageError: If the storage fails.
         """
         handle = self._handles.get(table_uri)
-        with storage_errors():
-            if handle is not None:
-                # To list the log takes longer than to ask for the next commit.
-                is_listed = self.logs_through is not None or not is_on_s3(table_uri)
-                if is_listed or is_file(commit_location(table_uri, handle.version() + 1)):
-                    handle.update_incremental()
-                return handle
+        if handle is None:
             try:
-                handle = self._opened(table_uri)
+                with storage_errors():
+                    handle = self._opened(table_uri)
             except TableNotFoundError:
                 return None
-        return self._handles.setdefault(table_uri, handle)
+            self._handles[table_uri] = handle
+        elif not any(table_uri in looked_at for looked_at in self._looked_at):
+            update(handle)
+        for looked_at in self._looked_at:
+            looked_at.add(table_uri)
+        return handle
+
+    @contextmanager
+    def looking_once(self) -> Iterator[None]:
+        """In this context `open` looks once at each table for what others have committed, as for one point in time.
+
+        What is committed by way of a handle is seen all the same. To wait for the lock, or to begin to write, is to
+        look again.
+        """
+        self._looked_at.append(set())
+        try:
+            yield
+        finally:
+            self._looked_at.pop()
+
+    def read(self, spark: SparkSession, table_uri: str, version: int) -> DataFrame:
+        """The rows of a version of a table. Delta looks for the version once, however many queries read it.
+
+        Args:
+            spark: A session with Delta.
+            table_uri: One of `tables`.
+            version: A version that the table has.
+        """
+        session, known, rows = self._frames.get(table_uri, (None, None, None))
+        if rows is None or session is not spark or known != version:
+            rows = spark.read.format("delta").option("versionAsOf", version).load(table_uri)
+            self._frames[table_uri] = (spark, version, rows)
+        return rows
 
     def _opened(self, table_uri: str) -> DeltaTable:
         if self.logs_through is not None:
@@ -212,6 +244,8 @@ class Warehouse:
         if is_on_s3(self.root):
             _check_log_store(spark)
         with self.locked(), self._session_noted(spark), _refused_conditions_named(self.root):
+            for looked_at in self._looked_at:
+                looked_at.clear()
             if self.catalog_schema is not None:
                 for table_uri in filter(self.open, self.tables):
                     self.register(spark, table_uri)
@@ -251,6 +285,20 @@ class Warehouse:
         Path(self.root).mkdir(parents=True, exist_ok=True)
         with FileLock(Path(self.root, _LOCK_FILE)):
             yield
+
+
+def update(table: DeltaTable) -> None:
+    """Bring a handle to the newest version of its table.
+
+    Raises:
+        StorageError: If the storage fails.
+    """
+    location = location_of(table.table_uri)
+    with storage_errors():
+        # To list the log takes longer than to ask for the next commit.
+        is_listed = isinstance(table, MirroredTable) or not is_on_s3(location)
+        if is_listed or is_file(commit_location(location, table.version() + 1)):
+            table.update_incremental()
 
 
 def _check_log_store(spark: SparkSession) -> None:
