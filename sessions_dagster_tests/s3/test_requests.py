@@ -17,7 +17,7 @@ from sessions_dagster_tests.oracle import Event
 from sessions_dagster_tests.s3 import daily_run
 from sessions_dagster_tests.s3.proxy import Proxy, Request
 
-MOST_REQUESTS: Final = 195
+MOST_REQUESTS: Final = 200
 """Of a run of yesterday that materializes and checks all tables, after a week of batches of a few events."""
 
 _KINDS: Final = {
