@@ -1,24 +1,35 @@
 """Logs that Spark reads for delta-rs: they say what the storage says, and the tables are the same."""
 
+import gc
 import json
-from datetime import date, datetime, timedelta
+import shutil
+from collections.abc import Collection
+from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from random import Random
 
+import dagster as dg
 import pytest
 from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 from pyspark.sql import SparkSession
 
+from sessions_dagster.config import SessionsConfig
+from sessions_dagster.defs.missing_batches import find_missing
+from sessions_dagster.defs.resources import tables_without_run
+from sessions_dagster.errors import RulesMismatchError
 from sessions_dagster.input.folders import batch_fingerprint
+from sessions_dagster.model.rules import SessionRules
 from sessions_dagster.pipeline.check_tables import check_events, check_sessions
 from sessions_dagster.pipeline.pending import days_in_sessions
+from sessions_dagster.spark.failures import SPARK_ERRORS
 from sessions_dagster.storage import delta_log
 from sessions_dagster.storage.commit_metadata import applied_batches, version_followed
 from sessions_dagster.storage.exclusive_commits import APPLICATION
 from sessions_dagster.storage.filesystem import location_of
 from sessions_dagster.storage.landed_batches import LandedBatch, landed_batches, landed_days
 from sessions_dagster.storage.maintenance import compact, vacuum
+from sessions_dagster.storage.sessionized_events import ensure_sessionized_events
 from sessions_dagster.storage.sql import quoted
 from sessions_dagster.storage.through_spark import MirroredTable
 from sessions_dagster.storage.warehouse import Warehouse
@@ -122,6 +133,90 @@ def test_a_log_that_was_cleaned_up_is_read_from_its_checkpoint(world: World) -> 
         Path(world.warehouse.raw_events, "_delta_log", f"{version:020}.json").unlink()
     mirrored = world.warehouse.open_existing(world.warehouse.raw_events)
     assert delta_log.table_facts(mirrored) == delta_log.table_facts(direct)
+
+
+def test_a_log_without_a_commit_is_read_from_its_checkpoint_and_looked_at_again(world: World) -> None:
+    direct = DeltaTable(world.warehouse.raw_events)
+    direct.create_checkpoint()
+    for commit in Path(world.warehouse.raw_events, "_delta_log").glob("*.json"):
+        commit.unlink()
+    mirrored = world.warehouse.open_existing(world.warehouse.raw_events)
+    assert delta_log.table_facts(mirrored) == delta_log.table_facts(direct)
+    assert world.warehouse.open_existing(world.warehouse.raw_events) is mirrored
+
+
+def test_a_checkpoint_that_has_sidecars_is_read_as_a_whole(world: World) -> None:
+    uri = world.warehouse.raw_events
+    properties = "'delta.checkpointPolicy' = 'v2', 'delta.checkpointInterval' = '1'"
+    world.spark.sql(f"ALTER TABLE {quoted(uri)} SET TBLPROPERTIES ({properties})")
+    log = Path(uri, "_delta_log")
+    assert list((log / "_sidecars").iterdir())
+    version = DeltaTable(uri).version()
+    for older in range(version):
+        (log / f"{older:020}.json").unlink()
+    mirrored = world.warehouse.open_existing(uri)
+    assert delta_log.table_facts(mirrored) == delta_log.table_facts(DeltaTable(uri))
+
+
+def test_an_open_table_fetches_what_is_new_and_runs_no_job_if_nothing_is(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = world.warehouse.open_existing(world.warehouse.raw_events)
+    fetched: list[str] = []
+    fetch = MirroredTable._fetch
+
+    def noted(self: MirroredTable, names: Collection[str], folder: str = "") -> None:
+        fetched.extend(names)
+        fetch(self, names, folder)
+
+    monkeypatch.setattr(MirroredTable, "_fetch", noted)
+    world.warehouse.open_existing(world.warehouse.raw_events)
+    assert not fetched
+    World(world.spark, Path(world.warehouse.root).parent).land(DAYS[0], [u(DAYS[0], "10:00")])
+    assert world.warehouse.open_existing(world.warehouse.raw_events) is table
+    assert fetched == [f"{table.version():020}.json"]
+
+
+def test_a_table_that_is_put_back_from_a_copy_is_seen_by_the_next_run(world: World, tmp_path: Path) -> None:
+    assert landed_batches(world.warehouse, DAYS).keys() == {*DAYS}
+    other = World(world.spark, tmp_path / "other")
+    for hour in (10, 11, 12):
+        other.land(DAYS[0], [u(DAYS[0], f"{hour}:00")])
+    shutil.rmtree(world.warehouse.raw_events)
+    shutil.copytree(other.warehouse.raw_events, world.warehouse.raw_events)
+    assert landed_batches(through_spark(world).warehouse, DAYS).keys() == {DAYS[0]}
+
+
+def test_a_log_that_cannot_be_read_is_not_taken_for_none(spark: SparkSession) -> None:
+    warehouse = Warehouse("gs://nobody/lake", logs_through=lambda: spark)
+    with pytest.raises(SPARK_ERRORS):
+        warehouse.open(warehouse.sessions)
+
+
+def test_messages_name_the_table_and_not_the_copy_of_its_log(lived: World) -> None:
+    rules = SessionRules(lateness_days=1)
+    with pytest.raises(RulesMismatchError) as raised:
+        ensure_sessionized_events(lived.spark, lived.warehouse, rules, {}, deletion_vectors=True)
+    assert str(raised.value).startswith(lived.warehouse.sessionized_events)
+
+
+def test_the_copy_of_a_log_ends_with_its_table(lived: World) -> None:
+    table = through_spark(lived).warehouse.open_existing(lived.warehouse.sessions)
+    assert isinstance(table, MirroredTable)
+    copy = Path(table.copy)
+    assert list(copy.iterdir())
+    del table
+    gc.collect()
+    assert not copy.exists()
+
+
+def test_sensors_read_the_tables_as_the_settings_say(world: World) -> None:
+    config = SessionsConfig(start_date=DAYS[0], warehouse_root=world.warehouse.root, logs_through_spark=True)
+    now = datetime.combine(DAYS[-1] + timedelta(days=2), time(20), UTC)
+    with dg.DagsterInstance.ephemeral() as instance:
+        missing = find_missing(instance, config, tables_without_run(config), now)
+    never = DAYS[-1] + timedelta(days=1)
+    assert (missing.unknown, missing.days) == (None, [never])
 
 
 def test_the_content_that_landed_is_known_of_every_batch(world: World) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import date
 
 from deltalake import DeltaTable
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 
 from sessions_dagster.errors import BatchError, ConcurrentWriteError
 from sessions_dagster.model.changes import Change, ChangeSet, SessionChange, count_of_corrected
@@ -17,7 +17,7 @@ from sessions_dagster.model.rules import SessionRules
 from sessions_dagster.model.schemas import NO_CARRIED_COLUMNS
 from sessions_dagster.pipeline.compute_changes import ExistingEvents, IncomingBatches, compute_changes
 from sessions_dagster.pipeline.pending import PendingBatch, pending_batches
-from sessions_dagster.spark.tuning import tuned
+from sessions_dagster.spark.tuning import is_remote, tuned
 from sessions_dagster.storage.commit_metadata import AppliedBatches, applied_batches
 from sessions_dagster.storage.correction_log import drop_uncommitted, write_ahead
 from sessions_dagster.storage.delta_log import landed_rows, landings, partition_dates, rows_around
@@ -123,10 +123,7 @@ def apply_batches(
         row_count = landed_rows(raw_events, days)
         logger.info("applying %s: %s", counted(days, "batch", "batches"), number_of(row_count, "row"))
         with tuned(spark, rows_around(window, rules, raw_events, events)):
-            # Always the newest version: Delta keeps its state in memory, but not that of a version that is asked for by
-            # its number. That nobody committed in the meantime is checked before the run commits.
-            existing_rows = spark.read.format("delta").load(warehouse.sessionized_events)
-            existing = ExistingEvents(existing_rows, partition_dates(events))
+            existing = ExistingEvents(_existing_rows(spark, warehouse, events), partition_dates(events))
             raw_rows = warehouse.read(spark, warehouse.raw_events, raw_events.version())
             incoming = IncomingBatches(raw_rows, pending, row_count)
             changes = compute_changes(existing, incoming, rules, carried_columns)
@@ -137,6 +134,15 @@ def apply_batches(
             metadata = {**_applied_after(applied, pending).as_commit_metadata(), **of_entries}
             committed = write_changes(events, warehouse.sessionized_events, changes, metadata)
         return _report(events, committed, days, present, elsewhere, changes, time.monotonic() - began)
+
+
+def _existing_rows(spark: SparkSession, warehouse: Warehouse, events: DeltaTable) -> DataFrame:
+    if is_remote(spark):
+        # Over Spark Connect each query looks up the table anew, and the one that writes does so after the last check.
+        return warehouse.read(spark, warehouse.sessionized_events, events.version())
+    # The newest version: Delta keeps its state in memory, but not that of a version that is asked for by its number.
+    # That nobody committed in the meantime is checked before the run commits.
+    return spark.read.format("delta").load(warehouse.sessionized_events)
 
 
 def _report(

@@ -14,14 +14,18 @@ from typing import Final
 
 from deltalake import DeltaTable
 from pyspark.errors import AnalysisException
-from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from sessions_dagster.storage.filesystem import PATHS_ARE_PATTERNS
 
 _LOG: Final = "_delta_log"
+_SIDECARS: Final = "_sidecars"
+"""The folder in a log that has the rest of a checkpoint that is more than one file. Its name hides it from Spark."""
+
 _COMMIT: Final = re.compile(r"\d{20}\.json")
 _CHECKPOINT: Final = re.compile(r"(\d{20})\.checkpoint\..+")
+_MAY_HAVE_SIDECARS: Final = re.compile(r"\d{20}\.checkpoint\.[0-9a-fA-F-]{36}\.(json|parquet)")
 
 _COMPLETE_CHECKPOINTS: Final = 2
 """The newest checkpoint may still be written, in several files. Then the one before it is complete."""
@@ -75,9 +79,8 @@ class MirroredTable(DeltaTable):
 
     def update_incremental(self) -> None:
         """Copy the commits that are new, and load them."""
-        newest = max(path.name for path in self._log.iterdir() if _COMMIT.fullmatch(path.name))
-        # By its name Spark passes over a file before it opens it.
-        self._write(self._files("*.json").where(_name().rlike(f"^{_COMMIT.pattern}$") & (_name() > newest)))
+        newest = f"{self.version():020}.json"
+        self._fetch([name for name in self._names() if _COMMIT.fullmatch(name) and name > newest])
         super().update_incremental()
 
     @property
@@ -86,23 +89,30 @@ class MirroredTable(DeltaTable):
 
     def _fetch_all(self) -> None:
         """Copy all commits and the newest checkpoints; nothing if there is no log."""
+        names = self._names()
+        checkpoints = _newest_checkpoints(names)
+        self._fetch([*filter(_COMMIT.fullmatch, names), *checkpoints])
+        if any(_MAY_HAVE_SIDECARS.fullmatch(name) for name in checkpoints):
+            self._fetch(self._names(_SIDECARS), _SIDECARS)
+
+    def _names(self, folder: str = "") -> list[str]:
+        """The names of the files in the log, or in a folder in it. Spark lists them and runs no job."""
         try:
-            names = [row.name for row in self._files("*").select(_name().alias("name")).collect()]
+            uris = _files_below(self._spark, f"{self._location}/{_LOG}/{folder}".rstrip("/"), "*").inputFiles()
         except AnalysisException as error:
             _check_missing(error)
+            return []
+        return [uri.rpartition("/")[2] for uri in uris]
+
+    def _fetch(self, names: Collection[str], folder: str = "") -> None:
+        if not names:
             return
-        wanted = [name for name in names if _COMMIT.fullmatch(name)] + _newest_checkpoints(names)
-        if wanted:
-            self._log.mkdir()
-            # One pattern for all of them, because to name a path for each would be a request for each.
-            self._write(self._files(f"{{{','.join(wanted)}}}"))
-
-    def _files(self, pattern: str) -> DataFrame:
-        return _files_below(self._spark, f"{self._location}/{_LOG}", pattern)
-
-    def _write(self, files: DataFrame) -> None:
-        for row in files.select(_name().alias("name"), "content").collect():
-            (self._log / row.name).write_bytes(row.content)
+        # One pattern for all of them, because to name a path for each would be a request for each.
+        pattern = f"{{{','.join(names)}}}"
+        files = _files_below(self._spark, f"{self._location}/{_LOG}/{folder}".rstrip("/"), pattern)
+        (self._log / folder).mkdir(parents=True, exist_ok=True)
+        for row in files.select("path", "content").collect():
+            (self._log / folder / row.path.rpartition("/")[2]).write_bytes(row.content)
 
 
 def texts_below(spark: SparkSession, folder: str) -> list[StoredText]:
@@ -138,10 +148,6 @@ def add_text(spark: SparkSession, folder: str, text: str) -> None:
 def _files_below(spark: SparkSession, folder: str, pattern: str) -> DataFrame:
     reader = spark.read.format("binaryFile").option("recursiveFileLookup", "true").option("pathGlobFilter", pattern)
     return reader.option(PATHS_ARE_PATTERNS, "false").load(folder)
-
-
-def _name() -> Column:
-    return F.col("_metadata.file_name")
 
 
 def _newest_checkpoints(names: Collection[str]) -> list[str]:

@@ -115,13 +115,13 @@ class Warehouse:
             table_uri: One of `tables`.
 
         Raises:
+            PermissionError: If this process may not read the log.
             StorageError: If the storage fails.
         """
         handle = self._handles.get(table_uri)
         if handle is None:
             try:
-                with storage_errors():
-                    handle = self._opened(table_uri)
+                handle = self._opened(table_uri)
             except TableNotFoundError:
                 return None
             self._handles[table_uri] = handle
@@ -161,7 +161,13 @@ class Warehouse:
     def _opened(self, table_uri: str) -> DeltaTable:
         if self.logs_through is not None:
             return MirroredTable(self.logs_through(), table_uri)
-        return DeltaTable(table_uri, storage_options=delta_rs_options(table_uri))
+        try:
+            with storage_errors():
+                return DeltaTable(table_uri, storage_options=delta_rs_options(table_uri))
+        except PermissionError as error:
+            raise PermissionError(error.errno, f"{error.strerror}{_other_way(table_uri)}") from error
+        except StorageError as error:
+            raise StorageError(f"{error}{_other_way(table_uri)}") from error
 
     def open_existing(self, table_uri: str) -> DeltaTable:
         """As `open`, for a table that must exist.
@@ -299,6 +305,16 @@ def update(table: DeltaTable) -> None:
         is_listed = isinstance(table, MirroredTable) or not is_on_s3(location)
         if is_listed or is_file(commit_location(location, table.version() + 1)):
             table.update_incremental()
+
+
+def _other_way(table_uri: str) -> str:
+    """What may help if this process cannot read a log."""
+    if is_local(table_uri):
+        return ""
+    return (
+        f" This process reads the log of {table_uri} itself, and needs credentials for it. If only Spark has them, as "
+        "a server of Spark Connect may, set SESSIONS_LOGS_THROUGH_SPARK=true (logs_through_spark)."
+    )
 
 
 def _check_log_store(spark: SparkSession) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
+from sessions_dagster.errors import StorageError
 from sessions_dagster.input.folders import InputRoot, batch_fingerprint
 from sessions_dagster.pipeline.check_tables import check_events, check_sessions
 from sessions_dagster.storage.landed_batches import landed_batches
@@ -67,6 +68,16 @@ def test_a_process_without_credentials_writes_the_same_tables(
     assert {row.kind for row in world.corrections()} == {"merged", "split"}
 
 
+def test_a_process_that_may_not_read_a_log_is_told_of_the_other_way(
+    spark: SparkSession, bucket: str, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "another one")
+    warehouse = Warehouse(f"{bucket}/warehouse")
+    with pytest.raises((PermissionError, StorageError), match="SESSIONS_LOGS_THROUGH_SPARK=true") as raised:
+        warehouse.open(warehouse.sessions)
+    assert warehouse.sessions in str(raised.value)
+
+
 @contextmanager
 def server_with_credentials(folder: Path, warehouse: str) -> Iterator[Mapping[str, str]]:
     """A server of Spark Connect that has the credentials, and the variables of a client that has none."""
@@ -110,6 +121,44 @@ def test_the_command_works_with_a_server_that_alone_has_the_credentials(
     expected = sessionize([event for events in BATCHES.values() for event in events])
     assert set(world.table()) == expected
     assert set(world.sessions()) == sessions_of(expected)
+
+
+def test_dagster_and_its_sensors_work_with_a_server_that_alone_has_the_credentials(
+    bucket: str, proxy: Proxy, tmp_path: Path
+) -> None:
+    for day, events in BATCHES.items():
+        write_batch(events, tmp_path / "input" / f"date={day}")
+    with server_with_credentials(tmp_path, f"{bucket}/warehouse") as environment:
+        done = subprocess.run(
+            [sys.executable, "-c", DAYS_IN_DAGSTER], env=environment, capture_output=True, text=True, check=False
+        )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines()[-2:] == ["True True", "None ['2025-09-23']"]
+    world = World(None, bucket)  # type: ignore[arg-type]
+    expected = sessionize([event for events in BATCHES.values() for event in events])
+    assert set(world.table()) == expected
+    assert set(world.sessions()) == sessions_of(expected)
+
+
+DAYS_IN_DAGSTER = """
+from datetime import UTC, datetime
+import dagster as dg
+from sessions_dagster.config import SessionsConfig
+from sessions_dagster.defs import build_defs
+from sessions_dagster.defs.missing_batches import find_missing
+from sessions_dagster.defs.resources import tables_without_run
+from sessions_dagster.defs.sensors import build_sensor
+config = SessionsConfig.from_env()
+job = build_defs(config).resolve_implicit_global_asset_job_def()
+with dg.DagsterInstance.ephemeral() as instance:
+    for day in ("2025-09-20", "2025-09-21", "2025-09-22"):
+        assert job.execute_in_process(partition_key=day, instance=instance).success
+    with dg.build_sensor_context(instance=instance, definitions=build_defs(config)) as context:
+        tick = build_sensor(config)(context)
+    print(not tick.run_requests, tick.skip_reason is not None)
+    missing = find_missing(instance, config, tables_without_run(config), datetime(2025, 9, 24, 20, tzinfo=UTC))
+    print(missing.unknown, [str(day) for day in missing.days])
+"""
 
 
 def run(*arguments: str, step: str, environment: Mapping[str, str]) -> None:
