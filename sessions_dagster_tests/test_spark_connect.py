@@ -112,6 +112,16 @@ def test_a_port_that_is_taken_is_named_before_anything_starts() -> None:
             serve(SparkSettings(), port, print)
 
 
+def test_a_run_does_not_end_its_own_session(address: str) -> None:
+    script = """
+from sessions_dagster.spark.left_sessions import end_left_session, remote_session
+with spark_session(SparkSettings(master=sys.argv[1])) as spark:
+    end_left_session(spark, remote_session(spark))
+    print(spark.range(7).count())
+"""
+    assert outcome_of(script, address) == ["7"]
+
+
 def test_a_session_starts_warm_has_what_our_tables_need_and_ends_without_its_server(address: str) -> None:
     script = """
 for _ in range(2):

@@ -53,12 +53,14 @@ def end_left_session(spark: SparkSession, note: str) -> None:
 
     A server that is gone has ended its sessions. If it cannot be told for another reason, that is logged. Only a server
     on this machine, or the one that is used now, is told: each is given the token of the environment, and who may write
-    into the warehouse must not choose to whom.
+    into the warehouse must not choose to whom. The session that is here now is not ended.
 
     Args:
         spark: The session of the run that is here now.
         note: What `remote_session` said of it; what a run that was killed wrote only half is ignored.
     """
+    if note == remote_session(spark):
+        return
     try:
         noted = json.loads(note)
         # The token is that of the environment.
