@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Collection
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 
 import pytest
@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sessions_dagster.defs.run_planning import (
+    FIRST_PAUSE,
     MAX_DAYS_PER_RUN,
     NEW_DAYS_PER_TICK,
     OLDER_DAYS_PER_TICK,
@@ -24,6 +25,7 @@ from sessions_dagster.defs.run_planning import (
 from sessions_dagster.model.dates import day_ranges, days_between, spans
 
 DAY = date(2025, 9, 20)
+NOON = datetime(2025, 9, 21, 12, tzinfo=UTC)
 
 some_days = st.sets(st.dates(date(2025, 1, 1), date(2025, 6, 30)))
 
@@ -169,7 +171,7 @@ def test_a_cursor_is_read_as_it_was_written() -> None:
     memory = known(days)
     memory.reopen(days[20])
     memory.give_up(days[10], FailedContent("bad", "run"))
-    memory.try_again(days[40], FailedContent("good", "run"))
+    memory.try_again(days[40], FailedContent("good", "run"), NOON)
     memory.alone[days[20]] = "content"
     memory.applied[days[30]] = 1_767_225_600_000
     for plan in plan_runs(wanted([DAY])):
@@ -182,6 +184,15 @@ def test_a_cursor_of_a_version_that_gave_up_every_failed_day_is_read() -> None:
     cursor = json.loads(known(first_days(3)).to_cursor())
     del cursor["again"]
     assert Memory.from_cursor(json.dumps(cursor)) == known(first_days(3))
+
+
+def test_the_pauses_of_a_content_begin_anew_with_another_one() -> None:
+    memory = Memory()
+    pauses = []
+    for fingerprint in ("first", "first", "first", "other"):
+        memory.try_again(DAY, FailedContent(fingerprint, "run"), NOON)
+        pauses.append(memory.again[DAY].not_before - NOON)
+    assert pauses == [FIRST_PAUSE, 2 * FIRST_PAUSE, 4 * FIRST_PAUSE, FIRST_PAUSE]
 
 
 def test_each_run_in_place_of_a_failed_one_has_a_run_key_of_its_own() -> None:
@@ -208,7 +219,7 @@ def test_a_day_without_a_folder_is_forgotten() -> None:
     days = first_days(3)
     memory = known(days)
     memory.give_up(days[1], FailedContent("bad", "run"))
-    memory.try_again(days[0], FailedContent("good", "run"))
+    memory.try_again(days[0], FailedContent("good", "run"), NOON)
     memory.applied[days[0]] = 1
     memory.forget_all_but(days[2:])
     assert memory == known(days[2:])

@@ -5,9 +5,9 @@ import logging
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta, tzinfo
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import dagster as dg
 import pyarrow as pa
@@ -32,13 +32,20 @@ from dagster_shared.error import SerializableErrorInfo
 from deltalake import CommitProperties, DeltaTable, write_deltalake
 
 from sessions_dagster.config import SessionsConfig
-from sessions_dagster.defs import build_defs
+from sessions_dagster.defs import build_defs, sensors
 from sessions_dagster.defs.batch_job import BATCHES_TAG, WHY_TAG
 from sessions_dagster.defs.checks import event_check_specs, sessions_check_spec
 from sessions_dagster.defs.metadata import INPUT_FINGERPRINT
 from sessions_dagster.defs.missing_batches import batches_check_spec
 from sessions_dagster.defs.partitions import daily_partitions
-from sessions_dagster.defs.run_planning import MAX_OPEN_RUNS, OLDER_DAYS_PER_TICK, RECENT_DAYS, Memory
+from sessions_dagster.defs.run_planning import (
+    FIRST_PAUSE,
+    MAX_OPEN_RUNS,
+    MOST_DOUBLINGS,
+    OLDER_DAYS_PER_TICK,
+    RECENT_DAYS,
+    Memory,
+)
 from sessions_dagster.defs.sensors import SENSOR_NAME, Tick, build_sensor, evaluate
 from sessions_dagster.input.folders import SUCCESS_MARKER, InputRoot, batch_content
 from sessions_dagster.model.columns import BATCH_DATE, LANDED_AT
@@ -91,6 +98,18 @@ class World:
 
     def requests(self) -> list[dg.RunRequest]:
         return list(self.tick().run_requests or [])
+
+    def requests_after(self, pause: timedelta) -> list[dg.RunRequest]:
+        """What a tick requests that much later than now."""
+
+        class Later(datetime):
+            @classmethod
+            def now(cls, tz: tzinfo | None = None) -> Self:
+                return super().now(tz) + pause
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sensors, "datetime", Later)
+            return self.requests()
 
     def skip_reason(self) -> str:
         data = self.tick()
@@ -800,19 +819,40 @@ def test_a_failed_run_that_dagster_retries_counts_as_running(world: World) -> No
 
 
 @pytest.mark.parametrize("days", [DAYS[:1], DAYS[:3]])
-def test_days_whose_retries_ran_out_are_requested_again_together_until_they_land(
+def test_days_whose_retries_ran_out_are_requested_again_together_after_a_pause(
     world: World, days: Sequence[date]
 ) -> None:
     for day in days:
         deliver(world.root, day)
-    keys = []
-    for _ in range(3):
-        requests = world.requests()
-        assert requested_days(requests) == [days]
-        keys += [request.run_key for request in requests]
+    (first,) = world.requests()
+    world.fail_for_now([first])
+    assert "to be asked for again after a pause" in world.skip_reason()
+    (again,) = world.requests_after(FIRST_PAUSE)
+    assert days_of(again) == days
+    assert again.run_key != first.run_key
+    world.succeed([again])
+    assert "Nothing new" in world.skip_reason()
+
+
+def test_a_failure_that_stays_holds_up_no_other_day_and_is_tried_once_an_hour_until_it_passes(world: World) -> None:
+    for day in DAYS[:3]:
+        deliver(world.root, day)
+    for failures in range(2):
+        requests = world.requests_after(failures * FIRST_PAUSE)
+        assert requested_days(requests) == [DAYS[:3]]
         world.fail_for_now(requests)
-    world.succeed(world.requests())
-    assert len(set(keys)) == 3
+    first, stays, last = world.requests_after(2 * FIRST_PAUSE)
+    world.succeed([first, last])
+    keys = set()
+    for doublings in range(2, MOST_DOUBLINGS + 3):
+        assert days_of(stays) == [DAYS[1]]
+        keys.add(stays.run_key)
+        world.fail_for_now([stays])
+        pause = FIRST_PAUSE * 2 ** min(doublings, MOST_DOUBLINGS)
+        assert world.requests_after(pause - FIRST_PAUSE / 2) == []
+        (stays,) = world.requests_after(pause)
+    assert len(keys) == MOST_DOUBLINGS + 1
+    world.succeed([stays])
     assert "Nothing new" in world.skip_reason()
 
 
@@ -827,7 +867,8 @@ def test_a_day_whose_retries_ran_out_is_requested_again_after_a_lost_cursor(worl
         known_keys |= {request.run_key for request in new}
         world.cursor = None
     assert requested_days(world.requests()) == [[DAY]]
-    assert requested_days([each for each in world.requests() if each.run_key not in known_keys]) == [[DAY]]
+    again = [each for each in world.requests_after(FIRST_PAUSE) if each.run_key not in known_keys]
+    assert requested_days(again) == [[DAY]]
 
 
 def test_a_run_that_failed_on_something_else_as_well_is_not_requested_again(world: World) -> None:
@@ -842,7 +883,7 @@ def test_a_bad_batch_is_left_alone_if_the_retries_of_its_run_ran_out(world: Worl
     requests = world.requests()
     world.fail_to_land(DAYS[1])
     world.fail_for_now(requests)
-    assert requested_days(world.requests()) == [[DAYS[0]], [DAYS[2]]]
+    assert requested_days(world.requests_after(FIRST_PAUSE)) == [[DAYS[0]], [DAYS[2]]]
 
 
 def test_a_failed_range_is_requested_again_day_by_day(world: World) -> None:

@@ -5,7 +5,7 @@ The sensor looks here before it requests a run, so that nothing is requested twi
 
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import Final
 
 import dagster as dg
@@ -121,6 +121,12 @@ def may_pass(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
     logs = instance.all_logs(run.run_id, of_type=dg.DagsterEventType.STEP_FAILURE)
     errors = [entry.dagster_event.step_failure_data.error for entry in logs if entry.dagster_event is not None]
     return bool(errors) and all(error is not None and error.cls_name == dg.RetryRequested.__name__ for error in errors)
+
+
+def ended_at(instance: dg.DagsterInstance, run: dg.DagsterRun) -> datetime | None:
+    """When a run ended (UTC); None if Dagster does not know it."""
+    record = instance.get_run_record_by_id(run.run_id)
+    return None if record is None or record.end_time is None else datetime.fromtimestamp(record.end_time, UTC)
 
 
 def _newest(fetch: _Fetch, asset: dg.AssetKey, days: Collection[date]) -> dict[date, dg.EventLogRecord]:

@@ -13,7 +13,7 @@ import hashlib
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
@@ -29,6 +29,12 @@ MAX_OPEN_RUNS: Final = 5
 MAX_DAYS_PER_RUN: Final = 31
 """A longer range would save little more than the start of a Spark, and would lose more if it fails."""
 
+FIRST_PAUSE: Final = timedelta(minutes=1)
+"""The pause after a failure that may pass. After each further one of the same content it is twice as long."""
+
+MOST_DOUBLINGS: Final = 6
+"""So often: the longest pause is a little more than an hour. Nobody knows how long a storage is away."""
+
 _NAMES_SHOWN: Final = 3
 
 
@@ -43,6 +49,19 @@ class FailedContent:
 
     fingerprint: str
     run_id: str
+
+
+@dataclass(frozen=True)
+class PostponedContent(FailedContent):
+    """A content that is requested again after a pause, because what its run failed on may pass.
+
+    Attributes:
+        failures: How many runs of it have failed so, one after the other.
+        not_before: When the pause is over (UTC).
+    """
+
+    failures: int
+    not_before: datetime
 
 
 class Why(StrEnum):
@@ -64,7 +83,8 @@ class Memory:
         asked: The requested runs that are not known to be finished: by run key, the days with their fingerprints.
         given_up: By day, the content that is not requested again.
         again: By day, the content that is requested again, because what its run failed on may pass.
-        alone: By day, the content that gets a run of its own, because a run of many days failed and named no batch.
+        alone: By day, the content that gets a run of its own, because a run of many days failed and named no batch, or
+            failed once more on what may pass.
         looked_until: The last one of the older days that has had its turn.
     """
 
@@ -72,7 +92,7 @@ class Memory:
     applied: dict[date, int] = field(default_factory=dict)
     asked: dict[str, dict[date, str]] = field(default_factory=dict)
     given_up: dict[date, FailedContent] = field(default_factory=dict)
-    again: dict[date, FailedContent] = field(default_factory=dict)
+    again: dict[date, PostponedContent] = field(default_factory=dict)
     alone: dict[date, str] = field(default_factory=dict)
     looked_until: date = date.min
 
@@ -93,7 +113,7 @@ class Memory:
                 asked={run_key: _by_day(days) for run_key, days in stored["asked"].items()},
                 given_up=_failed_by_day(stored["given_up"]),
                 # Cursors of older versions have none.
-                again=_failed_by_day(stored.get("again", {})),
+                again=_postponed_by_day(stored.get("again", {})),
                 alone=_by_day(stored["alone"]),
                 looked_until=_day(stored["looked_until"]),
             )
@@ -107,7 +127,7 @@ class Memory:
             "applied": _by_key(self.applied),
             "asked": {run_key: _by_key(days) for run_key, days in self.asked.items()},
             "given_up": _failed_by_key(self.given_up),
-            "again": _failed_by_key(self.again),
+            "again": _postponed_by_key(self.again),
             "alone": _by_key(self.alone),
             "looked_until": str(self.looked_until),
         }
@@ -150,15 +170,29 @@ class Memory:
         self.alone.pop(day, None)
         self.given_up[day] = content
 
-    def try_again(self, day: date, content: FailedContent) -> None:
-        """Remember that this content is requested once more."""
-        self.known.discard(day)
-        self.again[day] = content
+    def try_again(self, day: date, content: FailedContent, failed_at: datetime) -> None:
+        """Remember that this content is requested once more, after a pause.
 
-    def run_to_repeat(self, day: date, fingerprint: str) -> str:
-        """The run that failed on this content and is to be followed by another one; empty if there is none."""
+        From its second failure on it gets a run of its own: one day that always fails would keep the others of its run
+        from being done.
+
+        Args:
+            day: The day.
+            content: The content, and the run that failed.
+            failed_at: When it failed (UTC).
+        """
+        earlier = self.postponed(day, content.fingerprint)
+        failures = 1 if earlier is None else earlier.failures + 1
+        pause = FIRST_PAUSE * 2 ** min(failures - 1, MOST_DOUBLINGS)
+        self.known.discard(day)
+        self.again[day] = PostponedContent(content.fingerprint, content.run_id, failures, failed_at + pause)
+        if failures > 1:
+            self.alone[day] = content.fingerprint
+
+    def postponed(self, day: date, fingerprint: str) -> PostponedContent | None:
+        """What is known of a content of the day that is to be requested again; None if it is not."""
         content = self.again.get(day)
-        return content.run_id if content is not None and content.fingerprint == fingerprint else ""
+        return content if content is not None and content.fingerprint == fingerprint else None
 
     def reopen(self, day: date) -> None:
         """Have the next tick look at the day as at a new one."""
@@ -295,6 +329,22 @@ def _failed_by_day(by_key: Mapping[str, Sequence[str]]) -> dict[date, FailedCont
 
 def _failed_by_key(by_day: Mapping[date, FailedContent]) -> dict[str, object]:
     return _by_key({day: [content.fingerprint, content.run_id] for day, content in by_day.items()})
+
+
+def _postponed_by_day(by_key: Mapping[str, tuple[str, str, int, str]]) -> dict[date, PostponedContent]:
+    return {
+        _day(key): PostponedContent(fingerprint, run_id, failures, datetime.fromisoformat(not_before).astimezone(UTC))
+        for key, (fingerprint, run_id, failures, not_before) in by_key.items()
+    }
+
+
+def _postponed_by_key(by_day: Mapping[date, PostponedContent]) -> dict[str, object]:
+    return _by_key(
+        {
+            day: [content.fingerprint, content.run_id, content.failures, content.not_before.isoformat()]
+            for day, content in by_day.items()
+        }
+    )
 
 
 def _by_key(by_day: Mapping[date, object]) -> dict[str, object]:

@@ -20,6 +20,7 @@ from sessions_dagster.defs.resources import tables_without_run
 from sessions_dagster.defs.run_history import (
     days_of,
     days_of_backfills,
+    ended_at,
     failed_landings,
     is_of_sensor,
     is_under_way,
@@ -61,6 +62,7 @@ SENSOR_NAME: Final = "new_batches"
 _ERROR_LENGTH: Final = 200
 
 _FAILED: Final = "not asked for again until the folder changes, as the run failed or was cancelled"
+_POSTPONED: Final = "to be asked for again after a pause, as the run failed on what may pass"
 _UNDER_WAY: Final = "in a run under way"
 _IN_BACKFILL: Final = "in a backfill under way"
 _LATER: Final = "to be asked for later"
@@ -119,10 +121,10 @@ def _description(config: SessionsConfig) -> str:
         f"It is off at first. Turn it on with the switch on this page, or with `dagster sensor start {name}`.\n\n"
         "Consecutive days go into one run. What has landed is asked of the tables, so nothing lands twice if runs are "
         "deleted or the cursor is lost. If a run of many days fails and names no batch, each of its days gets a run of "
-        "its own. A content that failed in a run of its own is not requested again until the folder changes, unless "
-        "the failure may pass, as one of the storage does; to try it all the same, execute the run again or "
-        "materialize the day by hand. Each tick says what it left alone, and why: as its skip reason, or in its log if "
-        "it requests runs."
+        "its own. A content that failed in a run of its own is not requested again until the folder changes; to try "
+        "it all the same, execute the run again or materialize the day by hand. If the failure may pass, as one of the "
+        "storage does, it is requested again, after pauses that grow to about an hour. Each tick says what it left "
+        "alone, and why: as its skip reason, or in its log if it requests runs."
     )
 
 
@@ -173,7 +175,9 @@ class _Evaluation:
     succeeded: set[date] = field(default_factory=set)
     reasons: dict[str, list[str]] = field(
         # In the order in which they are shown.
-        default_factory=lambda: {reason: [] for reason in (_FAILED, _LATER, _UNDER_WAY, _IN_BACKFILL, *NotReady)}
+        default_factory=lambda: {
+            reason: [] for reason in (_FAILED, _POSTPONED, _LATER, _UNDER_WAY, _IN_BACKFILL, *NotReady)
+        }
     )
 
     @property
@@ -246,8 +250,9 @@ class _Evaluation:
     def _settle_failed_run(self, run: dg.DagsterRun, days: Mapping[date, str]) -> None:
         """Give up what a run failed on, unless that may pass. Days that only shared the run are requested again."""
         if run.status != dg.DagsterRunStatus.CANCELED and may_pass(self.instance, run):
+            failed_at = ended_at(self.instance, run) or self.now
             for day, fingerprint in days.items():
-                self.memory.try_again(day, FailedContent(fingerprint, run.run_id))
+                self.memory.try_again(day, FailedContent(fingerprint, run.run_id), failed_at)
             return
         if len(days) == 1 or run.status == dg.DagsterRunStatus.CANCELED:
             for day, fingerprint in days.items():
@@ -294,12 +299,16 @@ class _Evaluation:
                 self._leave_alone(_FAILED, [f"{day} (run {given_up.run_id[:8]})"])
                 continue
             self.memory.reopen(day)
+            postponed = self.memory.postponed(day, content.fingerprint)
+            if postponed is not None and self.now < postponed.not_before:
+                self._leave_alone(_POSTPONED, [f"{day} (run {postponed.run_id[:8]})"])
+                continue
             wanted[day] = Wanted(
                 content.fingerprint,
                 landing=_landing(landed.get(day)),
                 why=Why.NOT_APPLIED if is_landed else Why.CHANGED if day in landed else Why.NEW,
                 is_alone=self.memory.alone.get(day) == content.fingerprint,
-                after=self.memory.run_to_repeat(day, content.fingerprint),
+                after="" if postponed is None else postponed.run_id,
             )
         return wanted
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 
 import dagster as dg
 import pytest
@@ -11,7 +11,7 @@ from dagster._core.storage.tags import RUN_KEY_TAG
 from pyspark.sql import SparkSession
 
 from sessions_dagster.config import SessionsConfig
-from sessions_dagster.defs import build_defs, retries
+from sessions_dagster.defs import build_defs, retries, run_planning
 from sessions_dagster.defs.sensors import build_sensor
 from sessions_dagster.errors import is_retryable
 from sessions_dagster_tests.builders import World, put_batch
@@ -82,6 +82,7 @@ class Product:
 def product(spark: SparkSession, proxy: Proxy, bucket: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Product]:
     """A product with a batch that has not landed yet."""
     monkeypatch.setattr(retries, "FIRST_WAIT_SECONDS", 0)
+    monkeypatch.setattr(run_planning, "FIRST_PAUSE", timedelta(0))
     with dg.DagsterInstance.ephemeral() as instance:
         product = Product(World(spark, bucket), instance)
         product.deliver(D20)
