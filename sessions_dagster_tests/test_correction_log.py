@@ -1,5 +1,6 @@
 """`session_corrections`: each correction is recorded once, even if runs are killed, or several write at once."""
 
+import shutil
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from datetime import date, datetime
@@ -12,7 +13,7 @@ from pyspark.sql import SparkSession
 
 from sessions_dagster.errors import ConcurrentWriteError, is_retryable
 from sessions_dagster.pipeline import apply as apply_module
-from sessions_dagster.storage.commit_metadata import CorrectionEntries
+from sessions_dagster.storage.commit_metadata import CorrectionEntries, newest_entries
 from sessions_dagster.storage.maintenance import compact
 from sessions_dagster.storage.sql import quoted, run_sql
 from sessions_dagster.storage.warehouse import Warehouse
@@ -194,6 +195,17 @@ def test_entries_of_a_killed_run_of_an_older_version_are_dropped(
     assert kinds(world) == []
 
 
+def test_entries_of_a_killed_run_that_somebody_has_deleted_are_looked_for_once(
+    killed_before_its_commit: World,
+) -> None:
+    world = killed_before_its_commit
+    run_sql(world.spark, f"DELETE FROM {quoted(world.warehouse.session_corrections)}")
+    world.land(D21, [u("18:00")])
+    world.materialize(D21)
+    tables = (world.warehouse.session_corrections, world.warehouse.sessionized_events)
+    assert newest_entries(*map(DeltaTable, tables)) is None
+
+
 def die_before(patch: pytest.MonkeyPatch, step: str, world: World) -> None:
     """Let a run that applies a batch be killed just before a step."""
 
@@ -226,6 +238,37 @@ def landed(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Wor
     world.land(D21, [u("09:02")])
     world.land(D28, [Event("ada", "a", "idea", datetime(2025, 9, 28, 9))])
     return world
+
+
+def run_that_corrects_nothing(world: World) -> None:
+    world.materialize(D28)
+
+
+def run_that_is_killed_after_its_entries(world: World) -> None:
+    is_killed_after_its_entries(world)
+    world.materialize(D28)
+
+
+@pytest.mark.parametrize("run", [run_that_corrects_nothing, run_that_is_killed_after_its_entries])
+def test_entries_are_kept_if_the_table_is_put_back_from_a_copy_made_before_their_corrections(
+    landed: World, tmp_path: Path, run: Callable[[World], None]
+) -> None:
+    before = landed.copy_to(tmp_path / "before")
+    before.materialize(D21)
+    apply(before, D22, [u("09:04")])
+    entries = sorted(before.corrections())
+    assert [row.version for row in entries] == [2, 3]
+
+    # In another folder, because Spark remembers the log of a table.
+    world = before.copy_to(tmp_path / "put back")
+    shutil.rmtree(world.warehouse.sessionized_events)
+    shutil.copytree(landed.warehouse.sessionized_events, world.warehouse.sessionized_events)
+    run(world)
+    apply(world, D28, [Event("ada", "a", "idea", datetime(2025, 9, 28, hour)) for hour in (9, 15)])
+    assert sorted(world.corrections()) == entries
+    world.materialize(D21, D22)
+    assert len(world.corrections()) == 3
+    assert set(world.table()) == sessionize(world.all_events())
 
 
 @pytest.mark.parametrize("other", [commits_the_correction, commits_without_entries, is_killed_after_its_entries])

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any, Final
+from uuid import uuid4
 
 from deltalake import DeltaTable
 
@@ -31,6 +32,7 @@ A commit that dropped entries has it, too, with NULL.
 
 _COMMIT_KEY: Final = "newest_commit"
 _NUMBER_KEY: Final = "after_number"
+_AT_KEY: Final = "corrected_at"
 
 _NO_NUMBER: Final = -1
 """Less than any number. Commits of older versions were not numbered."""
@@ -63,15 +65,32 @@ class CorrectionEntries:
         id: What the commits of both have in common; None if an older version wrote them, without any.
         base: The version of `sessionized_events` that the correction is computed from.
         number: The number of the newest of our commits to it then (see `exclusive_commits`).
+        writer: What tells that commit from all others; None if the log does not say it.
+        corrected_at: The time that all these entries have, and no others (UTC); None if an older version wrote them.
     """
 
     id: str | None
     base: int
     number: int
+    writer: str | None
+    corrected_at: datetime | None
+
+    @staticmethod
+    def of(sessionized_events: DeltaTable, number: int) -> "CorrectionEntries":
+        """The entries of a correction that is computed now.
+
+        Args:
+            sessionized_events: The handle, at the version that the correction is computed from.
+            number: The number of the newest of our commits to it.
+        """
+        base = sessionized_events.version()
+        writer = _newest_writer(sessionized_events, base)
+        return CorrectionEntries(uuid4().hex, base, number, writer, datetime.now(UTC))
 
     def as_commit_metadata(self, sessionized_events: DeltaTable) -> dict[str, Any]:
         """The user metadata of the commit of the entries."""
-        return {ENTRIES_KEY: self.id, **following_metadata(sessionized_events), _NUMBER_KEY: self.number}
+        at = None if self.corrected_at is None else self.corrected_at.isoformat()
+        return {ENTRIES_KEY: self.id, **following_metadata(sessionized_events), _NUMBER_KEY: self.number, _AT_KEY: at}
 
 
 def applied_batches(sessionized_events: DeltaTable, at_version: int | None = None) -> AppliedBatches:
@@ -126,10 +145,28 @@ def newest_entries(session_corrections: DeltaTable, sessionized_events: DeltaTab
     metadata = _newest_with_key(session_corrections, ENTRIES_KEY).metadata
     if metadata is None:
         version = greatest(session_corrections, EVENTS_VERSION)
-        return None if version is None else CorrectionEntries(None, version - 1, _NO_NUMBER)
+        return None if version is None else CorrectionEntries(None, version - 1, _NO_NUMBER, None, None)
     if metadata[ENTRIES_KEY] is None or metadata[FOLLOWED_KEY] != sessionized_events.metadata().id:
         return None
-    return CorrectionEntries(metadata[ENTRIES_KEY], metadata["version"], metadata[_NUMBER_KEY])
+    at = metadata.get(_AT_KEY)
+    return CorrectionEntries(
+        metadata[ENTRIES_KEY],
+        metadata["version"],
+        metadata[_NUMBER_KEY],
+        metadata[_COMMIT_KEY],
+        at and datetime.fromisoformat(at),
+    )
+
+
+def has_other_base(sessionized_events: DeltaTable, entries: CorrectionEntries) -> bool:
+    """Whether some entries are of a correction that was computed from other commits than the table has now.
+
+    It has others if it was put back from a copy of its files. Then its log does not say whether the correction was
+    committed, and nobody can commit it any more.
+    """
+    # The log may have forgotten the commit.
+    known = (None, entries.writer)
+    return entries.writer is not None and _newest_writer(sessionized_events, entries.base) not in known
 
 
 def is_corrected(sessionized_events: DeltaTable, entries: CorrectionEntries) -> bool:

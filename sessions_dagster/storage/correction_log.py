@@ -7,7 +7,6 @@ followed, and drops them before it does anything else. Only the newest entries c
 
 from collections.abc import Mapping
 from typing import Any
-from uuid import uuid4
 
 from deltalake import DeltaTable
 from pyspark.sql import SparkSession
@@ -25,7 +24,13 @@ from sessions_dagster.model.columns import (
 )
 from sessions_dagster.model.schemas import SESSION_CORRECTIONS_SCHEMA
 from sessions_dagster.spark.tuning import Sizes
-from sessions_dagster.storage.commit_metadata import ENTRIES_KEY, CorrectionEntries, is_corrected, newest_entries
+from sessions_dagster.storage.commit_metadata import (
+    ENTRIES_KEY,
+    CorrectionEntries,
+    has_other_base,
+    is_corrected,
+    newest_entries,
+)
 from sessions_dagster.storage.delta_tables import append, ensure_table, files_for
 from sessions_dagster.storage.exclusive_commits import NO_METADATA, exclusive_commit, newest_number
 from sessions_dagster.storage.sql import quoted, run_sql
@@ -59,11 +64,14 @@ def write_ahead(
             f"Another run has written to {uri} while a correction of {warehouse.sessionized_events} was computed. "
             "Nothing was written. Run this partition again, and let only one run write at a time."
         )
+    entries = CorrectionEntries.of(events, newest_number(events))
     rows = changes.session_changes.withColumnsRenamed({SESSION_START: NEW_START, SESSION_END: NEW_END}).withColumns(
-        {CORRECTED_AT: F.current_timestamp(), EVENTS_VERSION: F.lit(events.version() + 1).cast("long")}
+        {
+            CORRECTED_AT: F.lit(entries.corrected_at).cast("timestamp"),
+            EVENTS_VERSION: F.lit(entries.base + 1).cast("long"),
+        }
     )
     files = files_for(changes.sessions_corrected, Sizes.of(spark).rows_per_file, spark)
-    entries = CorrectionEntries(uuid4().hex, events.version(), newest_number(events))
     rows = rows.select(*SESSION_CORRECTIONS_SCHEMA.names).coalesce(files)
     append(table, uri, rows, entries.as_commit_metadata(events))
     return {ENTRIES_KEY: entries.id}
@@ -92,12 +100,26 @@ def drop_uncommitted(spark: SparkSession, warehouse: Warehouse, events: DeltaTab
     entries = newest_entries(corrections, events)
     if entries is not None and entries.base > events.version():
         events.update_incremental()
-    # A table that was put back from a copy has fewer versions than it once had.
+    # A table that was put back from a copy has fewer versions than it once had, or other ones.
     if entries is None or entries.base > events.version() or is_corrected(events, entries):
+        return newest_number(corrections)
+    if has_other_base(events, entries):
         return newest_number(corrections)
     if newest_number(events) <= entries.number:
         uri = warehouse.sessionized_events
         append(events, uri, spark.read.format("delta").load(uri).limit(0))
-    statement = f"DELETE FROM {quoted(warehouse.session_corrections)} WHERE {EVENTS_VERSION} = {entries.base + 1}"
-    exclusive_commit(spark, corrections, lambda: run_sql(spark, statement), {ENTRIES_KEY: None})
+    uri = warehouse.session_corrections
+    statement = f"DELETE FROM {quoted(uri)} WHERE {_is_of(entries)}"
+    dropped = exclusive_commit(spark, corrections, lambda: run_sql(spark, statement), {ENTRIES_KEY: None})
+    if dropped is None:
+        # Somebody else has deleted them. The next run is not to look for them again.
+        append(corrections, uri, spark.read.format("delta").load(uri).limit(0), {ENTRIES_KEY: None})
     return newest_number(corrections)
+
+
+def _is_of(entries: CorrectionEntries) -> str:
+    """The condition of SQL for some entries. A table that was put back may come to the same version once more."""
+    of_version = f"{EVENTS_VERSION} = {entries.base + 1}"
+    if entries.corrected_at is None:
+        return of_version
+    return f"{of_version} AND {CORRECTED_AT} = TIMESTAMP '{entries.corrected_at.isoformat()}'"

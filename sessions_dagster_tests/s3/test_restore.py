@@ -11,7 +11,7 @@ from pyspark.sql import SparkSession
 from sessions_dagster.storage.filesystem import delta_rs_options, filesystem_of
 from sessions_dagster.storage.landed_batches import landed_batches
 from sessions_dagster.storage.sql import quoted, run_sql
-from sessions_dagster_tests.builders import World, sessions_of
+from sessions_dagster_tests.builders import CorrectionRow, World, sessions_of
 from sessions_dagster_tests.oracle import Event, sessionize
 
 D18, D19, D20 = (date(2025, 9, day) for day in (18, 19, 20))
@@ -45,6 +45,11 @@ def assert_exact(world: World) -> None:
     expected = sessionize(world.all_events())
     assert Counter(world.table()) == Counter(expected)
     assert Counter(world.sessions()) == Counter(sessions_of(expected))
+
+
+def corrections(world: World) -> Counter[CorrectionRow]:
+    """The entries of `session_corrections`, whatever version they are of."""
+    return Counter(row._replace(version=0) for row in world.corrections())
 
 
 def version(table: str) -> int:
@@ -88,6 +93,7 @@ def test_tables_that_are_as_they_were_are_brought_up_to_date(
         world.land(day, events)
     world = go_on(world)
     assert_exact(world)
+    recorded = corrections(world)
 
     for name, table in tables.items():
         if is_put_back:
@@ -104,4 +110,6 @@ def test_tables_that_are_as_they_were_are_brought_up_to_date(
     assert landed.keys() == world.landed.keys()
     for day, events in LATER.items():
         world.land(day, events)
-    assert_exact(go_on(world))
+    world = go_on(world)
+    assert_exact(world)
+    assert recorded <= corrections(world)
