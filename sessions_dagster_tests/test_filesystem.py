@@ -19,7 +19,7 @@ from sessions_dagster.errors import SettingsError, StorageError
 from sessions_dagster.input.files import BatchFile
 from sessions_dagster.input.folders import InputRoot
 from sessions_dagster.storage.delta_log import table_facts
-from sessions_dagster.storage.filesystem import location_of
+from sessions_dagster.storage.filesystem import location_of, storage_errors
 from sessions_dagster.storage.warehouse import Warehouse
 from sessions_dagster_tests.builders import NEEDS_A_FILE_THAT_FAILS, deliver, fail_to_read, nest_too_deep
 
@@ -353,6 +353,19 @@ def test_a_wrong_folder_is_not_reported_as_a_storage_error(tmp_path: Path) -> No
     nest_too_deep(deliver(root, DAY))
     with pytest.raises(OSError, match="too long"):
         root.delivery(DAY)
+
+
+@pytest.mark.parametrize(
+    ("said", "is_missing"),
+    [
+        ("No such file or directory 'bucket/input'", True),
+        ("No such file or directory 'bucket/input/other'", False),
+        ("google::cloud::Status(UNKNOWN: cannot open credentials: No such file or directory '/keys/key.json')", False),
+    ],
+)
+def test_only_the_folder_that_is_listed_is_missing_and_not_a_file_of_credentials(said: str, is_missing: bool) -> None:
+    with pytest.raises(FileNotFoundError if is_missing else StorageError), storage_errors("bucket/input"):
+        raise OSError(said)
 
 
 @NEEDS_A_FILE_THAT_FAILS

@@ -74,8 +74,6 @@ _ANSWERS: Final = {
     "lacked the necessary privileges": errno.EACCES,
     "google::cloud::Status(NOT_FOUND": errno.ENOENT,
     "google::cloud::Status(PERMISSION_DENIED": errno.EACCES,
-    # Google's store, of a folder.
-    "No such file or directory '": errno.ENOENT,
 }
 
 _NOT_READABLE: Final = frozenset(
@@ -286,8 +284,12 @@ class _StoredBytes(io.RawIOBase):
 
 
 @contextmanager
-def storage_errors() -> Iterator[None]:
+def storage_errors(listed: str | None = None) -> Iterator[None]:
     """Distinguishes a storage that fails from one in which something is missing or may not be read.
+
+    Args:
+        listed: The path of the folder that is listed, if one is. pyarrow says of one of Google's store that there is
+            no such folder, with the words that the system says, too, of a file of credentials.
 
     Raises:
         StorageError: If the storage fails. In the other case the error stays an `OSError`, with the number that the
@@ -296,7 +298,8 @@ def storage_errors() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        answer = next((number for text, number in _ANSWERS.items() if text in str(error)), None)
+        answers = _ANSWERS if listed is None else {**_ANSWERS, f"No such file or directory '{listed}'": errno.ENOENT}
+        answer = next((number for text, number in answers.items() if text in str(error)), None)
         if answer is not None:
             raise OSError(answer, str(error)) from error
         if error.errno in _NOT_READABLE:

@@ -104,7 +104,7 @@ def _stored_entries(location: str, *, recursive: bool) -> list[Entry]:
 
     # Of the folders of Google's store, pyarrow lists those only that have an object of their own.
     is_folded = not recursive and location.startswith("gs://")
-    with storage_errors():
+    with storage_errors(path):
         listed = filesystem.get_file_info(FileSelector(path, recursive=recursive or is_folded))
     entries = [entry(info) for info in listed]
     return _folded(entries) if is_folded else entries
