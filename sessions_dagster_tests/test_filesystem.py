@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import date
 from pathlib import Path
 
@@ -141,6 +141,22 @@ def test_a_local_warehouse_can_have_any_other_letter(tmp_path: Path, letter: str
     opened = warehouse.open_existing(table)
     rows = QueryBuilder().register("t", opened).execute("SELECT a FROM t").read_all()
     assert (pa.table(rows).num_rows, table_facts(opened).files, location_of(opened.table_uri)) == (1, 1, table)
+
+
+def test_contexts_that_look_once_do_not_end_each_other(tmp_path: Path) -> None:
+    warehouse = Warehouse(str(tmp_path))
+    table = warehouse.sessions
+    write_deltalake(table, pa.table({"a": [1]}))
+    first, second = warehouse.looking_once(), warehouse.looking_once()
+    with ExitStack() as contexts:
+        with first:
+            warehouse.open(table)
+            contexts.enter_context(second)
+        write_deltalake(table, pa.table({"a": [2]}), mode="append")
+        for _ in range(2):
+            assert warehouse.open_existing(table).version() == 1
+            write_deltalake(table, pa.table({"a": [3]}), mode="append")
+    assert warehouse.open_existing(table).version() == 3
 
 
 @pytest.mark.parametrize(

@@ -136,16 +136,20 @@ class Warehouse:
         """In this context `open` looks once at each table for what others have committed, as for one point in time.
 
         What is committed by way of a handle is seen all the same. To wait for the lock, or to begin to write, is to
-        look again.
+        look again. Contexts that are open at the same time need not end in the order in which they began.
         """
-        self._looked_at.append(set())
+        looked_at: set[str] = set()
+        self._looked_at.append(looked_at)
         try:
             yield
         finally:
-            self._looked_at.pop()
+            # Not the one that is equal.
+            self._looked_at[:] = [each for each in self._looked_at if each is not looked_at]
 
     def read(self, spark: SparkSession, table_uri: str, version: int) -> DataFrame:
         """The rows of a version of a table. Delta looks for the version once, however many queries read it.
+
+        As `open`, it cannot tell that a table was deleted and created again.
 
         Args:
             spark: A session with Delta.
@@ -245,7 +249,7 @@ class Warehouse:
         Raises:
             SettingsError: If commits to S3 would not be exclusive: the session has no log store that sees to that, or
                 the store or the connector does not know the condition. Or a name that a table should have is taken in
-                the catalogue. Nothing was written.
+                the catalogue. No table was changed.
         """
         if is_on_s3(self.root):
             _check_log_store(spark)
