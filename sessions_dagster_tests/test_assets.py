@@ -110,6 +110,20 @@ def test_the_window_is_as_long_as_the_lateness_of_the_rules(lateness_days: int) 
     assert mapping == dg.TimeWindowPartitionMapping(start_offset=-lateness_days, end_offset=0)
 
 
+@pytest.mark.parametrize("asset", ["raw_events", "sessionized_events", "sessions"])
+def test_a_place_where_no_tables_can_be_fails_a_step_at_once(asset: str) -> None:
+    job = build_defs(SessionsConfig(start_date="2025-01-01")).resolve_implicit_global_asset_job_def()
+    result = job.execute_in_process(
+        instance=dg.DagsterInstance.ephemeral(),
+        raise_on_error=False,
+        asset_selection=[dg.AssetKey(asset)],
+        partition_key=DAYS[0],
+        run_config={"resources": {"lake": {"config": {"input_root": "input", "warehouse_root": "s3://a[b/lake"}}}},
+    )
+    (failed,) = result.get_step_failure_events()
+    assert "Tables cannot be in s3a://a[b/lake" in str(failed.step_failure_data.user_failure_data)
+
+
 def test_a_range_is_materialized_in_one_run() -> None:
     assert {asset.backfill_policy for asset in _assets().materializable} == {dg.BackfillPolicy.single_run()}
 

@@ -196,8 +196,7 @@ def _sessionized_events(config: SessionsConfig) -> dg.AssetsDefinition:
         yet: those that may deliver events of D or came before them by no more than the allowed lateness. Sessions that
         were written before are extended, merged, split or shrunk, whatever dates they are on.
         """
-        resources = resources_of(context, config)
-        with retry_or_fail(context), resources.warehouse.looking_once():
+        with retry_or_fail(context), (resources := resources_of(context, config)).warehouse.looking_once():
             days = days_of_step(context, config)
             window = [date.fromisoformat(key) for key in context.asset_partition_keys_for_input(RAW_EVENTS)]
             with watched_in_log(context, f"applying the batches of {counted(window, 'day', 'days')}"):
@@ -234,9 +233,8 @@ def _sessions(config: SessionsConfig) -> dg.AssetsDefinition:
         `sessionized_events` as it is now: the sessions that changed since the last run are rebuilt, in one atomic
         commit.
         """
-        resources = resources_of(context, config)
-        warehouse = resources.warehouse
-        with retry_or_fail(context), warehouse.looking_once():
+        with retry_or_fail(context), (resources := resources_of(context, config)).warehouse.looking_once():
+            warehouse = resources.warehouse
             days = days_of_step(context, config)
             # Before Spark starts: without events there is nothing to start it for.
             events_to_follow(warehouse)

@@ -85,9 +85,8 @@ def _session_checks(config: SessionsConfig) -> dg.AssetChecksDefinition:
 
         It checks all rules, whichever of them are selected: one rule alone takes nearly as long.
         """
-        resources = resources_of(context, config)
-        warehouse = resources.warehouse
-        with retry_or_fail(context), warehouse.looking_once():
+        with retry_or_fail(context), (resources := resources_of(context, config)).warehouse.looking_once():
+            warehouse = resources.warehouse
             days = _days(context, config)
             # Before Spark starts: if the table is missing there is nothing to start it for.
             table_to_check(warehouse, warehouse.sessionized_events)
@@ -116,9 +115,8 @@ def _sessions_check(config: SessionsConfig) -> dg.AssetChecksDefinition:
     )
     def sessions_check(context: dg.AssetCheckExecutionContext) -> Results:
         """Compare the sessions of all partitions of the run with their events, with one query over both tables."""
-        resources = resources_of(context, config)
-        warehouse = resources.warehouse
-        with retry_or_fail(context), warehouse.looking_once():
+        with retry_or_fail(context), (resources := resources_of(context, config)).warehouse.looking_once():
+            warehouse = resources.warehouse
             days = _days(context, config)
             for uri in (warehouse.sessionized_events, warehouse.sessions):
                 table_to_check(warehouse, uri)
