@@ -6,6 +6,7 @@ from datetime import date, datetime
 from pathlib import Path
 
 import pytest
+from pyspark.errors import AnalysisException
 from pyspark.sql import SparkSession
 
 from sessions_dagster.errors import SettingsError
@@ -93,6 +94,12 @@ def test_a_table_whose_name_is_taken_is_not_made(world: World, taken: str) -> No
     with pytest.raises(SettingsError, match=IS_TAKEN):
         world.materialize(D18)
     assert not Path(world.warehouse.sessionized_events).exists()
+
+
+def test_a_table_is_not_made_if_nobody_can_say_whether_its_name_is_taken(spark: SparkSession, tmp_path: Path) -> None:
+    warehouse = Warehouse(str(tmp_path), f"no catalogue.{SCHEMA}")
+    with pytest.raises(AnalysisException):
+        warehouse.check_name(spark, warehouse.sessions)
 
 
 def test_a_table_whose_files_were_removed_is_made_again_under_its_name(world: World) -> None:

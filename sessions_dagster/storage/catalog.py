@@ -1,11 +1,17 @@
 """The names of the tables in a schema of the session's catalogue, by which SQL finds them."""
 
+import re
+from typing import Final
+
 from pyspark.sql import SparkSession
 
 from sessions_dagster.errors import SettingsError
 from sessions_dagster.spark.failures import SPARK_ERRORS
 from sessions_dagster.storage.filesystem import location_of
 from sessions_dagster.storage.sql import identifier, names_as_written, run_sql, text_literal
+
+_IS_MISSING: Final = re.compile(r"\[((TABLE_OR_VIEW|SCHEMA)_NOT_FOUND|DELTA_(TABLE_NOT_FOUND|PATH_DOES_NOT_EXIST))\b")
+"""What is said of a name that nothing has, and of one of a table whose files are gone: Delta does not describe that."""
 
 
 def check_name(spark: SparkSession, schema: str, table_uri: str) -> None:
@@ -22,9 +28,9 @@ def check_name(spark: SparkSession, schema: str, table_uri: str) -> None:
     _, name = _names(schema, table_uri)
     try:
         _check_described(spark, schema, name, table_uri)
-    except SPARK_ERRORS:
-        # Nothing has the name, or a table whose files are gone, which Delta does not describe.
-        return
+    except SPARK_ERRORS as error:
+        if _IS_MISSING.search(str(error)) is None:
+            raise
 
 
 def register_table(spark: SparkSession, schema: str, table_uri: str) -> None:
