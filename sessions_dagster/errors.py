@@ -103,6 +103,10 @@ class SparkStartError(RuntimeError):
     """Spark did not start; the message says what is known of the cause."""
 
 
+class SparkUnavailableError(SparkStartError):
+    """Nobody answers where Spark should be. It may be about to start again."""
+
+
 NON_RETRYABLE: Final = (
     BatchError,
     PartitionsError,
@@ -155,19 +159,21 @@ def is_storage_failure(text: str) -> bool:
 def is_retryable(error: BaseException) -> bool:
     """Whether another attempt may succeed.
 
-    It may if somebody else wrote to the table at the same time, if executors were lost, or if the storage failed.
+    It may if somebody else wrote to the table at the same time, if executors were lost, if the storage failed, or if
+    Spark does not answer.
     """
-    return any(_may_pass(each) for each in _with_causes(error))
+    return any(_may_pass(each) for each in with_causes(error))
 
 
 def _may_pass(error: BaseException) -> bool:
-    if isinstance(error, (*_CONFLICTS, StorageError)):
+    if isinstance(error, (*_CONFLICTS, StorageError, SparkUnavailableError)):
         return True
     text = str(error)
     return any(mark in text for mark in _LOST_EXECUTORS) or is_storage_failure(text)
 
 
-def _with_causes(error: BaseException | None) -> Iterator[BaseException]:
+def with_causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An exception, what it was raised from, and so on."""
     while error is not None:
         yield error
         error = error.__cause__

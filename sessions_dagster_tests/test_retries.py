@@ -3,12 +3,20 @@
 import dagster as dg
 import pytest
 from delta.exceptions import ConcurrentAppendException
+from py4j.protocol import Py4JNetworkError
 from pyspark.errors import PySparkException
 
 from sessions_dagster.defs import retries
 from sessions_dagster.defs.retries import FIRST_WAIT_SECONDS, MAX_RETRIES, retry_or_fail
 from sessions_dagster.defs.run_history import may_pass
-from sessions_dagster.errors import BatchError, ConcurrentWriteError, RulesMismatchError, StorageError
+from sessions_dagster.errors import (
+    BatchError,
+    ConcurrentWriteError,
+    RulesMismatchError,
+    SparkStartError,
+    SparkUnavailableError,
+    StorageError,
+)
 
 
 def _raised_by_lost_executors(spark_message: str) -> Exception:
@@ -21,6 +29,12 @@ PASSING = [
     ConcurrentWriteError("another run"),
     ConcurrentAppendException("files were added"),
     StorageError("the connection was reset"),
+    SparkUnavailableError("No server of Spark Connect answers"),
+    PySparkException(
+        '<_MultiThreadedRendezvous of RPC that terminated with: status = StatusCode.UNAVAILABLE details = ""'
+    ),
+    PySparkException("[INVALID_HANDLE.SESSION_NOT_FOUND] The handle 0 is invalid. Session not found."),
+    Py4JNetworkError("Answer from Java side is empty"),
     _raised_by_lost_executors(
         "Task 3 in stage 7.0 failed 4 times, most recent failure: Lost task 3.3 in stage 7.0 (TID 95): "
         "ExecutorLostFailure (executor 2 exited caused by one of the running tasks)"
@@ -70,7 +84,10 @@ def test_bad_input_is_never_retried(error: Exception, monkeypatch: pytest.Monkey
     assert _attempts(error, 1, monkeypatch) == (False, 1)
 
 
-@pytest.mark.parametrize("error", [*PASSING, *BAD_INPUT, ValueError("a bug")], ids=lambda error: type(error).__name__)
+OTHERS = [SparkStartError("The Spark session has no Delta"), ValueError("a bug")]
+
+
+@pytest.mark.parametrize("error", [*PASSING, *BAD_INPUT, *OTHERS], ids=lambda error: type(error).__name__)
 def test_only_a_run_whose_retries_ran_out_is_one_that_may_pass(
     error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,7 +17,7 @@ from typing import Final
 import pytest
 from pyspark.sql import SparkSession
 
-from sessions_dagster.errors import SettingsError, SparkStartError
+from sessions_dagster.errors import SettingsError, SparkStartError, SparkUnavailableError
 from sessions_dagster.spark.connect import connect, is_address, prepare
 from sessions_dagster.spark.failures import is_gone
 from sessions_dagster.spark.left_sessions import end_left_session
@@ -60,7 +60,7 @@ def test_an_address_of_spark_connect_is_a_master(text: str) -> None:
 
 
 def test_a_server_that_does_not_answer_is_named_without_its_token() -> None:
-    with pytest.raises(SparkStartError, match=r"No server of Spark Connect answers at sc://localhost:1 \(") as raised:
+    with pytest.raises(SparkUnavailableError, match=r"No server of Spark Connect .* sc://localhost:1 \(") as raised:
         connect(f"{NOBODY}/;token=secret", {})
     assert "secret" not in str(raised.value)
 

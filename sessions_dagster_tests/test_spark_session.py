@@ -19,7 +19,7 @@ from delta import DeltaTable
 from pyspark.sql import SparkSession
 
 from sessions_dagster.config import SessionsConfig
-from sessions_dagster.errors import NoSuitableJavaError, SettingsError, SparkStartError
+from sessions_dagster.errors import NoSuitableJavaError, SettingsError, SparkUnavailableError
 from sessions_dagster.spark.jars import delta_coordinate
 from sessions_dagster.spark.java import describe_java, launched_quietly, use_java, use_utf8_for_names
 from sessions_dagster.spark.master import local_cores
@@ -344,7 +344,7 @@ def test_an_error_names_the_master_that_does_not_answer() -> None:
     with socket.socket() as unheard:
         unheard.bind(("127.0.0.1", 0))
         master = f"spark://127.0.0.1:{unheard.getsockname()[1]}"
-        with pytest.raises(SparkStartError) as error:
+        with pytest.raises(SparkUnavailableError) as error:
             start_spark(SparkSettings(master=f"{master},no.such.host.invalid:7077", delta_jars=None))
     for part in (f"No Spark master answers at {master},no.such.host.invalid:7077", "refused", "SESSIONS_SPARK_MASTER"):
         assert part in str(error.value)

@@ -11,6 +11,7 @@ import dagster as dg
 from deltalake.exceptions import TableNotFoundError
 
 from sessions_dagster.errors import NON_RETRYABLE, is_retryable
+from sessions_dagster.spark.failures import is_gone
 
 MAX_RETRIES: Final = 4
 
@@ -32,7 +33,7 @@ def retry_or_fail(context: StepContext) -> Iterator[None]:
         context: The context of the step.
 
     Raises:
-        RetryRequested: If another attempt may succeed (see `errors.is_retryable`).
+        RetryRequested: If another attempt may succeed (see `errors.is_retryable`), or Spark has ended meanwhile.
         Failure: If the input or the settings are wrong, or a table is missing. Dagster does not retry it.
     """
     try:
@@ -40,6 +41,6 @@ def retry_or_fail(context: StepContext) -> Iterator[None]:
     except (*NON_RETRYABLE, TableNotFoundError) as error:
         raise dg.Failure(str(error), allow_retries=False) from error
     except Exception as error:
-        if not is_retryable(error):
+        if not is_retryable(error) and not is_gone(error):
             raise
         raise dg.RetryRequested(MAX_RETRIES, FIRST_WAIT_SECONDS * 2**context.retry_number) from error

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import pyspark
 from pyspark.sql import SparkSession
 
-from sessions_dagster.errors import SparkStartError
+from sessions_dagster.errors import SparkStartError, SparkUnavailableError
 from sessions_dagster.spark.failures import SPARK_ERRORS
 from sessions_dagster.spark.tuning import is_remote, properties_for, task_slots
 from sessions_dagster.spark.versions import check_connect
@@ -182,7 +182,7 @@ def _check_answers(address: str) -> None:
     try:
         socket.create_connection((host, port), timeout=_ANSWER_SECONDS).close()
     except OSError as error:
-        raise SparkStartError(
+        raise SparkUnavailableError(
             f"No server of Spark Connect answers at {_shown(address)} ({error}). Start it, or name another one."
         ) from error
 

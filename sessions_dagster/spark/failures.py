@@ -9,6 +9,8 @@ from typing import Final
 
 from pyspark.errors import PySparkException
 
+from sessions_dagster.errors import with_causes
+
 _OfPy4j = tuple[type[Exception], ...]
 
 
@@ -40,6 +42,10 @@ _OTHER_SERVER: Final = "INVALID_HANDLE.SESSION_"
 
 def is_gone(error: BaseException) -> bool:
     """Whether an exception says that Spark cannot be reached any more, and so nothing about what it was asked for."""
+    return any(_says_gone(each) for each in with_causes(error))
+
+
+def _says_gone(error: BaseException) -> bool:
     if isinstance(error, _ALL_OF_PY4J):
         return not isinstance(error, _JAVA_FAILED)
     said = f"{getattr(error, '_grpc_status_code', '')} {error}"

@@ -8,7 +8,7 @@ import re
 import socket
 from typing import Final
 
-from sessions_dagster.errors import SparkStartError
+from sessions_dagster.errors import SparkUnavailableError
 from sessions_dagster.spark.connect import is_address, is_on_this_machine
 
 MASTERS: Final = (
@@ -61,7 +61,7 @@ def check_answers(master: str) -> None:
     """Check that a master of Spark's own kind answers. Spark itself would try for more than a minute.
 
     Raises:
-        SparkStartError: If none of its addresses does.
+        SparkUnavailableError: If none of its addresses does.
     """
     if not _STANDALONE.fullmatch(master):
         return
@@ -74,7 +74,7 @@ def check_answers(master: str) -> None:
             failed.append(f"{address}: {error}")
         else:
             return
-    raise SparkStartError(
+    raise SparkUnavailableError(
         f"No Spark master answers at {master} ({'; '.join(failed)}). It is the setting spark.master "
         "(SESSIONS_SPARK_MASTER): start that master, or name another one."
     )
