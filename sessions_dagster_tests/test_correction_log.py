@@ -271,8 +271,15 @@ def test_entries_are_kept_if_the_table_is_put_back_from_a_copy_made_before_their
     assert set(world.table()) == sessionize(world.all_events())
 
 
-@pytest.mark.parametrize("other", [commits_the_correction, commits_without_entries, is_killed_after_its_entries])
-@pytest.mark.parametrize("step", ["write_ahead", "write_changes"])
+@pytest.mark.parametrize(
+    ("step", "other"),
+    [
+        ("write_ahead", commits_the_correction),
+        ("write_ahead", commits_without_entries),
+        ("write_changes", commits_the_correction),
+        ("write_changes", is_killed_after_its_entries),
+    ],
+)
 def test_a_run_that_another_one_gets_ahead_of_is_refused_and_no_entry_is_lost_or_left(
     landed: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, other: Callable[[World], None]
 ) -> None:

@@ -9,8 +9,9 @@ from pathlib import Path
 from random import Random
 
 import dagster as dg
+import pyarrow as pa
 import pytest
-from deltalake import DeltaTable
+from deltalake import DeltaTable, write_deltalake
 from deltalake.exceptions import TableNotFoundError
 from pyspark.sql import SparkSession
 
@@ -254,9 +255,10 @@ def test_where_there_is_no_table_there_is_none(spark: SparkSession, tmp_path: Pa
     assert landed_batches(warehouse, DAYS) == {}
 
 
-@pytest.mark.parametrize("name", ["ware house", "[w]", "{a,b}", "w*", "größe", "w#1", "100%"])
+@pytest.mark.parametrize("name", ["my [ware]* {a,b}", "größe#1 100%"])
 def test_a_warehouse_may_have_any_name(spark: SparkSession, tmp_path: Path, name: str) -> None:
     warehouse = Warehouse(str(tmp_path / name), logs_through=lambda: spark)
-    spark.sql(f"CREATE TABLE {quoted(warehouse.sessions)} (x int) USING delta")
+    write_deltalake(tmp_path / "table", pa.table({"x": [1]}))
+    shutil.copytree(tmp_path / "table", warehouse.sessions)
     assert warehouse.open_existing(warehouse.sessions).version() == 0
     assert json.loads(warehouse.open_existing(warehouse.sessions).schema().to_json())["fields"]

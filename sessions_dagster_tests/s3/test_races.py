@@ -4,7 +4,8 @@ import os
 import subprocess
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import date, datetime, time, timedelta
 from pathlib import Path
 
@@ -24,12 +25,25 @@ from sessions_dagster_tests.s3.runner import day_of, window_of
 ROUNDS, RUNNERS = 4, 2
 
 
+@contextmanager
+def running(programs: Sequence[Sequence[str]], env: Mapping[str, str] | None = None) -> Iterator[None]:
+    """Programs that run in the meantime and have succeeded afterwards. None of them goes on if something fails here."""
+    processes = [subprocess.Popen(program, env=env) for program in programs]
+    try:
+        yield
+        assert [process.wait() for process in processes] == [0] * len(processes)
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
 def race(table: str, meeting: Path, engines: Sequence[str], rounds: int) -> None:
     """Let writers append a row each in some rounds."""
     program = [sys.executable, "-m", "sessions_dagster_tests.s3.writer"]
     size = [str(meeting), str(len(engines)), str(rounds)]
-    writers = [subprocess.Popen([*program, engine, table, str(number), *size]) for number, engine in enumerate(engines)]
-    assert [writer.wait() for writer in writers] == [0] * len(engines)
+    with running([[*program, engine, table, str(number), *size] for number, engine in enumerate(engines)]):
+        pass
 
 
 def rows(table: DeltaTable) -> list[str]:
@@ -86,12 +100,11 @@ def test_runs_that_land_and_apply_at_the_same_moment_end_in_the_rows_of_one_run_
     size = [str(tmp_path), str(RUNNERS), str(ROUNDS)]
     # Not by the proxy: they are to be as fast as the store is.
     environment = {**os.environ, "AWS_ENDPOINT_URL": f"http://{server.address}"}
-    running = [subprocess.Popen([*program, str(runner), *size], env=environment) for runner in range(RUNNERS)]
-    for number in range(ROUNDS):
-        for day in sorted({day_of(number, runner, RUNNERS) for runner in range(RUNNERS)}):
-            one_by_one.land(day, batches()[day])
-        apply_batches(spark, one_by_one.warehouse, window_of(number, RUNNERS), one_by_one.rules)
-    assert [runner.wait() for runner in running] == [0] * RUNNERS
+    with running([[*program, str(runner), *size] for runner in range(RUNNERS)], environment):
+        for number in range(ROUNDS):
+            for day in sorted({day_of(number, runner, RUNNERS) for runner in range(RUNNERS)}):
+                one_by_one.land(day, batches()[day])
+            apply_batches(spark, one_by_one.warehouse, window_of(number, RUNNERS), one_by_one.rules)
 
     events = accepted(one_by_one.all_events())
     assert Counter(landed_events(raced.warehouse.raw_events)) == Counter(events)
