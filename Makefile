@@ -88,7 +88,7 @@ test-gcs: $(INSTALLED)
 	else \
 		echo "==> Tests on gs:// left out: there is neither fake-gcs-server nor Go, with which it would be built"; exit 0; \
 	fi; \
-	echo "==> Tests on gs:// (pytest: a minute; the first time, Spark's connector is downloaded: 38 MB)"; \
+	echo "==> Tests on gs:// (pytest: some minutes; the first time, Spark's connector is downloaded: 38 MB)"; \
 	$(BIN)/pytest sessions_dagster_tests/gcs
 
 log-store: $(INSTALLED)
