@@ -51,7 +51,7 @@ _ADDRESS: Final = re.compile(
 )
 _ANSWER_SECONDS: Final = 5
 
-_CONNECT_MODE: Final = "SPARK_CONNECT_MODE_ENABLED"
+CONNECT_MODE: Final = "SPARKCONNECT_MODE_ENABLED"
 """The variable by which PySpark knows in this process that its functions are about Spark Connect."""
 
 _ATTEMPTS: Final = 3
@@ -99,7 +99,7 @@ def connect(address: str, properties: Mapping[str, str]) -> SparkSession:
     _check_answers(address)
     with _names_what_is_missing():
         import delta.connect.exceptions  # noqa: F401, PLC0415 (makes them what Delta raises over Spark Connect)
-    was_on = _CONNECT_MODE in os.environ
+    was_on = CONNECT_MODE in os.environ
     session: SparkSession | None = None
     try:
         session = SparkSession.builder.remote(address).getOrCreate()
@@ -112,7 +112,7 @@ def connect(address: str, properties: Mapping[str, str]) -> SparkSession:
         if session is not None:
             session.stop()
         if not was_on:
-            os.environ.pop(_CONNECT_MODE, None)
+            os.environ.pop(CONNECT_MODE, None)
         if isinstance(error, SPARK_ERRORS):
             raise SparkStartError(
                 f"There is no Spark session at {_shown(address)}: {_first_line(error)} A token that the server asks "
@@ -132,7 +132,7 @@ def wait_a_second(client: "SparkConnectClient") -> None:
 def disconnect(session: SparkSession) -> None:
     """End a session that `connect` has begun. After that the process may start a Spark of its own."""
     session.stop()
-    os.environ.pop(_CONNECT_MODE, None)
+    os.environ.pop(CONNECT_MODE, None)
 
 
 def prepare(session: SparkSession) -> None:

@@ -25,6 +25,7 @@ from sessions_dagster import s3
 from sessions_dagster.errors import SparkStartError, WrongSettingError
 from sessions_dagster.spark.connect import (
     CATALOG,
+    CONNECT_MODE,
     DELTA_CATALOG,
     DELTA_EXTENSION,
     EXTENSIONS,
@@ -226,6 +227,8 @@ def start_spark(settings: SparkSettings) -> SparkSession:
             logger.warning("a Spark of this process is started instead of using a server: %s", error)
     if is_address(settings.master):
         return connect(settings.master, _runtime_properties(settings))
+    # It is inherited from a process that has a session with a server.
+    os.environ.pop(CONNECT_MODE, None)
     use_java(os.environ, installed_lane().newest_java)
     use_utf8_for_names(os.environ)
     # Without it, Spark's launch script would ask the first python3 on the PATH where Spark is.

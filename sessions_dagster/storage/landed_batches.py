@@ -139,8 +139,8 @@ def _text(location: str) -> str | None:
 
 def _texts_through(spark: SparkSession, folder: str, days: Collection[date]) -> dict[date, str]:
     """The newest of the notes on each batch, those included that were written without Spark."""
-    newest = {stored.path[:_DATE_LENGTH]: stored.text for stored in texts_below(spark, folder)}
-    return {day: newest[day.isoformat()] for day in days if day.isoformat() in newest}
+    stored = texts_below(spark, folder, tuple(day.isoformat() for day in days))
+    return {date.fromisoformat(each.path[:_DATE_LENGTH]): each.text for each in stored}
 
 
 def _note(text: str) -> LandedBatch | None:

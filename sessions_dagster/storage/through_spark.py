@@ -14,7 +14,7 @@ from typing import Final
 
 from deltalake import DeltaTable
 from pyspark.errors import AnalysisException
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
 from sessions_dagster.storage.filesystem import PATHS_ARE_PATTERNS
@@ -97,39 +97,35 @@ class MirroredTable(DeltaTable):
 
     def _names(self, folder: str = "") -> list[str]:
         """The names of the files in the log, or in a folder in it. Spark lists them and runs no job."""
-        try:
-            uris = _files_below(self._spark, f"{self._location}/{_LOG}/{folder}".rstrip("/"), "*").inputFiles()
-        except AnalysisException as error:
-            _check_missing(error)
-            return []
-        return [uri.rpartition("/")[2] for uri in uris]
+        return [uri.rpartition("/")[2] for uri in _uris(self._spark, self._stored(folder))]
+
+    def _stored(self, folder: str) -> str:
+        return f"{self._location}/{_LOG}/{folder}".rstrip("/")
 
     def _fetch(self, names: Collection[str], folder: str = "") -> None:
-        if not names:
-            return
-        # One pattern for all of them, because to name a path for each would be a request for each.
-        pattern = f"{{{','.join(names)}}}"
-        files = _files_below(self._spark, f"{self._location}/{_LOG}/{folder}".rstrip("/"), pattern)
-        (self._log / folder).mkdir(parents=True, exist_ok=True)
-        for row in files.select("path", "content").collect():
-            (self._log / folder / row.path.rpartition("/")[2]).write_bytes(row.content)
+        for row in _contents(self._spark, self._stored(folder), names):
+            file = self._log / folder / row.path.rpartition("/")[2]
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(row.content)
 
 
-def texts_below(spark: SparkSession, folder: str) -> list[StoredText]:
-    """All small files below a folder, the oldest first, except for those that are hidden for Spark.
+def texts_below(spark: SparkSession, folder: str, beginnings: tuple[str, ...]) -> list[StoredText]:
+    """Small files below a folder, the oldest first, except for those that are hidden for Spark.
 
     Args:
         spark: A session that can read the folder.
         folder: A location in the spelling of `filesystem`. If there is no such folder, there are no files.
+        beginnings: What the path of a file below the folder may begin with.
     """
-    try:
-        rows = _files_below(spark, folder, "*").select("path", "modificationTime", "content").collect()
-    except AnalysisException as error:
-        _check_missing(error)
-        return []
     marker = f"/{folder.rpartition('/')[2]}/"
+
+    def path_of(uri: str) -> str:
+        return uri.rpartition(marker)[2]
+
+    wanted = [path for path in map(path_of, _uris(spark, folder)) if path.startswith(beginnings)]
+    rows = _contents(spark, folder, [path.rpartition("/")[2] for path in wanted])
     return [
-        StoredText(row.path.rpartition(marker)[2], bytes(row.content).decode())
+        StoredText(path_of(row.path), bytes(row.content).decode())
         for row in sorted(rows, key=lambda row: row.modificationTime)
     ]
 
@@ -145,6 +141,25 @@ def add_text(spark: SparkSession, folder: str, text: str) -> None:
     spark.range(1).select(F.lit(text)).coalesce(1).write.mode("append").text(folder)
 
 
+def _uris(spark: SparkSession, folder: str) -> list[str]:
+    """The files below a folder; none if there is no such folder. Spark lists them and runs no job."""
+    try:
+        return _files_below(spark, folder, "*").inputFiles()
+    except AnalysisException as error:
+        if "PATH_NOT_FOUND" not in str(error):
+            raise
+        return []
+
+
+def _contents(spark: SparkSession, folder: str, names: Collection[str]) -> list[Row]:
+    """The files of some names below a folder, with `path`, `modificationTime` and `content`."""
+    if not names:
+        return []
+    # One pattern for all of them, because to name a path for each would be a request for each.
+    pattern = f"{{{','.join(names)}}}"
+    return _files_below(spark, folder, pattern).select("path", "modificationTime", "content").collect()
+
+
 def _files_below(spark: SparkSession, folder: str, pattern: str) -> DataFrame:
     reader = spark.read.format("binaryFile").option("recursiveFileLookup", "true").option("pathGlobFilter", pattern)
     return reader.option(PATHS_ARE_PATTERNS, "false").load(folder)
@@ -154,9 +169,3 @@ def _newest_checkpoints(names: Collection[str]) -> list[str]:
     versions = {name: found[1] for name in names if (found := _CHECKPOINT.fullmatch(name))}
     newest = sorted(set(versions.values()))[-_COMPLETE_CHECKPOINTS:]
     return [name for name, version in versions.items() if version in newest]
-
-
-def _check_missing(error: AnalysisException) -> None:
-    """Pass over an error that says that a path does not exist."""
-    if "PATH_NOT_FOUND" not in str(error):
-        raise error
