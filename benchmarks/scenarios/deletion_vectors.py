@@ -50,7 +50,7 @@ def measure(bench: Bench) -> Findings:
         [
             Measure(f"seconds {what}", ratios(seconds[_WITH], seconds[_WITHOUT]), at_most(1)),
             Measure(
-                f"seconds of a scan after {len(days)} daily runs {what}",
+                f"a scan after {len(days)} daily runs, with / without deletion vectors",
                 ratios(scans[_WITH], scans[_WITHOUT]),
                 at_most(1.25),
             ),
