@@ -117,7 +117,8 @@ class World:
     def materialize(self, first: date, last: date | None = None) -> ApplyReport:
         """Apply the batches of one day or of a range, like a run of `sessionized_events`."""
         window = self.rules.batch_window(first, last)
-        return apply_batches(self.spark, self.warehouse, window, self.rules, deletion_vectors=self.deletion_vectors)
+        with self.warehouse.looking_once():
+            return apply_batches(self.spark, self.warehouse, window, self.rules, deletion_vectors=self.deletion_vectors)
 
     def vectors(self) -> int:
         """The number of files of `sessionized_events` with a deletion vector."""
@@ -132,7 +133,8 @@ class World:
 
     def refresh(self) -> SessionsReport:
         """Bring `sessions` up to date, like a run of the asset."""
-        return refresh_sessions(self.spark, self.warehouse)
+        with self.warehouse.looking_once():
+            return refresh_sessions(self.spark, self.warehouse)
 
     def all_events(self) -> list[Event]:
         """The events of the current content of all batches, including duplicates."""

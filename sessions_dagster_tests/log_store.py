@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import Final
 from zipfile import ZipFile, ZipInfo
 
-from sessions_dagster.s3 import LOG_STORE_JAR, jars_of_spark
+from sessions_dagster.s3 import COMPILED_AGAINST, LOG_STORE_JAR, jars_of_spark
 from sessions_dagster_tests.maven import downloaded, java
 
 SOURCES: Final = sorted(LOG_STORE_JAR.parent.glob("*.java"))
@@ -20,7 +20,10 @@ SOURCES: Final = sorted(LOG_STORE_JAR.parent.glob("*.java"))
 _COMPILER: Final = ("org.eclipse.jdt:ecj:3.46.0", "d0d43f8e2d7003e5efed612e2cbb5f01870043397d8f1bbe536fd9128f4fcbf7")
 _COMPILED_AGAINST: Final = (
     ("io.delta:delta-storage:4.4.0", "c46735481fa8e326b0957be02b4420cbcab4b325bb08009b7f2045a95133f1cc"),
-    ("org.apache.hadoop:hadoop-aws:3.5.0", "66bd9eefb938b1a1657487324b63c13df2d8b17164a1dd24e0ef37b905bc5baa"),
+    (
+        f"org.apache.hadoop:hadoop-aws:{COMPILED_AGAINST}",
+        "66bd9eefb938b1a1657487324b63c13df2d8b17164a1dd24e0ef37b905bc5baa",
+    ),
 )
 """Artifacts by their Maven coordinates, with the SHA-256 of each."""
 

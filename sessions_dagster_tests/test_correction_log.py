@@ -14,6 +14,7 @@ from pyspark.sql import SparkSession
 from sessions_dagster.errors import ConcurrentWriteError, is_retryable
 from sessions_dagster.pipeline import apply as apply_module
 from sessions_dagster.storage.commit_metadata import CorrectionEntries, newest_entries
+from sessions_dagster.storage.correction_log import write_ahead
 from sessions_dagster.storage.maintenance import compact
 from sessions_dagster.storage.sql import quoted, run_sql
 from sessions_dagster.storage.warehouse import Warehouse
@@ -228,6 +229,28 @@ def commits_without_entries(world: World) -> None:
 def is_killed_after_its_entries(world: World) -> None:
     with pytest.MonkeyPatch.context() as patch:
         die_before(patch, "write_changes", world)
+
+
+def test_a_run_finds_the_entries_of_another_one_before_it_writes_its_own(
+    landed: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As on an object store.
+    monkeypatch.setattr(Warehouse, "locked", lambda _: nullcontext())
+    world = landed.copy_to(tmp_path)
+    # Of the first entries there is no table that the run could have looked at before.
+    world.materialize(D21)
+    world.land(D22, [u("09:04")])
+
+    def after_the_other_run(*arguments: Any) -> Any:
+        patch.undo()
+        World(world.spark, tmp_path).materialize(D22)
+        return write_ahead(*arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(apply_module, "write_ahead", after_the_other_run)
+        with pytest.raises(ConcurrentWriteError, match=r"has written to .*session_corrections while a correction"):
+            world.materialize(D22)
+    assert sorted(row.version for row in world.corrections()) == [2, 3]
 
 
 @pytest.fixture(scope="module")

@@ -22,6 +22,7 @@ CONNECTOR = [
     "software.amazon.awssdk_bundle-2.35.4.jar",
     "software.amazon.s3.analyticsaccelerator_analyticsaccelerator-s3-1.3.1.jar",
 ]
+FILE_SYSTEM = "spark.hadoop.fs.s3a.impl"
 DESCRIBED = """
 <dependency org="software.amazon.awssdk" name="bundle" rev="2.35.4" force="true" conf="compile->compile(*)"/>
 <dependency org="software.amazon.encryption.s3" name="client" rev="4.0.0" conf="provided->compile(*)"/>
@@ -127,6 +128,34 @@ def ivy_home(tmp_path: Path) -> Path:
     described.parent.mkdir(parents=True)
     described.write_text(DESCRIBED)
     return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("hadoop", "has_it"), [("3.5.0", True), ("3.5.1", True), ("3.4.2", False), ("3.6.0", False), ("3.50.0", False)]
+)
+def test_the_file_system_is_for_the_hadoop_that_it_was_compiled_against(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hadoop: str, has_it: bool
+) -> None:
+    (tmp_path / "jars").mkdir()
+    (tmp_path / "jars" / f"hadoop-client-api-{hadoop}.jar").touch()
+    monkeypatch.setenv("SPARK_HOME", str(tmp_path))
+    assert (FILE_SYSTEM in conf_on_s3(tmp_path)) == has_it
+    assert FILE_SYSTEM not in conf_on_s3(tmp_path, "spark://host:7077")
+    assert FILE_SYSTEM not in conf_on_s3(tmp_path, **{"spark.jars": "/mine/hadoop-aws-3.5.0.jar"})
+
+
+@pytest.mark.parametrize(
+    ("given", "flags"),
+    [
+        ({}, "create,mkdir,delete"),
+        ({s3.LOG_STORE_PROPERTY: s3.LOG_STORE}, "create,mkdir,delete"),
+        ({s3.LOG_STORE_PROPERTY: s3.ONE_WRITER_LOG_STORE}, "mkdir,delete"),
+    ],
+)
+def test_what_is_there_is_looked_for_unless_commits_are_put_on_a_condition(
+    tmp_path: Path, given: Mapping[str, str], flags: str
+) -> None:
+    assert conf_on_s3(tmp_path, **given)["spark.hadoop.fs.s3a.performance.flags"] == flags
 
 
 def conf_on_s3(ivy_home: Path, master: str = "local[2]", **extra: str) -> dict[str, str]:

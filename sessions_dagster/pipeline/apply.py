@@ -21,10 +21,10 @@ from sessions_dagster.spark.tuning import is_remote, tuned
 from sessions_dagster.storage.commit_metadata import AppliedBatches, applied_batches
 from sessions_dagster.storage.correction_log import drop_uncommitted, write_ahead
 from sessions_dagster.storage.delta_log import landed_rows, landings, partition_dates, rows_around
-from sessions_dagster.storage.filesystem import location_of
+from sessions_dagster.storage.filesystem import location_of, storage_errors
 from sessions_dagster.storage.raw_events import ensure_raw_events
 from sessions_dagster.storage.sessionized_events import ensure_sessionized_events
-from sessions_dagster.storage.warehouse import Warehouse, update
+from sessions_dagster.storage.warehouse import Warehouse
 from sessions_dagster.storage.write_changes import write_changes
 
 logger = logging.getLogger(__name__)
@@ -127,7 +127,7 @@ def apply_batches(
             raw_rows = warehouse.read(spark, warehouse.raw_events, raw_events.version())
             incoming = IncomingBatches(raw_rows, pending, row_count)
             changes = compute_changes(existing, incoming, rules, carried_columns)
-            _check_unchanged(events, raw_events)
+            _check_unchanged(events)
             written = changes.count(Change.INSERT, Change.UPDATE, Change.REMOVE)
             logger.info("writing %s, and the new rows that no existing one is near", number_of(written, "changed row"))
             of_entries = write_ahead(spark, warehouse, changes, events, checked)
@@ -181,13 +181,15 @@ def _applied_after(applied: AppliedBatches, pending: Sequence[PendingBatch]) -> 
     return AppliedBatches(landings_after, applied.complete)
 
 
-def _check_unchanged(*tables: DeltaTable) -> None:
-    for table in tables:
-        version = table.version()
-        update(table)
-        if table.version() != version:
-            raise ConcurrentWriteError(
-                f"{location_of(table.table_uri)} went from version {version} to {table.version()} while a correction "
-                "was computed from it: another run wrote to it. Nothing was written. Run this partition again, and let "
-                "only one run write at a time."
-            )
+def _check_unchanged(events: DeltaTable) -> None:
+    """Checks that a correction was computed from the version that it says. A landing since then is for the next run."""
+    version = events.version()
+    with storage_errors():
+        # Lists the log, so a table that was put back with fewer versions is noticed as well.
+        events.update_incremental()
+    if events.version() != version:
+        raise ConcurrentWriteError(
+            f"{location_of(events.table_uri)} went from version {version} to {events.version()} while a correction was "
+            "computed from it: another run wrote to it. Nothing was written. Run this partition again, and let only "
+            "one run write at a time."
+        )

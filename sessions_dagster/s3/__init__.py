@@ -26,12 +26,17 @@ ANY_LOG_STORE_PROPERTIES: Final = (LOG_STORE_PROPERTY, "spark.delta.logStore.cla
 LOG_STORE: Final = "sessions_dagster.s3.ConditionalPutLogStore"
 """The class of the log store whose commits are exclusive."""
 
-FILE_SYSTEM: Final = {
+COMPILED_AGAINST: Final = "3.5.0"
+"""The version of Hadoop that the JAR is compiled against, which is that of Spark 4.2."""
+
+_FILE_SYSTEM: Final[Mapping[str, str]] = {
     "spark.hadoop.fs.s3a.impl": "sessions_dagster.s3.WriteOnceFileSystem",
     # It says itself what each object is, so that the reader has to know it only until it is read. In milliseconds.
     "spark.hadoop.fs.s3a.analytics.accelerator.physicalio.metadatastore.ttl": "60000",
 }
 """The file system that asks once what the files of a table are, which is for a Spark that is one process."""
+
+_NO_PROPERTIES: Final[Mapping[str, str]] = {}
 
 ONE_WRITER_LOG_STORE: Final = "io.delta.storage.S3SingleDriverLogStore"
 """Delta's own log store, which looks whether a commit is there and then puts it."""
@@ -91,8 +96,31 @@ def has_bucket_in_host(environ: Mapping[str, str] = os.environ) -> bool:
     return text.casefold() in {"1", "true", "yes", "on"} if text else endpoint(environ) is None
 
 
-def spark_properties(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """The properties by which Spark reaches the store, and commits there exclusively."""
+def file_system_properties() -> Mapping[str, str]:
+    """The properties that make the connector of the installed Hadoop ask once what the files of a table are.
+
+    There are none if the connector may have other methods than those that the JAR was compiled against.
+
+    Raises:
+        FileNotFoundError: If this Spark has no Hadoop.
+    """
+    return _FILE_SYSTEM if _line(hadoop_version()) == _line(COMPILED_AGAINST) else _NO_PROPERTIES
+
+
+def _line(version: str) -> list[str]:
+    return version.split(".")[:2]
+
+
+def spark_properties(
+    environ: Mapping[str, str] = os.environ, given: Mapping[str, str] = _NO_PROPERTIES
+) -> dict[str, str]:
+    """The properties by which Spark reaches the store, and commits there exclusively.
+
+    Args:
+        environ: The variables.
+        given: The properties that override these ones.
+    """
+    is_exclusive = given.get(LOG_STORE_PROPERTY, LOG_STORE) == LOG_STORE
     properties = {
         LOG_STORE_PROPERTY: LOG_STORE,
         "fs.s3a.aws.credentials.provider": ",".join(_CREDENTIALS),
@@ -100,8 +128,9 @@ def spark_properties(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
         # The default reader of Hadoop 3.5 gets a small file with one request, but would remember for as long as the JVM
         # lives what an object was, and fail on one that was replaced since. In milliseconds; 0 is refused.
         "fs.s3a.analytics.accelerator.physicalio.metadatastore.ttl": "1",
-        # What is overwritten or put needs no look at what is there: commits are put by a condition of the store.
-        "fs.s3a.performance.flags": "create,mkdir,delete",
+        # Without a look at what is there, `create` replaces it, whatever it is told. Our log store asks the store not
+        # to do that; for another one the look is all there is.
+        "fs.s3a.performance.flags": "create,mkdir,delete" if is_exclusive else "mkdir,delete",
         # By default it would keep blocks of up to 2 GB in the heap. In bytes.
         "fs.s3a.analytics.accelerator.physicalio.max.memory.limit": str(256 << 20),
         # To write the checksum of a version takes 18 requests, and to read it saves five.

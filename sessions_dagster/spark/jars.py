@@ -59,7 +59,7 @@ def jars_conf(settings: "SparkSettings") -> dict[str, str]:
     conf = {}
     if settings.on_s3:
         jars.append(str(s3.LOG_STORE_JAR))
-        if not _brings_connector(settings):
+        if not brings_connector(settings):
             of_s3 = s3.resolved_connector(_ivy_home(settings))
             if of_s3 is None:
                 packages.append(s3.connector_coordinate())
@@ -81,6 +81,12 @@ def jars_conf(settings: "SparkSettings") -> dict[str, str]:
     return conf
 
 
+def brings_connector(settings: "SparkSettings") -> bool:
+    """Whether the properties of the settings or the installed Spark bring a connector for S3 themselves."""
+    brought = (settings.extra_conf.get(name, "") for name in ("spark.jars", "spark.jars.packages", _CLASS_PATH))
+    return any("hadoop-aws" in text for text in brought) or any(s3.jars_of_spark().glob("hadoop-aws-*.jar"))
+
+
 def _ivy_home(settings: "SparkSettings") -> Path:
     return Path(settings.extra_conf.get("spark.jars.ivy", Path.home() / ".ivy2.5.2"))
 
@@ -91,12 +97,6 @@ def _resolved_jars(settings: "SparkSettings") -> list[Path] | None:
     folder = _ivy_home(settings) / "jars"
     jars = [folder / f"{group}_{name}-{version}.jar" for name in (artifact, "delta-storage")]
     return jars if all(zipfile.is_zipfile(jar) for jar in jars) else None
-
-
-def _brings_connector(settings: "SparkSettings") -> bool:
-    """Whether the properties of the settings or the installed Spark bring a connector for S3 themselves."""
-    brought = (settings.extra_conf.get(name, "") for name in ("spark.jars", "spark.jars.packages", _CLASS_PATH))
-    return any("hadoop-aws" in text for text in brought) or any(s3.jars_of_spark().glob("hadoop-aws-*.jar"))
 
 
 def _listed(*values: str | None) -> str:

@@ -36,7 +36,7 @@ from sessions_dagster.spark.connect import (
     prepare,
 )
 from sessions_dagster.spark.failures import SPARK_ERRORS_OR_GONE
-from sessions_dagster.spark.jars import jars_conf
+from sessions_dagster.spark.jars import brings_connector, jars_conf
 from sessions_dagster.spark.java import launched_quietly, use_java, use_utf8_for_names
 from sessions_dagster.spark.master import MASTERS, check_answers, is_master, local_cores
 from sessions_dagster.spark.tuning import SHUFFLE_PARTITIONS, is_remote, properties_for, task_slots
@@ -198,9 +198,9 @@ def spark_conf(settings: SparkSettings) -> dict[str, str]:
     if settings.shuffle_partitions is not None:
         conf[SHUFFLE_PARTITIONS] = str(settings.shuffle_partitions)
     if settings.on_s3:
-        conf |= s3.spark_properties()
-        if cores is not None:
-            conf |= s3.FILE_SYSTEM
+        conf |= s3.spark_properties(given=settings.extra_conf)
+        if cores is not None and not brings_connector(settings):
+            conf |= s3.file_system_properties()
     return conf | dict(settings.extra_conf) | jars_conf(settings)
 
 

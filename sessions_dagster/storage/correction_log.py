@@ -34,7 +34,7 @@ from sessions_dagster.storage.commit_metadata import (
 from sessions_dagster.storage.delta_tables import append, ensure_table, files_for
 from sessions_dagster.storage.exclusive_commits import NO_METADATA, exclusive_commit, newest_number
 from sessions_dagster.storage.sql import quoted, run_sql
-from sessions_dagster.storage.warehouse import Warehouse
+from sessions_dagster.storage.warehouse import Warehouse, update
 
 
 def write_ahead(
@@ -59,6 +59,7 @@ def write_ahead(
         return NO_METADATA
     uri = warehouse.session_corrections
     table = ensure_table(spark, warehouse, uri, SESSION_CORRECTIONS_SCHEMA)
+    update(table, uri)
     if newest_number(table) != checked:
         raise ConcurrentWriteError(
             f"Another run has written to {uri} while a correction of {warehouse.sessionized_events} was computed. "

@@ -32,7 +32,6 @@ from sessions_dagster.storage.filesystem import (
     delta_rs_options,
     is_file,
     is_local,
-    location_of,
     storage_errors,
     table_root,
 )
@@ -126,7 +125,7 @@ class Warehouse:
                 return None
             self._handles[table_uri] = handle
         elif not any(table_uri in looked_at for looked_at in self._looked_at):
-            update(handle)
+            update(handle, table_uri)
         for looked_at in self._looked_at:
             looked_at.add(table_uri)
         return handle
@@ -135,21 +134,21 @@ class Warehouse:
     def looking_once(self) -> Iterator[None]:
         """In this context `open` looks once at each table for what others have committed, as for one point in time.
 
-        What is committed by way of a handle is seen all the same. To wait for the lock, or to begin to write, is to
-        look again. Contexts that are open at the same time need not end in the order in which they began.
+        What is committed by way of a handle is seen all the same. To begin to write is to look again. The context is
+        that of the warehouse and not of a thread: another thread that uses the same `Warehouse` looks once as well.
         """
         looked_at: set[str] = set()
         self._looked_at.append(looked_at)
         try:
             yield
         finally:
-            # Not the one that is equal.
+            # Sets are equal if they have the same tables.
             self._looked_at[:] = [each for each in self._looked_at if each is not looked_at]
 
     def read(self, spark: SparkSession, table_uri: str, version: int) -> DataFrame:
         """The rows of a version of a table. Delta looks for the version once, however many queries read it.
 
-        As `open`, it cannot tell that a table was deleted and created again.
+        As `open` it does not find out that a table was deleted and created again. One thread at a time may use it.
 
         Args:
             spark: A session with Delta.
@@ -297,17 +296,22 @@ class Warehouse:
             yield
 
 
-def update(table: DeltaTable) -> None:
+def update(table: DeltaTable, table_uri: str) -> None:
     """Bring a handle to the newest version of its table.
+
+    On S3 nothing is noticed if the table has lost the version that the handle is at: it only asks for the next one.
+
+    Args:
+        table: The handle, which one thread at a time may use.
+        table_uri: Where the table is.
 
     Raises:
         StorageError: If the storage fails.
     """
-    location = location_of(table.table_uri)
     with storage_errors():
         # To list the log takes longer than to ask for the next commit.
-        is_listed = isinstance(table, MirroredTable) or not is_on_s3(location)
-        if is_listed or is_file(commit_location(location, table.version() + 1)):
+        is_listed = isinstance(table, MirroredTable) or not is_on_s3(table_uri)
+        if is_listed or is_file(commit_location(table_uri, table.version() + 1)):
             table.update_incremental()
 
 

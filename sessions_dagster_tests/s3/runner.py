@@ -47,7 +47,9 @@ def until_it_is_done(step: Step, folder: str) -> None:
     for tries_left in reversed(range(_MOST_TRIES)):
         try:
             # A run begins without handles.
-            step(Warehouse(f"{folder}/warehouse"))
+            warehouse = Warehouse(f"{folder}/warehouse")
+            with warehouse.looking_once():
+                step(warehouse)
         except Exception as error:
             if not is_retryable(error) or not tries_left:
                 raise

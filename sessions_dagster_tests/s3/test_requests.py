@@ -20,6 +20,9 @@ from sessions_dagster_tests.s3.proxy import Proxy, Request
 MOST_REQUESTS: Final = 200
 """Of a run of yesterday that materializes and checks all tables, after a week of batches of a few events."""
 
+FEWEST_REQUESTS: Final = 100
+"""With fewer ones the run has not asked by the proxy, or has not done what it should."""
+
 _KINDS: Final = {
     "a list": "list-type=",
     "a commit": r"_delta_log/\d{20}\.json",
@@ -36,7 +39,9 @@ def test_a_daily_run_makes_few_requests(spark: SparkSession, proxy: Proxy, bucke
     proxy.reset()
     run_day(bucket, days)
     requests = proxy.requests
-    assert len(requests) <= MOST_REQUESTS, by_kind(requests)
+    assert FEWEST_REQUESTS <= len(requests) <= MOST_REQUESTS, by_kind(requests)
+    written = {name for name in TABLES for request in requests if _is_commit(request, name)}
+    assert written == {"raw_events", "sessionized_events", "sessions"}, by_kind(requests)
 
 
 def week_of_history(spark: SparkSession, root: str) -> list[date]:
@@ -63,6 +68,10 @@ def run_day(root: str, days: Sequence[date]) -> None:
     """Run the last one of some days as Dagster does, in a process of its own."""
     command = [sys.executable, daily_run.__file__, root, str(days[0]), str(days[-1])]
     subprocess.run(command, check=True, capture_output=True)
+
+
+def _is_commit(request: Request, table: str) -> bool:
+    return request.method == "PUT" and re.search(rf"/{table}/_delta_log/\d{{20}}\.json", request.path) is not None
 
 
 def by_kind(requests: Sequence[Request]) -> dict[str, int]:
