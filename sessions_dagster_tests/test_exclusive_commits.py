@@ -12,7 +12,6 @@ from typing import Final
 import pytest
 from deltalake import DeltaTable
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F
 
 from sessions_dagster.errors import ConcurrentWriteError, is_retryable
 from sessions_dagster.storage.exclusive_commits import APPLICATION, exclusive_commit
@@ -40,9 +39,9 @@ def replace_on(rows: DataFrame, uri: str) -> None:
 
 
 def merge(rows: DataFrame, uri: str) -> None:
-    source = rows.withColumnsRenamed({"n": "new_n", "day": "new_day"})
-    values = {"n": F.col("new_n"), "day": F.col("new_day")}
-    source.mergeInto(quoted(uri), F.expr("n = new_n")).whenNotMatched().insert(values).merge()
+    rows.createOrReplaceTempView("new")
+    merged = f"MERGE INTO {quoted(uri)} AS existing USING new ON existing.n = new.n WHEN NOT MATCHED THEN INSERT *"
+    run_sql(rows.sparkSession, merged)
 
 
 def delete(rows: DataFrame, uri: str) -> None:
