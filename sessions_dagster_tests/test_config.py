@@ -53,6 +53,7 @@ def test_every_variable_sets_a_setting(tmp_path: Path) -> None:
         LANDING_DEADLINE_HOURS="36",
         DELETION_VECTORS="no",
         CATALOG_SCHEMA="lake",
+        LOGS_THROUGH_SPARK="true",
         ALERT_WEBHOOK_URL="https://hooks.example.com/secret",
         ALERT_COMMAND="echo --team 'data platform'",
         ALERT_SLACK_CHANNEL="#data",

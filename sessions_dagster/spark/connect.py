@@ -51,7 +51,7 @@ _ADDRESS: Final = re.compile(
 )
 _ANSWER_SECONDS: Final = 5
 
-CONNECT_MODE: Final = "SPARKCONNECT_MODE_ENABLED"
+CONNECT_MODE: Final = "SPARK_CONNECT_MODE_ENABLED"
 """The variable by which PySpark knows in this process that its functions are about Spark Connect."""
 
 _ATTEMPTS: Final = 3
