@@ -30,7 +30,7 @@ VERSITYGW := github.com/versity/versitygw/cmd/versitygw@v1.8.0
 # A server that speaks the language of Google's storage. Another one of that name on the PATH is used instead.
 FAKE_GCS := github.com/fsouza/fake-gcs-server@v1.55.1
 
-.PHONY: demo dev test quick style test-ui test-s3 test-gcs test-connect test-cluster lanes log-store bench compatibility pictures format clean
+.PHONY: demo dev test quick style test-ui test-s3 test-gcs test-connect test-cluster lanes log-store soak bench compatibility pictures format clean
 .DEFAULT_GOAL := demo
 
 demo: $(INSTALLED) $(INSTANCE)
@@ -105,6 +105,9 @@ test-cluster: $(INSTALLED)
 
 lanes: $(INSTALLED)
 	@$(BIN)/nox
+
+soak: $(INSTALLED)
+	@$(BIN)/python -m sessions_dagster_tests.soak
 
 bench: $(INSTALLED)
 	@$(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY))

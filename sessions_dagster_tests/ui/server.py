@@ -49,11 +49,13 @@ class DagsterDev:
         url: Where its UI is.
         folder: The folder with everything it reads and writes.
         first_day: The day of the first partition.
+        process: The process of the command, which starts all others.
     """
 
     url: str
     folder: Path
     first_day: date
+    process: int
 
     @property
     def input_root(self) -> Path:
@@ -122,7 +124,7 @@ def dagster_dev(folder: Path, first_day: date, deadline_hours: int = 12) -> Iter
         )
     try:
         _wait_until_ready(server, port, folder)
-        yield DagsterDev(f"http://127.0.0.1:{port}", folder, first_day)
+        yield DagsterDev(f"http://127.0.0.1:{port}", folder, first_day, server.pid)
     finally:
         _stop(server)
 
