@@ -80,6 +80,10 @@ class SchemaMismatchError(ValueError):
     """A table has other columns than this version or these settings need, and they cannot be added to it."""
 
 
+class SliceError(ValueError):
+    """The rows of a batch in `raw_events` are not of one landing: somebody else wrote some of them."""
+
+
 class RetentionError(ValueError):
     """A table would lose files that a run or a reader may still need."""
 
@@ -115,6 +119,7 @@ NON_RETRYABLE: Final = (
     SchemaMismatchError,
     SettingsError,
     SizeError,
+    SliceError,
     NoSuitableJavaError,
 )
 """The input or the settings are wrong: every further attempt would end in the same way."""

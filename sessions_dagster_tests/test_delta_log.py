@@ -22,7 +22,8 @@ from sessions_dagster.storage.commit_metadata import (
     following_metadata,
     version_followed,
 )
-from sessions_dagster.storage.delta_log import landings, partition_dates, partitions, table_facts
+from sessions_dagster.storage.delta_log import partition_dates, partitions, table_facts
+from sessions_dagster.storage.slices import slices
 
 D19, D20, D21 = date(2025, 9, 19), date(2025, 9, 20), date(2025, 9, 21)
 NOON = datetime(2025, 9, 22, 12, tzinfo=UTC)
@@ -121,14 +122,14 @@ def sessionized(tmp_path: Path) -> Sessionized:
 
 
 def test_an_empty_table_has_no_landings(raw: RawEvents) -> None:
-    assert landings(raw.table) == {}
+    assert slices(raw.table).landings == {}
     assert partitions(raw.table) == set()
 
 
 def test_each_batch_has_the_time_of_its_landing(raw: RawEvents) -> None:
     raw.land(D20, NOON)
     raw.land(D21, LATER)
-    assert landings(raw.table) == {D20: NOON, D21: LATER}
+    assert slices(raw.table).landings == {D20: NOON, D21: LATER}
     assert partitions(raw.table) == {D20, D21}
 
 
@@ -136,14 +137,14 @@ def test_a_batch_that_landed_again_has_the_time_of_its_last_landing(raw: RawEven
     raw.land(D20, NOON)
     raw.land(D21, NOON)
     raw.land(D20, LATER)
-    assert landings(raw.table) == {D20: LATER, D21: NOON}
+    assert slices(raw.table).landings == {D20: LATER, D21: NOON}
 
 
 def test_a_batch_whose_slice_became_empty_has_no_landing(raw: RawEvents) -> None:
     raw.land(D20, NOON)
     raw.land(D21, NOON)
     raw.land(D20, LATER, rows=0)
-    assert landings(raw.table) == {D21: NOON}
+    assert slices(raw.table).landings == {D21: NOON}
     assert partitions(raw.table) == {D21}
 
 
@@ -153,7 +154,7 @@ def test_compaction_and_a_checkpoint_do_not_change_the_landings(raw: RawEvents) 
     raw.land(D21, LATER)
     raw.table.optimize.compact()
     raw.table.create_checkpoint()
-    assert landings(raw.table) == {D20: NOON, D21: LATER}
+    assert slices(raw.table).landings == {D20: NOON, D21: LATER}
 
 
 def test_partition_dates_are_the_dates_with_rows_in_order(sessionized: Sessionized) -> None:

@@ -12,7 +12,7 @@ from pyspark.sql import DataFrame, SparkSession
 from sessions_dagster.errors import BatchError, ConcurrentWriteError
 from sessions_dagster.model.changes import Change, ChangeSet, SessionChange, count_of_corrected
 from sessions_dagster.model.counts import number_of
-from sessions_dagster.model.dates import counted
+from sessions_dagster.model.dates import counted, date_list
 from sessions_dagster.model.rules import SessionRules
 from sessions_dagster.model.schemas import NO_CARRIED_COLUMNS
 from sessions_dagster.pipeline.compute_changes import ExistingEvents, IncomingBatches, compute_changes
@@ -20,10 +20,11 @@ from sessions_dagster.pipeline.pending import PendingBatch, pending_batches
 from sessions_dagster.spark.tuning import is_remote, tuned
 from sessions_dagster.storage.commit_metadata import AppliedBatches, applied_batches
 from sessions_dagster.storage.correction_log import drop_uncommitted, write_ahead
-from sessions_dagster.storage.delta_log import landed_rows, landings, partition_dates, rows_around
+from sessions_dagster.storage.delta_log import landed_rows, partition_dates, rows_around
 from sessions_dagster.storage.filesystem import location_of, storage_errors
 from sessions_dagster.storage.raw_events import ensure_raw_events
 from sessions_dagster.storage.sessionized_events import ensure_sessionized_events
+from sessions_dagster.storage.slices import NO_SLICES, Slices, check_one_landing, slices
 from sessions_dagster.storage.warehouse import Warehouse
 from sessions_dagster.storage.write_changes import write_changes
 
@@ -94,6 +95,7 @@ def apply_batches(
 
     Raises:
         BatchError: If `raw_events` is gone although batches of it were applied.
+        SliceError: If a batch of the window has rows of several landings in `raw_events`: somebody else wrote them.
         RulesMismatchError: If the table was built with other rules, or the batches landed with another lateness.
         SchemaMismatchError: If the table has other columns, and they cannot be added to it.
         ConcurrentWriteError: If somebody else committed to the table in the meantime; running again is safe.
@@ -104,7 +106,13 @@ def apply_batches(
         events = ensure_sessionized_events(spark, warehouse, rules, carried_columns, deletion_vectors=deletion_vectors)
         checked = drop_uncommitted(spark, warehouse, events)
         raw_events = warehouse.open(warehouse.raw_events)
-        landed = landings(raw_events) if raw_events else {}
+        found = NO_SLICES
+        if raw_events is not None:
+            found = slices(raw_events)
+            # The values of carried columns are looked up in slices outside of the window, too.
+            check_one_landing(raw_events, found, found.times if carried_columns else window)
+            _warn_of_others(raw_events, found, window)
+        landed = found.landings
         applied = applied_batches(events)
         pending = pending_batches(window, landed, applied)
         present = tuple(day for day in window if day in landed)
@@ -134,6 +142,18 @@ def apply_batches(
             metadata = {**_applied_after(applied, pending).as_commit_metadata(), **of_entries}
             committed = write_changes(events, warehouse.sessionized_events, changes, metadata)
         return _report(events, committed, days, present, elsewhere, changes, time.monotonic() - began)
+
+
+def _warn_of_others(raw_events: DeltaTable, found: Slices, window: Sequence[date]) -> None:
+    """Warns of slices outside of the window that a run for their days would refuse."""
+    others = sorted(found.unclear - {*window})
+    if others:
+        logger.warning(
+            "%s has rows of several landings in slices that this run does not apply: %s. A run for these days is "
+            "refused, and says which version did that.",
+            location_of(raw_events.table_uri),
+            date_list(others),
+        )
 
 
 def _existing_rows(spark: SparkSession, warehouse: Warehouse, events: DeltaTable) -> DataFrame:

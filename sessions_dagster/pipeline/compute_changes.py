@@ -130,7 +130,9 @@ class IncomingBatches:
         # If a batch has landed again since it was found pending, its rows are left to the next run, which will find it
         # pending again.
         landings = [F.lit(batch.landed_at) for batch in batches if batch.landed_at is not None]
-        return rows.where(F.array_contains(F.array(*landings).cast("array<timestamp>"), F.col(LANDED_AT)))
+        # The logs say in milliseconds when a slice landed. Somebody else may have written it with more digits.
+        landed_at = F.date_trunc("millisecond", LANDED_AT)
+        return rows.where(F.array_contains(F.array(*landings).cast("array<timestamp>"), landed_at))
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 
 from sessions_dagster.storage.commit_metadata import AppliedBatches, applied_batches, version_followed
-from sessions_dagster.storage.delta_log import landings
+from sessions_dagster.storage.slices import slices
 from sessions_dagster.storage.warehouse import Warehouse
 
 
@@ -52,7 +52,7 @@ def days_in_sessions(warehouse: Warehouse, days: Collection[date]) -> set[date]:
     """Those of some batches whose newest landing is in `sessions`, by what the logs of the tables say.
 
     A batch that landed again and changed nothing is not among them: no commit was made for it. One that a RESTORE of
-    `sessionized_events` took back is, until `sessions` follows.
+    `sessionized_events` took back is, until `sessions` follows. One whose slice has rows of several landings is not.
 
     Args:
         warehouse: Where the tables are.
@@ -66,5 +66,6 @@ def days_in_sessions(warehouse: Warehouse, days: Collection[date]) -> set[date]:
     followed = version_followed(sessions, events)
     if followed is None:
         return set()
-    pending = pending_batches(days, landings(raw_events), applied_batches(events, at_version=followed))
-    return set(days) - {batch.day for batch in pending}
+    found = slices(raw_events)
+    pending = pending_batches(days, found.landings, applied_batches(events, at_version=followed))
+    return set(days) - {batch.day for batch in pending} - found.unclear

@@ -1,4 +1,4 @@
-"""What the log of a Delta table says, read with delta-rs and without a JVM: files, partitions, row counts, landings.
+"""What the log of a Delta table says, read with delta-rs and without a JVM: files, partitions, row counts.
 
 All functions take an open handle (see `warehouse.Warehouse.open`) and read the version that it is at.
 """
@@ -6,14 +6,14 @@ All functions take an open handle (see `warehouse.Warehouse.open`) and read the 
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, timedelta
 from typing import Any, Final
 from weakref import finalize
 
 import pyarrow as pa
 from deltalake import DeltaTable
 
-from sessions_dagster.model.columns import BATCH_DATE, LANDED_AT
+from sessions_dagster.model.columns import BATCH_DATE
 from sessions_dagster.model.rules import SessionRules
 from sessions_dagster.storage.filesystem import commit_location, location_of, read_text
 from sessions_dagster.storage.through_spark import MirroredTable
@@ -43,7 +43,7 @@ class TableFacts:
 
 def table_facts(table: DeltaTable) -> TableFacts:
     """What the log says of a whole table."""
-    files = _active_files(table)
+    files = active_files(table)
     return TableFacts(
         version=table.version(),
         rows_written=sum(file["num_records"] or 0 for file in files),
@@ -53,22 +53,9 @@ def table_facts(table: DeltaTable) -> TableFacts:
     )
 
 
-def landings(raw_events: DeltaTable) -> dict[date, datetime]:
-    """When each batch landed (UTC), by the date of the batch; a batch without accepted rows is not there.
-
-    `landed_at` is one value per landing and survives compaction, so the statistics of the files contain it.
-    """
-    found: dict[date, datetime] = {}
-    for file in _active_files(raw_events):
-        day = file[f"partition.{BATCH_DATE}"]
-        landed_at = file[f"max.{LANDED_AT}"]
-        found[day] = max(landed_at, found.get(day, landed_at))
-    return found
-
-
 def landed_rows(raw_events: DeltaTable, days: Collection[date]) -> int:
     """How many rows the slices of some batches have."""
-    files = [file for file in _active_files(raw_events) if file[f"partition.{BATCH_DATE}"] in days]
+    files = [file for file in active_files(raw_events) if file[f"partition.{BATCH_DATE}"] in days]
     return sum(file["num_records"] or 0 for file in files)
 
 
@@ -93,7 +80,7 @@ def partition_bytes(table: DeltaTable) -> dict[date, int]:
 def _sums_by_partition(table: DeltaTable, what: str) -> dict[date, int]:
     (column,) = table.metadata().partition_columns
     sums: dict[date, int] = {}
-    for file in _active_files(table):
+    for file in active_files(table):
         day = file[f"partition.{column}"]
         sums[day] = sums.get(day, 0) + (file[what] or 0)
     return sums
@@ -101,7 +88,7 @@ def _sums_by_partition(table: DeltaTable, what: str) -> dict[date, int]:
 
 def partitions(table: DeltaTable) -> set[date | None]:
     """The partitions with files, of a table that is partitioned by a date; None stands for a table without any."""
-    return _partitions_of(table, _active_files(table))
+    return _partitions_of(table, active_files(table))
 
 
 def partitions_touched(table: DeltaTable, after_version: int) -> set[date | None] | None:
@@ -113,14 +100,22 @@ def partitions_touched(table: DeltaTable, after_version: int) -> set[date | None
         As `partitions`, but some may have no file any more; None if the log does not reach back so far.
     """
     touched: set[date | None] = set()
-    folder = _folder_of_log(table)
     for version in range(after_version + 1, table.version() + 1):
         try:
-            commit = read_text(commit_location(folder, version))
+            touched |= _partitions_changed_by(commit_actions(table, version))
         except FileNotFoundError:
             return None
-        touched |= _partitions_changed_by([json.loads(line) for line in commit.splitlines()])
     return touched
+
+
+def commit_actions(table: DeltaTable, version: int) -> list[Mapping[str, Any]]:
+    """All that a commit consists of, as the protocol of Delta names it.
+
+    Raises:
+        FileNotFoundError: If the log does not reach back so far.
+        StorageError: If the storage fails.
+    """
+    return [json.loads(line) for line in read_text(commit_location(_folder_of_log(table), version)).splitlines()]
 
 
 def commit_info(table: DeltaTable, version: int) -> Mapping[str, Any]:
@@ -176,7 +171,7 @@ def rows_around(days: Collection[date], rules: SessionRules, *tables: DeltaTable
 
 def greatest(table: DeltaTable, column: str) -> Any:
     """The greatest value of a column by the statistics of the files; None if no file has any."""
-    values = [file.get(f"max.{column}") for file in _active_files(table)]
+    values = [file.get(f"max.{column}") for file in active_files(table)]
     return max((value for value in values if value is not None), default=None)
 
 
@@ -185,6 +180,7 @@ def _partitions_of(table: DeltaTable, files: Sequence[Mapping[str, Any]]) -> set
     return {file[f"partition.{columns[0]}"] if columns else None for file in files}
 
 
-def _active_files(table: DeltaTable) -> list[dict[str, Any]]:
+def active_files(table: DeltaTable) -> list[dict[str, Any]]:
+    """What the log says of each file: `num_records`, `size_bytes`, `partition.…`, and statistics as `max.…`."""
     files: list[dict[str, Any]] = pa.table(table.get_add_actions(flatten=True)).to_pylist()
     return files

@@ -14,8 +14,8 @@ from typing import Final
 
 from pyspark.sql import SparkSession
 
-from sessions_dagster.storage.delta_log import landings
 from sessions_dagster.storage.filesystem import names_in, read_text, write_text
+from sessions_dagster.storage.slices import slices
 from sessions_dagster.storage.through_spark import add_text, texts_below
 from sessions_dagster.storage.warehouse import Warehouse
 
@@ -34,7 +34,8 @@ class LandedBatch:
 
     Attributes:
         fingerprint: Which content of its folder landed (see `input.folders.BatchContent`). None if that is not known:
-            an older version landed it, a landing died before it was done, or `raw_events` was restored.
+            an older version landed it, a landing died before it was done, `raw_events` was restored, or somebody else
+            wrote rows into its slice.
         landed_at: When it landed (UTC, in milliseconds); None if it has no accepted row.
     """
 
@@ -58,15 +59,16 @@ def landed_batches(warehouse: Warehouse, days: Collection[date]) -> dict[date, L
     raw_events = warehouse.open(warehouse.raw_events)
     if raw_events is None:
         return {}
-    times = landings(raw_events)
+    found = slices(raw_events)
+    times = found.landings
     notes = _notes(warehouse, days)
     landed: dict[date, LandedBatch] = {}
     for day in days:
         note = notes.get(day)
-        if note is not None and note.landed_at == times.get(day):
+        if note is not None and note.landed_at == times.get(day) and day not in found.unclear:
             landed[day] = note
-        elif day in times:
-            landed[day] = LandedBatch(None, times[day])
+        elif day in found.times:
+            landed[day] = LandedBatch(None, times.get(day))
     return landed
 
 
@@ -83,7 +85,7 @@ def landed_days(warehouse: Warehouse, days: Collection[date]) -> set[date]:
     raw_events = warehouse.open(warehouse.raw_events)
     if raw_events is None:
         return set()
-    with_rows = landings(raw_events).keys() & set(days)
+    with_rows = slices(raw_events).times.keys() & set(days)
     notes = _notes(warehouse, set(days) - with_rows)
     return with_rows | {day for day, note in notes.items() if note.landed_at is None}
 

@@ -15,7 +15,7 @@ from sessions_dagster.storage.sessionized_events import LATENESS_OF_FIRST_RELEAS
 from sessions_dagster.storage.warehouse import Warehouse
 
 STATISTICS: Final = {STATISTICS_PROPERTY: LANDED_AT}
-"""`delta_log.landings` needs these statistics."""
+"""`slices.slices` needs these statistics."""
 
 
 def ensure_raw_events(
