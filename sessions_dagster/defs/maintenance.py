@@ -14,6 +14,7 @@ from pydantic import Field
 from sessions_dagster.config import SessionsConfig
 from sessions_dagster.defs.assets import WAREHOUSE_POOL, asset_key
 from sessions_dagster.defs.metadata import Metadata
+from sessions_dagster.defs.progress import watched_in_log
 from sessions_dagster.defs.resources import resource_keys, resources_of
 from sessions_dagster.defs.retries import retry_or_fail
 from sessions_dagster.model.counts import number_of
@@ -93,7 +94,8 @@ def _compaction(config: SessionsConfig) -> dg.JobDefinition:
         with retry_or_fail(context):
             resources = resources_of(context, config)
             for uri in _tables(context, resources.warehouse):
-                report = compact(resources.spark, resources.warehouse, uri)
+                with watched_in_log(context, f"compacting {uri}"):
+                    report = compact(resources.spark, resources.warehouse, uri)
                 context.log.info(
                     f"compacted {uri}: {number_of(len(report.days), 'date')}, "
                     f"{number_of(report.before.files, 'file')} to {report.after.files:,}, "
@@ -139,11 +141,13 @@ def _vacuum_all(context: dg.OpExecutionContext, product: SessionsConfig, config:
     tables = _tables(context, warehouse)
     for uri in tables:
         if kept_for and not config.dry_run:
-            set_retention(resources.spark, warehouse, uri, kept_for)
+            with watched_in_log(context, f"setting the retention of {uri}"):
+                set_retention(resources.spark, warehouse, uri, kept_for)
         # All tables are checked before the first one is vacuumed: if one is refused, nothing is removed.
         checked_retention(warehouse, uri)
     for uri in tables:
-        report = vacuum(resources.spark, warehouse, uri, dry_run=config.dry_run)
+        with watched_in_log(context, f"looking for files of {uri} that no version needs"):
+            report = vacuum(resources.spark, warehouse, uri, dry_run=config.dry_run)
         verb = "would remove" if config.dry_run else "removed"
         removed = number_of(len(report.removed), "file or empty folder", "files and empty folders")
         context.log.info(f"{uri}: {verb} {removed} older than {report.retention.days} days")

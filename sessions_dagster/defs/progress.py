@@ -9,7 +9,9 @@ from sessions_dagster.spark.progress import watched
 
 
 @contextmanager
-def watched_in_log(context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext, doing: str) -> Iterator[None]:
+def watched_in_log(
+    context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext | dg.OpExecutionContext, doing: str
+) -> Iterator[None]:
     """Has the log of the run say what the step is at, every few seconds.
 
     Args:

@@ -1,6 +1,5 @@
 """The warehouse: where the tables are, one open handle of each, and the lock that keeps writers apart."""
 
-import errno
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -9,7 +8,6 @@ from typing import Final
 
 from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
-from filelock import FileLock
 from pyspark.sql import DataFrame, SparkSession
 
 from sessions_dagster.errors import SettingsError, StorageError
@@ -35,14 +33,11 @@ from sessions_dagster.storage.filesystem import (
     storage_errors,
     table_root,
 )
+from sessions_dagster.storage.lock import MAY_PASS, check_lock, locked
 from sessions_dagster.storage.through_spark import MirroredTable
-
-_LOCK_FILE: Final = ".writing.lock"
 
 _SESSION_FILE: Final = ".writing.session"
 """Which session with a server of Spark Connect writes. A run that is killed leaves the file behind."""
-
-_MAY_PASS: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.ETIMEDOUT})
 
 
 @dataclass(frozen=True)
@@ -199,14 +194,14 @@ class Warehouse:
             return
         try:
             Path(self.root).mkdir(parents=True, exist_ok=True)
-            Path(self.root, _LOCK_FILE).touch()
         except OSError as error:
-            if error.errno in _MAY_PASS:
+            if error.errno in MAY_PASS:
                 raise StorageError(f"{self.root} cannot be written to now: {error.strerror}.") from error
             raise SettingsError(
                 f"{setting} must be a folder that this process can write to, or a URI, and {self.root} is none: "
                 f"{error.strerror} ({error.filename})."
             ) from error
+        check_lock(Path(self.root))
 
     def check_name(self, spark: SparkSession, table_uri: str) -> None:
         """Check that a table that is about to be made can have its name in `catalog_schema`, if there is one.
@@ -291,8 +286,7 @@ class Warehouse:
         if not is_local(self.root):
             yield
             return
-        Path(self.root).mkdir(parents=True, exist_ok=True)
-        with FileLock(Path(self.root, _LOCK_FILE)):
+        with locked(Path(self.root)):
             yield
 
 
