@@ -1,9 +1,10 @@
-"""`python -m sessions_dagster`: land, apply, refresh and check without Dagster, and a Spark that stays warm.
+"""`python -m sessions_dagster`: land, apply, refresh, check and forget without Dagster, and a Spark that stays warm.
 
     python -m sessions_dagster land --date 2025-09-20
     python -m sessions_dagster apply --from 2025-09-18 --to 2025-09-20
     python -m sessions_dagster sessions
     python -m sessions_dagster check --date 2025-09-20
+    python -m sessions_dagster forget --user 4711
     python -m sessions_dagster spark-server
 
 The settings are those of the environment (`SESSIONS_INPUT_ROOT` and so on, see docs/operations.md). The steps are the
@@ -34,10 +35,17 @@ from sessions_dagster.input.folders import InputRoot
 from sessions_dagster.model.dates import date_list, days_between
 from sessions_dagster.pipeline.apply import apply_batches
 from sessions_dagster.pipeline.check_tables import check_events, check_sessions
+from sessions_dagster.pipeline.forget import forget_users
 from sessions_dagster.pipeline.land import LandingReport
 from sessions_dagster.pipeline.land_range import land_range, landing_failures, never_delivered, never_delivered_line
 from sessions_dagster.pipeline.refresh_sessions import refresh_sessions
-from sessions_dagster.pipeline.summaries import apply_summary, landing_summary, never_applied_line, refresh_summary
+from sessions_dagster.pipeline.summaries import (
+    apply_summary,
+    forget_summary,
+    landing_summary,
+    never_applied_line,
+    refresh_summary,
+)
 from sessions_dagster.spark.connect import DEFAULT_PORT, MAX_PORT
 from sessions_dagster.spark.progress import watched_on_terminal
 from sessions_dagster.spark.server import serve
@@ -58,6 +66,7 @@ class _Work(NamedTuple):
     spark: SparkSession
     warehouse: Warehouse
     days: Sequence[date]
+    users: Sequence[str]
 
     @property
     def first(self) -> date:
@@ -99,7 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with spark_session(replace(config.spark, master=master)) as spark:
             logs_through = (lambda: spark) if config.logs_through_spark else None
             warehouse = Warehouse(config.warehouse_root, config.catalog_schema, logs_through)
-            work = _Work(config, spark, warehouse, days)
+            work = _Work(config, spark, warehouse, days, getattr(parsed, "users", ()))
             with watched_on_terminal(parsed.command):
                 return 0 if _COMMANDS[parsed.command](work) else 1
     except (*NON_RETRYABLE, SparkStartError, TableNotFoundError) as error:
@@ -174,16 +183,26 @@ def _check(work: _Work) -> bool:
     return not any(offenders for *_, offenders in lines)
 
 
+def _forget(work: _Work) -> bool:
+    """Remove users from all tables, and keep them out."""
+    _print(forget_summary(forget_users(work.spark, work.warehouse, work.users)))
+    return True
+
+
 _COMMANDS: Final[dict[str, Callable[[_Work], bool]]] = {
     "land": _land,
     "apply": _apply,
     "sessions": _sessions,
     "check": _check,
+    "forget": _forget,
 }
 """What each command runs. It returns whether all went well."""
 
 _SERVER: Final = "spark-server"
 _SERVER_HELP: Final = "start a Spark on this machine that stays warm, and that runs reach over Spark Connect"
+
+_FORGET_HELP: Final = "remove users from all tables, and keep them out whatever lands"
+_USERS_HELP: Final = "a user, may be given several times. Without any, whoever is on the list is removed once more"
 
 _HELP: Final = {
     "land": "land the batches of the days in raw_events and rejected_events",
@@ -204,6 +223,10 @@ def _parser() -> argparse.ArgumentParser:
         days.add_argument("--date", type=_date, metavar="YYYY-MM-DD", help="one day")
         days.add_argument("--from", type=_date, metavar="YYYY-MM-DD", dest="first", help="the first day of a range")
         days.add_argument("--to", type=_date, metavar="YYYY-MM-DD", dest="last", help="the last day, included")
+    forget = commands.add_parser(
+        "forget", help=_FORGET_HELP, description=f"{_FORGET_HELP[0].upper()}{_FORGET_HELP[1:]}."
+    )
+    forget.add_argument("--user", action="append", default=[], metavar="ID", dest="users", help=_USERS_HELP)
     server = commands.add_parser(
         _SERVER, help=_SERVER_HELP, description=f"{_SERVER_HELP[0].upper()}{_SERVER_HELP[1:]}. Ctrl-C stops it."
     )
@@ -232,6 +255,8 @@ def _days(parsed: argparse.Namespace, config: SessionsConfig) -> list[date]:
     Raises:
         _UsageError: If they are not given as the command needs them.
     """
+    if parsed.command not in _HELP:
+        return []
     given = {"--date": parsed.date, "--from": parsed.first, "--to": parsed.last}
     said = " and ".join(f"{name} {day}" for name, day in given.items() if day is not None)
     first, last = (parsed.first, parsed.last) if parsed.date is None else (parsed.date, parsed.date)

@@ -19,7 +19,7 @@ from sessions_dagster.errors import SettingsError, WrongSettingError
 from sessions_dagster.input.formats import EpochUnit, InputFormat
 from sessions_dagster.model.rejects import DEFAULT_BOT_LIMIT
 from sessions_dagster.model.rules import SessionRules
-from sessions_dagster.model.tables import TABLES
+from sessions_dagster.model.tables import FORGOTTEN_USERS, TABLES
 from sessions_dagster.s3 import is_on_s3
 from sessions_dagster.settings import (
     ALERT_VARIABLES,
@@ -249,7 +249,7 @@ class SessionsConfig:
         Raises:
             WrongSettingError: If they do.
         """
-        for name in TABLES:
+        for name in (*TABLES, FORGOTTEN_USERS):
             table = f"{table_root(self.warehouse_root)}/{name}"
             if is_within(canonical(self.input_root), table):
                 meaning = SETTINGS["input_root"].meaning

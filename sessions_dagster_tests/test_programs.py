@@ -54,7 +54,8 @@ _landings = st.builds(Land, st.lists(_days, min_size=1, max_size=2, unique=True)
 _materializations = st.tuples(_days, st.integers(0, 4)).map(
     lambda chosen: Materialize(chosen[0], min(chosen[0] + timedelta(days=chosen[1]), BATCH_DAYS[-1]))
 )
-_programs = st.lists(st.one_of(_landings, _materializations), min_size=11, max_size=13)
+STEPS: Final = st.one_of(_landings, _materializations)
+_programs = st.lists(STEPS, min_size=11, max_size=13)
 
 
 class Play:

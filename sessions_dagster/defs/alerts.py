@@ -29,6 +29,7 @@ from sessions_dagster.defs.failures import (
     failed_run,
     newly_failed_runs,
 )
+from sessions_dagster.defs.forget import FORGET_JOB
 from sessions_dagster.defs.maintenance import JOBS
 from sessions_dagster.defs.missing_batches import BATCHES_HAVE_LANDED, due_text, find_missing
 from sessions_dagster.defs.partitions import daily_partitions
@@ -160,7 +161,7 @@ def news(instance: dg.DagsterInstance, config: SessionsConfig, memory: Memory, n
 
 
 def _of_runs(instance: dg.DagsterInstance, config: SessionsConfig, memory: Memory) -> list[Alert]:
-    jobs = {config.prefixed(name) for name in JOBS}
+    jobs = {config.prefixed(name) for name in (*JOBS, FORGET_JOB)}
     found = []
     for record in newly_failed_runs(instance, memory.since):
         run = record.dagster_run

@@ -34,6 +34,8 @@ DATES: Final = "dates"
 MINUTES: Final = "minutes"
 EVENTS: Final = "events"
 USER_ACTIONS: Final = "user_actions"
+USER_HASH: Final = "user_hash"
+FORGOTTEN_AT: Final = "forgotten_at"
 
 KEY_COLUMNS: Final = (USER, EVENT, PRODUCT)
 """The string columns that every event must carry and that must not be empty."""

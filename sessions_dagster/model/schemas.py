@@ -31,6 +31,7 @@ from sessions_dagster.model.columns import (
     EVENT_DATE,
     EVENTS,
     EVENTS_VERSION,
+    FORGOTTEN_AT,
     KIND,
     LANDED_AT,
     LAST_DATE,
@@ -50,6 +51,7 @@ from sessions_dagster.model.columns import (
     TIMESTAMP,
     USER,
     USER_ACTIONS,
+    USER_HASH,
 )
 from sessions_dagster.model.delivery_bits import delivery_bits_type
 from sessions_dagster.model.rules import SessionRules
@@ -202,5 +204,12 @@ SESSIONS_SCHEMA: Final = StructType(
         _described(SESSION_DATE, DateType(), "The UTC date of `session_start_ts`."),
         _described(LAST_DATE, DateType(), "The UTC date of `session_end_ts`."),
         _described(DATES, IntegerType(), "The number of dates from `session_date` to `last_date`, both included."),
+    ]
+)
+
+FORGOTTEN_USERS_SCHEMA: Final = StructType(
+    [
+        _described(USER_HASH, StringType(), "SHA-256 of the table property `sessions.salt` and the user's id, in hex."),
+        _described(FORGOTTEN_AT, TimestampType(), "When the user was put on the list (UTC)."),
     ]
 )

@@ -34,9 +34,12 @@ from sessions_dagster.pipeline.classify import (
 from sessions_dagster.spark.failures import SPARK_ERRORS
 from sessions_dagster.spark.tuning import CASE_SENSITIVE, Sizes, interpreted_if_few, spark_property
 from sessions_dagster.storage.delta_tables import ensure_table, files_for, replace_slice
+from sessions_dagster.storage.forgotten_users import forgotten_users
 from sessions_dagster.storage.landed_batches import LandedBatch, note_landing
-from sessions_dagster.storage.raw_events import STATISTICS, ensure_raw_events
+from sessions_dagster.storage.log_statistics import statistics_of
+from sessions_dagster.storage.raw_events import ensure_raw_events
 from sessions_dagster.storage.warehouse import Warehouse
+from sessions_dagster.transforms.forgotten import is_of_forgotten, mentions_forgotten
 
 _BYTES_A_ROW: Final = 10
 """About what a row takes in Parquet; text takes more. A wrong guess costs time and changes nothing else."""
@@ -142,16 +145,22 @@ def land_batch(
         rows = classify(read(delivered.files), day, rules)
         rows, are_none = _without_bots(rows, bot_limit, is_small=size < sizes.bytes_per_file)
         metrics = Observation()
-        with warehouse.writing(spark):
+        # The list of forgotten users is read after both tables were looked at. So a landing that does not know a user
+        # yet is refused if the user is removed from one of them before it has committed.
+        with warehouse.writing(spark), warehouse.looking_once():
             ensure_table(
                 spark,
                 warehouse,
                 warehouse.rejected_events,
                 REJECTED_EVENTS_SCHEMA,
                 partition_by=BATCH_DATE,
-                properties=STATISTICS,
+                properties=statistics_of(warehouse.rejected_events),
             )
             ensure_raw_events(spark, warehouse, rules, carried_columns)
+            forgotten = forgotten_users(spark, warehouse)
+            if forgotten.hashes:
+                rows = rows.where(~is_of_forgotten(forgotten))
+                are_none = are_none or _none_is_accepted(rows)
             accepted = accepted_events(rows.observe(metrics, *_metrics(day, rules)), carried_columns)
             if are_none:
                 # Then nothing may be written that could be counted on the way.
@@ -166,7 +175,10 @@ def land_batch(
             rejected_rows = metrics.get[_REJECTED]
 
             def replace_rejected(rows: DataFrame, reasons: Observation) -> int:
-                rejected = rejected_events(rows.observe(reasons, *_by_reason()))
+                rejected = rejected_events(rows)
+                if forgotten.hashes:
+                    rejected = rejected.where(~mentions_forgotten(forgotten))
+                rejected = rejected.observe(reasons, *_by_reason())
                 # Gathered from all tasks of the read: there are few of these rows, and they need few files.
                 slice_ = _slice(rejected, day, landed_at).repartition(
                     files_for(rejected_rows, sizes.rows_per_file, spark)
@@ -204,8 +216,12 @@ def _without_bots(rows: DataFrame, bot_limit: int | None, *, is_small: bool) -> 
             return rows, not counts
     if bot_limit is not None:
         rows = reject_users(rows, find_bots(rows, bot_limit))
+    return rows, _none_is_accepted(rows)
+
+
+def _none_is_accepted(rows: DataFrame) -> bool:
     # This ends with the first accepted row.
-    return rows, rows.where(F.col(REASON).isNull()).isEmpty()
+    return rows.where(F.col(REASON).isNull()).isEmpty()
 
 
 def _slice(rows: DataFrame, day: date, landed_at: datetime) -> DataFrame:

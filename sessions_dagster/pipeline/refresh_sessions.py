@@ -25,6 +25,7 @@ from sessions_dagster.spark.tuning import tuned
 from sessions_dagster.storage.commit_metadata import following_metadata, version_followed
 from sessions_dagster.storage.delta_log import partition_dates, partitions, partitions_touched, rows_around
 from sessions_dagster.storage.delta_tables import ensure_table, replace_partitions
+from sessions_dagster.storage.log_statistics import statistics_of
 from sessions_dagster.storage.sessionized_events import rules_of_table
 from sessions_dagster.storage.warehouse import Warehouse
 from sessions_dagster.transforms.checkpoint import checkpoint
@@ -72,7 +73,14 @@ def refresh_sessions(spark: SparkSession, warehouse: Warehouse) -> SessionsRepor
     with warehouse.writing(spark):
         events_table = events_to_follow(warehouse)
         rules = rules_of_table(events_table)
-        table = ensure_table(spark, warehouse, warehouse.sessions, SESSIONS_SCHEMA, partition_by=SESSION_DATE)
+        table = ensure_table(
+            spark,
+            warehouse,
+            warehouse.sessions,
+            SESSIONS_SCHEMA,
+            partition_by=SESSION_DATE,
+            properties=statistics_of(warehouse.sessions),
+        )
         changed = _changed_dates(events_table, table)
         rebuilt = 0
         if changed:

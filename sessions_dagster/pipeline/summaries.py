@@ -7,6 +7,7 @@ from sessions_dagster.input.folders import left_out_line
 from sessions_dagster.model.counts import number_of
 from sessions_dagster.model.dates import date_list
 from sessions_dagster.pipeline.apply import ApplyReport
+from sessions_dagster.pipeline.forget import ForgetReport
 from sessions_dagster.pipeline.land import LandingReport
 from sessions_dagster.pipeline.refresh_sessions import SessionsReport
 
@@ -48,3 +49,14 @@ def refresh_summary(report: SessionsReport) -> str:
         f"sessions reflects version {report.events_version} of sessionized_events: {sessions} rebuilt on {dates}, "
         f"{report.seconds:.1f} s"
     )
+
+
+def forget_summary(report: ForgetReport) -> str:
+    """What forgetting users did. It names nobody."""
+    users = number_of(report.listed, "user")
+    if not report.listed:
+        return "nobody is on the list of forgotten users"
+    if not any(report.removed.values()):
+        return f"no table has a row of the {users} on the list, {report.seconds:.1f} s"
+    rows = ", ".join(f"{rows:,} from {uri.rpartition('/')[2]}" for uri, rows in report.removed.items() if rows)
+    return f"removed rows of the {users} on the list: {rows}, {report.seconds:.1f} s"

@@ -10,6 +10,7 @@ from uuid import uuid4
 from deltalake import DeltaTable
 
 from sessions_dagster.model.columns import EVENTS_VERSION
+from sessions_dagster.model.forgotten import ForgottenUsers
 from sessions_dagster.storage.delta_log import commit_info, greatest
 
 APPLIED_KEY: Final = "applied_batches"
@@ -30,9 +31,15 @@ ENTRIES_KEY: Final = "correction_entries"
 A commit that dropped entries has it, too, with NULL.
 """
 
+FORGOTTEN_KEY: Final = "forgotten_users"
+"""The key (JSON) under which a commit says which list of forgotten users nothing is left of in its table."""
+
+_EMPTIED_KEY: Final = "emptied_batches"
 _COMMIT_KEY: Final = "newest_commit"
 _NUMBER_KEY: Final = "after_number"
 _AT_KEY: Final = "corrected_at"
+
+_NO_LANDINGS: Final[Mapping[date, datetime | None]] = {}
 
 _NO_NUMBER: Final = -1
 """Less than any number. Commits of older versions were not numbered."""
@@ -53,8 +60,7 @@ class AppliedBatches:
 
     def as_commit_metadata(self) -> dict[str, Any]:
         """The user metadata of a commit after which the table reflects these landings."""
-        days = {day.isoformat(): at and int(at.timestamp() * 1000) for day, at in sorted(self.landings.items())}
-        return {APPLIED_KEY: days, "complete": self.complete}
+        return {APPLIED_KEY: _as_json(self.landings), "complete": self.complete}
 
 
 @dataclass(frozen=True)
@@ -105,9 +111,7 @@ def applied_batches(sessionized_events: DeltaTable, at_version: int | None = Non
     newest = _newest_with_key(sessionized_events, APPLIED_KEY, at_version)
     if newest.metadata is None:
         return AppliedBatches({}, complete=newest.is_known_of_all)
-    days = newest.metadata[APPLIED_KEY]
-    at = {date.fromisoformat(day): ms and datetime.fromtimestamp(ms / 1000, UTC) for day, ms in days.items()}
-    return AppliedBatches(at, complete=newest.metadata["complete"])
+    return AppliedBatches(_as_landings(newest.metadata[APPLIED_KEY]), complete=newest.metadata["complete"])
 
 
 def following_metadata(followed: DeltaTable) -> dict[str, Any]:
@@ -132,6 +136,43 @@ def version_followed(follower: DeltaTable, followed: DeltaTable) -> int | None:
         return version  # as an older version has written it
     # The log may have forgotten the commit.
     return version if _newest_writer(followed, version) in (None, noted) else None
+
+
+def forgetting_metadata(
+    forgotten: ForgottenUsers, emptied: Mapping[date, datetime | None] = _NO_LANDINGS
+) -> dict[str, Any]:
+    """The user metadata of a commit after which a table has no row of forgotten users.
+
+    Args:
+        forgotten: The users.
+        emptied: The batches of which `raw_events` has no row left, with the landing that they were of.
+    """
+    return {FORGOTTEN_KEY: forgotten.table, "list_version": forgotten.version, _EMPTIED_KEY: _as_json(emptied)}
+
+
+def is_without(table: DeltaTable, forgotten: ForgottenUsers) -> bool:
+    """Whether the log of a table says that it has no row of forgotten users. A RESTORE since then counts as well."""
+    metadata = _newest_with_key(table, FORGOTTEN_KEY).metadata
+    if metadata is None:
+        return False
+    return (metadata[FORGOTTEN_KEY], metadata["list_version"]) == (forgotten.table, forgotten.version)
+
+
+def emptied_batches(raw_events: DeltaTable) -> dict[date, datetime | None]:
+    """The batches of which `raw_events` has no row left since users were forgotten, and when they had landed (UTC)."""
+    metadata = _newest_with_key(raw_events, FORGOTTEN_KEY).metadata
+    return {} if metadata is None else _as_landings(metadata[_EMPTIED_KEY])
+
+
+def _as_json(landings: Mapping[date, datetime | None]) -> dict[str, int | None]:
+    return {day.isoformat(): None if at is None else int(at.timestamp() * 1000) for day, at in sorted(landings.items())}
+
+
+def _as_landings(days: Mapping[str, int | None]) -> dict[date, datetime | None]:
+    return {
+        date.fromisoformat(day): None if ms is None else datetime.fromtimestamp(ms / 1000, UTC)
+        for day, ms in days.items()
+    }
 
 
 def _newest_writer(table: DeltaTable, version: int) -> str | None:

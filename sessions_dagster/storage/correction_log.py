@@ -33,6 +33,7 @@ from sessions_dagster.storage.commit_metadata import (
 )
 from sessions_dagster.storage.delta_tables import append, ensure_table, files_for
 from sessions_dagster.storage.exclusive_commits import NO_METADATA, exclusive_commit, newest_number
+from sessions_dagster.storage.log_statistics import statistics_of
 from sessions_dagster.storage.sql import quoted, run_sql
 from sessions_dagster.storage.warehouse import Warehouse, update
 
@@ -58,7 +59,7 @@ def write_ahead(
     if changes.session_changes is None:
         return NO_METADATA
     uri = warehouse.session_corrections
-    table = ensure_table(spark, warehouse, uri, SESSION_CORRECTIONS_SCHEMA)
+    table = ensure_table(spark, warehouse, uri, SESSION_CORRECTIONS_SCHEMA, properties=statistics_of(uri))
     update(table, uri)
     if newest_number(table) != checked:
         raise ConcurrentWriteError(

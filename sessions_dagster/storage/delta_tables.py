@@ -23,13 +23,6 @@ from sessions_dagster.storage.warehouse import Warehouse
 RETENTION_PROPERTY: Final = "delta.deletedFileRetentionDuration"
 """The table property that says how long a vacuum keeps what the newest version does not need."""
 
-STATISTICS_PROPERTY: Final = "delta.dataSkippingStatsColumns"
-"""The table property that names the columns whose smallest and greatest value in each file the log keeps.
-
-By default the log keeps them for all columns. They take a tenth of the time in which rows are written, and for strings
-they do not distinguish one file from another: rows are laid out by hash, or in the order of arrival.
-"""
-
 DEFAULT_RETENTION: Final = "interval 7 days"
 
 _NO_PROPERTIES: Final[Mapping[str, str]] = {}
@@ -139,6 +132,24 @@ def append(
         ConcurrentWriteError: If another run has written to it since.
     """
     writer = rows.write.format("delta").mode("append")
+    exclusive_commit(rows.sparkSession, table, lambda: writer.save(table_uri), metadata)
+
+
+def replace_all(
+    table: deltalake.DeltaTable, table_uri: str, rows: DataFrame, metadata: Mapping[str, Any] = NO_METADATA
+) -> None:
+    """Replace all rows of a table in one commit.
+
+    Args:
+        table: The table, at the version that the rows are computed from.
+        table_uri: Where it is.
+        rows: Complete table rows.
+        metadata: The user metadata of the commit.
+
+    Raises:
+        ConcurrentWriteError: If another run has written to it since.
+    """
+    writer = rows.write.format("delta").mode("overwrite")
     exclusive_commit(rows.sparkSession, table, lambda: writer.save(table_uri), metadata)
 
 

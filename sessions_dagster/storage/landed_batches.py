@@ -6,7 +6,7 @@ half-way, the two differ, and the note does not count. A vacuum and a clean-up o
 """
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -109,6 +109,22 @@ def note_landing(warehouse: Warehouse, day: date, landed: LandedBatch) -> None:
     else:
         # Spark writes folders. There is no moment without a note, because the older ones stay in it.
         add_text(warehouse.logs_through(), f"{_folder(warehouse)}/{day.isoformat()}", note)
+
+
+def note_emptied(warehouse: Warehouse, emptied: Mapping[date, datetime | None]) -> None:
+    """Note that some batches have landed all the same, although forgetting users has left no accepted row of them.
+
+    Args:
+        warehouse: Where the tables are.
+        emptied: The batches, with the landing that they were of. A note on another landing stays as it is.
+
+    Raises:
+        OSError: If the note may not be written.
+        StorageError: If the storage fails.
+    """
+    for day, note in _notes(warehouse, emptied.keys()).items():
+        if note.landed_at is not None and note.landed_at == emptied[day]:
+            note_landing(warehouse, day, LandedBatch(note.fingerprint, None))
 
 
 def _notes(warehouse: Warehouse, days: Collection[date]) -> dict[date, LandedBatch]:

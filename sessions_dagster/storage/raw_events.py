@@ -1,21 +1,18 @@
 """The table `raw_events`: its creation, and the lateness that its batches landed with."""
 
 from collections.abc import Mapping
-from typing import Final
 
 from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 
 from sessions_dagster.errors import RulesMismatchError
-from sessions_dagster.model.columns import BATCH_DATE, LANDED_AT
+from sessions_dagster.model.columns import BATCH_DATE
 from sessions_dagster.model.rules import SessionRules
 from sessions_dagster.model.schemas import raw_events_schema
-from sessions_dagster.storage.delta_tables import STATISTICS_PROPERTY, check_no_other_columns, ensure_table
+from sessions_dagster.storage.delta_tables import check_no_other_columns, ensure_table
+from sessions_dagster.storage.log_statistics import statistics_of
 from sessions_dagster.storage.sessionized_events import LATENESS_OF_FIRST_RELEASE, LATENESS_PROPERTY
 from sessions_dagster.storage.warehouse import Warehouse
-
-STATISTICS: Final = {STATISTICS_PROPERTY: LANDED_AT}
-"""`slices.slices` needs these statistics."""
 
 
 def ensure_raw_events(
@@ -47,7 +44,7 @@ def ensure_raw_events(
         warehouse.raw_events,
         schema,
         partition_by=BATCH_DATE,
-        properties={**STATISTICS, LATENESS_PROPERTY: str(rules.lateness_days)},
+        properties={**statistics_of(warehouse.raw_events), LATENESS_PROPERTY: str(rules.lateness_days)},
     )
 
 

@@ -9,16 +9,16 @@ from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 
 from sessions_dagster.errors import RulesMismatchError
-from sessions_dagster.model.columns import EVENT_DATE, TIMESTAMP
+from sessions_dagster.model.columns import EVENT_DATE
 from sessions_dagster.model.rules import SessionRules
 from sessions_dagster.model.schemas import sessionized_events_schema
 from sessions_dagster.storage.delta_tables import (
-    STATISTICS_PROPERTY,
     check_no_other_columns,
     ensure_table,
     set_property,
 )
 from sessions_dagster.storage.filesystem import location_of
+from sessions_dagster.storage.log_statistics import statistics_of
 from sessions_dagster.storage.warehouse import Warehouse
 
 DELETION_VECTORS_PROPERTY: Final = "delta.enableDeletionVectors"
@@ -64,7 +64,7 @@ def ensure_sessionized_events(
     vectors = str(deletion_vectors).lower()
     properties = {
         DELETION_VECTORS_PROPERTY: vectors,
-        STATISTICS_PROPERTY: TIMESTAMP,
+        **statistics_of(warehouse.sessionized_events),
         TIMEOUT_PROPERTY: str(rules.timeout_us),
         USER_ACTIONS_PROPERTY: json.dumps(sorted(rules.user_action_ids)),
         LATENESS_PROPERTY: str(rules.lateness_days),

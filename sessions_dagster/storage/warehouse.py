@@ -11,7 +11,7 @@ from deltalake.exceptions import TableNotFoundError
 from pyspark.sql import DataFrame, SparkSession
 
 from sessions_dagster.errors import SettingsError, StorageError
-from sessions_dagster.model.tables import TABLES
+from sessions_dagster.model.tables import FORGOTTEN_USERS, TABLES
 from sessions_dagster.s3 import (
     CONNECTOR_LACKS_CONDITIONS,
     LOG_STORE,
@@ -94,6 +94,11 @@ class Warehouse:
         return f"{self.root}/sessions"
 
     @property
+    def forgotten_users(self) -> str:
+        """The list of the users who are forgotten; none of `tables`."""
+        return f"{self.root}/{FORGOTTEN_USERS}"
+
+    @property
     def tables(self) -> tuple[str, ...]:
         """The locations of all tables, whether they exist or not."""
         return tuple(f"{self.root}/{name}" for name in TABLES)
@@ -106,7 +111,7 @@ class Warehouse:
         use a new `Warehouse`, as every Dagster run does.
 
         Args:
-            table_uri: One of `tables`.
+            table_uri: One of `tables`, or `forgotten_users`.
 
         Raises:
             PermissionError: If this process may not read the log.
