@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -21,20 +22,21 @@ from pyspark.sql import SparkSession
 from sessions_dagster.__main__ import main
 from sessions_dagster.config import SessionsConfig
 from sessions_dagster.defs import build_defs
-from sessions_dagster.errors import SettingsError
+from sessions_dagster.errors import ConcurrentWriteError, SettingsError
 from sessions_dagster.model.columns import EVENT, KEY_COLUMNS, PRODUCT, TIMESTAMP, USER
 from sessions_dagster.model.tables import TABLES
-from sessions_dagster.pipeline import forget
+from sessions_dagster.pipeline import forget, land
 from sessions_dagster.pipeline.check_tables import check_events, check_sessions
 from sessions_dagster.pipeline.forget import ForgetReport, forget_users
 from sessions_dagster.pipeline.land import land_batch
 from sessions_dagster.spark.tuning import spark_property
+from sessions_dagster.storage.delta_tables import replace_slice
 from sessions_dagster.storage.landed_batches import landed_batches
 from sessions_dagster.storage.warehouse import Warehouse
 from sessions_dagster_tests.builders import World, landed_events, sessions_of
 from sessions_dagster_tests.histories import deliveries
 from sessions_dagster_tests.oracle import Event, sessionize
-from sessions_dagster_tests.test_programs import BATCH_DAYS, STEPS, Play, Step
+from sessions_dagster_tests.test_programs import BATCH_DAYS, STEPS, Materialize, Play, Step
 
 ANN: Final = "ann-0x5eed"
 OTHERS: Final = (f"{ANN}a", f"b{ANN}", f"{ANN} b", f"{ANN}#idea", f'"{ANN}"', f"{ANN}'s", f"team/{ANN}", ANN.upper())
@@ -334,6 +336,8 @@ def test_wherever_in_a_program_users_are_forgotten_it_ends_in_the_table_of_one_p
                 world.forget(*{delivery.event.user for number in step.histories for delivery in histories[number]})
             else:
                 play.run(step)
+            if isinstance(step, Materialize):
+                world.refresh()
         play.catch_up(Random(seed))
         world.refresh()
         world.assert_exact()
@@ -370,3 +374,32 @@ def test_the_command_forgets_users_and_says_so_without_their_ids(
     assert ANN not in said
     assert main(["forget"]) == 0
     assert capsys.readouterr().out.startswith("no table has a row of the 2 users on the list")
+
+
+@pytest.mark.parametrize("writes_before", [0, 1], ids=["both tables are written", "the rejected rows are written"])
+def test_a_landing_under_way_that_does_not_know_a_user_yet_is_refused(
+    world: ForgetfulWorld, monkeypatch: pytest.MonkeyPatch, writes_before: int
+) -> None:
+    # As on an object store, where nobody waits.
+    monkeypatch.setattr(Warehouse, "locked", lambda _: nullcontext())
+    lines = Path(world.input.batch_folder(D20), "events.json").read_text().splitlines()
+    writes: list[object] = []
+
+    def forgets_first(*arguments: Any, **named: Any) -> int:
+        if len(writes) == writes_before:
+            forget_users(world.spark, Warehouse(world.warehouse.root), [ANN])
+        writes.append(arguments)
+        return replace_slice(*arguments, **named)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(land, "replace_slice", forgets_first)
+        with pytest.raises(ConcurrentWriteError):
+            world.land_lines(D20, lines)
+    world.forgotten = {ANN}
+    assert ANN not in {event.user for event in landed_events(world.warehouse.raw_events)}
+    assert ANN not in world.rejected_users()
+    world.land_lines(D20, lines)
+    world.materialize(D20)
+    world.refresh()
+    world.assert_exact()
+    assert world.rejected_users() == REJECTED_AFTERWARDS
