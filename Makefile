@@ -3,6 +3,7 @@
 # make quick     style, types and the tests that need no Spark: for every change, in under a minute
 # make test-ui   Dagster's UI used as a person uses it, in a Chromium that the machine must have
 # make test-s3   tables and batches on a local S3 server, which it builds with Go: races of several drivers, in some minutes
+# make test-races  several processes on the same tables at the same moment, twenty rounds of each kind; takes an hour
 # make test-gcs  tables and batches on a local server of Google's storage, which it builds with Go, in some minutes
 # make test-cluster  the same tables on a standalone cluster of Spark, which it starts, also if workers are killed
 # make lanes     the tests that use Spark most, on each Spark and each Python that is supported and found; takes hours
@@ -30,7 +31,7 @@ VERSITYGW := github.com/versity/versitygw/cmd/versitygw@v1.8.0
 # A server that speaks the language of Google's storage. Another one of that name on the PATH is used instead.
 FAKE_GCS := github.com/fsouza/fake-gcs-server@v1.55.1
 
-.PHONY: demo dev test quick style test-ui test-s3 test-gcs test-connect test-cluster lanes log-store soak bench compatibility pictures format clean
+.PHONY: demo dev test quick style test-ui test-s3 test-races test-gcs test-connect test-cluster lanes log-store soak bench compatibility pictures format clean
 .DEFAULT_GOAL := demo
 
 demo: $(INSTALLED) $(INSTANCE)
@@ -79,6 +80,12 @@ test-s3: $(INSTALLED)
 	fi; \
 	echo "==> Tests on S3 (pytest: some minutes; the first time, Spark's connector is downloaded: 690 MB)"; \
 	$(BIN)/pytest sessions_dagster_tests/s3 $(if $(ONLY),-k "$(ONLY)")
+
+test-races: export SESSIONS_RACES ?= 20
+test-races: $(INSTALLED)
+	@echo "==> Races of processes, $(SESSIONS_RACES) rounds of each kind (pytest: about an hour)"
+	@$(BIN)/pytest sessions_dagster_tests/races $(if $(ONLY),-k "$(ONLY)")
+	@$(MAKE) --no-print-directory test-s3 ONLY="$(or $(ONLY),rounds or five)"
 
 test-gcs: $(INSTALLED)
 	@if [ -x $(BIN)/fake-gcs-server ] || command -v fake-gcs-server >/dev/null; then :; \
