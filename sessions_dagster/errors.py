@@ -18,6 +18,8 @@ from delta.exceptions import (
     ProtocolChangedException,
 )
 
+from sessions_dagster.redaction import redacted
+
 _MAX_SHOWN: Final = 200
 """How much of a wrong value a message shows, in characters."""
 
@@ -38,7 +40,7 @@ class WrongSettingError(SettingsError):
 
     def __init__(self, name: str, meaning: str, allowed: str, value: object) -> None:
         self.name, self.meaning, self.allowed, self.value = name, meaning, allowed, value
-        shown = repr(_without_secrets(value))
+        shown = repr(redacted(value))
         if len(shown) > _MAX_SHOWN:
             shown = f"{shown[:_MAX_SHOWN]}..."
         super().__init__(f"{name} ({meaning}) must be {allowed}, not {shown}.")
@@ -46,14 +48,6 @@ class WrongSettingError(SettingsError):
     def named(self, name: str, value: object) -> Self:
         """The same error for another name of the setting, and the value as it was given there."""
         return type(self)(name, self.meaning, self.allowed, value)
-
-
-def _without_secrets(value: object) -> object:
-    """A value without what may be the token of a server of Spark Connect."""
-    if not isinstance(value, str) or not re.match(r"\s*sc:", value, re.IGNORECASE):
-        return value
-    shown = re.sub(r"[;?].*", ";...", value, flags=re.DOTALL)
-    return re.sub(r":.*@", "://...@", shown, flags=re.DOTALL)
 
 
 class SizeError(ValueError):

@@ -11,12 +11,13 @@ import pytest
 PRODUCT: Final = "sessions_dagster"
 ROOT: Final = Path(__file__).parents[1] / PRODUCT
 
-LEAVES: Final = ("errors", "model")
+LEAVES: Final = ("errors", "model", "redaction")
 SHARED: Final = (*LEAVES, "s3", "spark.compat", "spark.failures", "spark.tuning")
 """What every package may import."""
 
 MAY_IMPORT: Final = {
-    "errors": (),
+    "redaction": (),
+    "errors": ("redaction",),
     "model": (),
     "s3": (),
     "alerts": ("errors",),

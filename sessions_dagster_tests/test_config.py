@@ -15,6 +15,7 @@ from sessions_dagster.config import SessionsConfig
 from sessions_dagster.errors import SettingsError
 from sessions_dagster.model.rejects import DEFAULT_BOT_LIMIT
 from sessions_dagster.model.rules import SessionRules
+from sessions_dagster.redaction import redacted
 from sessions_dagster.settings import SETTINGS, SPARK_VARIABLES
 from sessions_dagster.spark.session import SparkSettings
 from sessions_dagster.storage.warehouse import Warehouse
@@ -185,7 +186,7 @@ def test_an_error_names_the_wrong_variable_and_its_possible_values(variable: str
         from_env(**{variable: text})
     message = str(error.value)
     assert message.startswith(f"SESSIONS_{variable} (")
-    assert message.endswith(f", not {text!r}.")
+    assert message.endswith(f", not {redacted(text)!r}.")
     assert " must be " in message
 
 

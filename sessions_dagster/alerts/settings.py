@@ -56,7 +56,7 @@ class AlertSettings:
     """
 
     webhook_url: str | None = field(default=None, repr=False)
-    command: tuple[str, ...] = ()
+    command: tuple[str, ...] = field(default=(), repr=False)
     slack_channel: str | None = None
     slack_token: str | None = field(default=None, repr=False)
     email_to: tuple[str, ...] = ()

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Final, cast
+from typing import Any, ClassVar, Final, TypeVar, cast
 
 import dagster as dg
 from dagster_deltalake import DeltaTableResource, LocalConfig
@@ -15,6 +15,7 @@ from pyspark.sql import SparkSession
 from sessions_dagster.config import WAREHOUSE_SETTING, SessionsConfig
 from sessions_dagster.input.folders import InputRoot
 from sessions_dagster.input.formats import InputFormat
+from sessions_dagster.redaction import redacted
 from sessions_dagster.spark.connect import prepare
 from sessions_dagster.spark.session import SparkSettings, running_session, spark_session, start_spark, stop_spark
 from sessions_dagster.storage.warehouse import Warehouse
@@ -44,20 +45,29 @@ class SparkResource(LazyPySparkResource):
     )
     shared_folders: bool = Field(default=False, description="Whether a cluster sees the local folders of this machine.")
 
+    given: ClassVar[SparkSettings | None] = None
+    """The settings that a resource was made of. Its fields, which Dagster shows, do not have the secrets in them."""
+
     _started_here: bool = PrivateAttr(default=False)
 
     @classmethod
     def of(cls, settings: SparkSettings) -> "SparkResource":
         """The resource for some settings."""
-        return cls(
-            master=settings.master,
+
+        # Dagster makes a resource anew for each run, of its class and its fields.
+        class OfSettings(cls):  # type: ignore[misc, valid-type]
+            given: ClassVar[SparkSettings | None] = settings
+
+        OfSettings.__name__, OfSettings.__qualname__ = cls.__name__, cls.__qualname__
+        return OfSettings(
+            master=redacted(settings.master),
             driver_memory=settings.driver_memory,
             shuffle_partitions=settings.shuffle_partitions,
-            spark_config=dict(settings.extra_conf),
+            spark_config=redacted(settings.extra_conf),
             delta_jars=settings.delta_jars,
             app_name=settings.app_name,
             on_s3=settings.on_s3,
-            server=settings.server,
+            server=redacted(settings.server),
             shared_folders=settings.shared_folders,
         )
 
@@ -77,16 +87,22 @@ class SparkResource(LazyPySparkResource):
 
     @property
     def settings(self) -> SparkSettings:
-        """The fields as `start_spark` takes them."""
+        """The fields as `start_spark` takes them, with the secrets of the settings that the resource was made of."""
+        given = self.given or SparkSettings()
+        hidden = redacted(given.extra_conf)
+        extra_conf = {name: str(value) for name, value in self.spark_config.items()}
         return SparkSettings(
-            master=self.master,
+            master=_revealed(self.master, given.master),
             driver_memory=self.driver_memory,
             shuffle_partitions=self.shuffle_partitions,
-            extra_conf={name: str(value) for name, value in self.spark_config.items()},
+            extra_conf={
+                name: given.extra_conf[name] if value == hidden.get(name) else value
+                for name, value in extra_conf.items()
+            },
             delta_jars=self.delta_jars,
             app_name=self.app_name,
             on_s3=self.on_s3,
-            server=self.server,
+            server=_revealed(self.server, given.server),
             shared_folders=self.shared_folders,
         )
 
@@ -95,6 +111,14 @@ class SparkResource(LazyPySparkResource):
         if self._started_here and self._spark_session is not None:
             stop_spark(self._spark_session)
         self._spark_session, self._started_here = None, False
+
+
+_Text = TypeVar("_Text", str, str | None)
+
+
+def _revealed(shown: _Text, known: _Text) -> _Text:
+    """The value of a field: that which it was made of, unless it was given another one since."""
+    return known if shown == redacted(known) else shown
 
 
 class LakeResource(dg.ConfigurableResource[Any]):

@@ -16,6 +16,7 @@ import pyspark
 from pyspark.sql import SparkSession
 
 from sessions_dagster.errors import SparkStartError, SparkUnavailableError
+from sessions_dagster.redaction import redacted
 from sessions_dagster.spark.failures import SPARK_ERRORS
 from sessions_dagster.spark.tuning import is_remote, properties_for, task_slots
 from sessions_dagster.spark.versions import check_connect
@@ -220,10 +221,11 @@ def _understands_delta(session: SparkSession) -> bool:
 
 
 def _shown(address: str) -> str:
-    """An address without its parameters, one of which may be a secret."""
-    return address.partition("/;")[0]
+    """An address without a user and without its parameters, one of which may be a secret."""
+    shown: str = redacted(address.partition("/;")[0])
+    return shown
 
 
 def _first_line(error: BaseException) -> str:
-    line = str(error).strip().split("\n", maxsplit=1)[0].strip()
+    line: str = redacted(str(error).strip().split("\n", maxsplit=1)[0].strip())
     return line if line.endswith(".") else f"{line}."

@@ -12,7 +12,7 @@ import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Final
 
@@ -23,6 +23,7 @@ from pyspark.sql import SparkSession
 
 from sessions_dagster import s3
 from sessions_dagster.errors import SparkStartError, WrongSettingError
+from sessions_dagster.redaction import redacted
 from sessions_dagster.spark.connect import (
     CATALOG,
     CONNECT_MODE,
@@ -51,7 +52,7 @@ _FILE_URI: Final = re.compile("^file:(//)?(?=/)")
 _LOG_SETTINGS: Final = Path(__file__).with_name("log4j2.properties")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SparkSettings:
     """How to start Spark.
 
@@ -87,6 +88,11 @@ class SparkSettings:
     on_s3: bool = False
     server: str | None = None
     shared_folders: bool = False
+
+    def __repr__(self) -> str:
+        """Without what may be a secret, such as a token in the address of a server or a key among the properties."""
+        shown = (f"{each.name}={redacted(getattr(self, each.name))!r}" for each in fields(self))
+        return f"{type(self).__name__}({', '.join(shown)})"
 
     def __post_init__(self) -> None:
         for name, (meaning, allowed, is_valid) in _CHECKS.items():
@@ -342,6 +348,6 @@ def _why_not_started(settings: SparkSettings) -> str:
             "those of other packages in spark.jars of spark.extra_conf."
         )
     return (
-        f"Spark {pyspark.__version__} did not start with master {settings.master} (the setting spark.master, "
+        f"Spark {pyspark.__version__} did not start with master {redacted(settings.master)} (the setting spark.master, "
         f"SESSIONS_SPARK_MASTER) and driver memory {settings.driver_memory}. The output of its JVM is above."
     )

@@ -19,6 +19,7 @@ from pyarrow.fs import FileSelector, FileSystem, LocalFileSystem
 
 from sessions_dagster import s3
 from sessions_dagster.errors import SettingsError, StorageError
+from sessions_dagster.redaction import redacted
 
 SCHEMES: Final = ("s3a", "s3", "gs", "abfss", "abfs", "hdfs", "viewfs")
 """The schemes of URIs that Spark (with its connectors), delta-rs and pyarrow may all understand."""
@@ -27,7 +28,8 @@ PATHS_ARE_PATTERNS: Final = "__globPaths__"
 """The option of Spark's readers by which a path is one as it is (`false`), whatever characters are in it."""
 
 PLACES: Final = (
-    f"a folder, or a URI that begins with file:///, {', '.join(f'{scheme}://' for scheme in SCHEMES)}, and not only /"
+    f"a folder, or a URI that begins with file:///, {', '.join(f'{scheme}://' for scheme in SCHEMES)}, and not only /; "
+    "a URI of a store has no key, query or fragment, because credentials belong in the environment"
 )
 """What a location may be, for messages."""
 
@@ -42,10 +44,15 @@ _UNUSABLE: Final = re.compile(r"\\|%[0-9A-Fa-f]{2}")
 _UNUSABLE_IN_URIS: Final = re.compile(rf"{_UNUSABLE.pattern}|[\[\]^|?#]")
 
 _FILE_URI: Final = re.compile(r"file:(?://)?(/(?!/)[^\x00-\x1f]*)")
+_NAME_IN_URI: Final = r"[^/\s:@?#]+"
+_PATH_IN_URI: Final = r"[^\x00-\x1f]*"
 _URI: Final = re.compile(
-    # A key before the bucket would be in every message, and belongs into the variables of the store.
-    r"(?!s3a?://[^/]*@)"
-    rf"(?:{'|'.join(SCHEMES)})://[^/\s]+(?:/[^\x00-\x1f]*)?|(?:hdfs|viewfs):///[^/\x00-\x1f][^\x00-\x1f]*",
+    # A key before a bucket, and a query or a fragment behind the path, would be in every message, and may be a secret.
+    # In the name of a folder on the way, "#" is a character like all others.
+    r"(?!.*\?|.*#[^/]*$)"
+    rf"(?:(?:(?:s3a|s3|gs)://{_NAME_IN_URI}|abfss?://(?:{_NAME_IN_URI}@)?{_NAME_IN_URI}"
+    rf"|(?:hdfs|viewfs)://(?:{_NAME_IN_URI}|\[[0-9A-Fa-f:.]+\])(?::[0-9]+)?)(?:/{_PATH_IN_URI})?"
+    rf"|(?:hdfs|viewfs):///[^/\x00-\x1f]{_PATH_IN_URI})",
 )
 
 # Schemes that others know. Without their slashes, too, nobody means a local folder.
@@ -98,7 +105,7 @@ def canonical(location: str) -> str:
     if _URI.fullmatch(location):
         return _stored(location)
     if not location.strip() or _NO_LOCAL_FOLDER.fullmatch(location):
-        raise SettingsError(f"{location!r} is no place: it must be {PLACES}.")
+        raise SettingsError(f"{redacted(location)!r} is no place: it must be {PLACES}.")
     return _folder(location)
 
 
@@ -108,14 +115,15 @@ def table_root(location: str) -> str:
     Raises:
         SettingsError: If it is no location, or its path has a character that delta-rs cannot cope with.
     """
-    root = canonical(location)
-    refused = (_UNUSABLE if is_local(root) else _UNUSABLE_IN_URIS).search(root)
+    # Before it is refused for another reason: the message is about what delta-rs cannot open.
+    is_in_store = location.startswith(tuple(f"{scheme}://" for scheme in SCHEMES))
+    refused = (_UNUSABLE_IN_URIS if is_in_store else _UNUSABLE).search(location if is_in_store else canonical(location))
     if refused is not None:
         raise SettingsError(
-            f"Tables cannot be in {root}: delta-rs, which reads their logs, cannot open a path that contains "
-            f"{refused[0]}. Choose a warehouse root with another name."
+            f"Tables cannot be in {redacted(location)}: delta-rs, which reads their logs, cannot open a path that "
+            f"contains {refused[0]}. Choose a warehouse root with another name."
         )
-    return root
+    return canonical(location)
 
 
 def commit_location(table: str, version: int) -> str:
