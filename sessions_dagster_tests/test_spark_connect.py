@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -161,6 +162,18 @@ session.start_spark(SparkSettings(server=sys.argv[1], on_s3=True))
     said, used = outcome_of(script, address)
     assert "started without the connector and the log store for S3" in said
     assert used == "one of its own False"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks at the processes of Linux")
+@pytest.mark.usefixtures("address")
+def test_the_token_is_not_among_the_arguments_of_any_process() -> None:
+    token = os.environ[TOKEN_VARIABLE].encode()
+    shown = []
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            shown.append(file.read_bytes())
+    assert any(b"SparkConnectPlugin" in command for command in shown), "the server runs"
+    assert not any(token in command for command in shown)
 
 
 def test_a_wrong_token_is_refused_in_one_sentence(address: str) -> None:

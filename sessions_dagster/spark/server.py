@@ -68,9 +68,12 @@ def serve(settings: SparkSettings, port: int, say: Callable[[str], None]) -> Non
         raise SparkStartError("A server cannot use another one: give it a master such as local[*].")
     check_connect(pyspark.__version__)
     _check_free(port)
-    token = os.environ.setdefault(TOKEN_VARIABLE, secrets.token_urlsafe())
+    # Spark has a property for the token, too, but everybody on the machine can read the arguments of a process.
+    is_given = bool(os.environ.get(TOKEN_VARIABLE))
+    if not is_given:
+        os.environ[TOKEN_VARIABLE] = secrets.token_urlsafe()
     os.environ.setdefault(_WORKERS_PYTHON, sys.executable)
-    properties = {**_PROPERTIES, _PORT: str(port), "spark.connect.authenticate.token": token}
+    properties = {**_PROPERTIES, _PORT: str(port)}
     asked = threading.Event()
     with _set_by_signals(asked):
         session = start_spark(replace(settings, server=None, extra_conf={**settings.extra_conf, **properties}))
@@ -80,7 +83,8 @@ def serve(settings: SparkSettings, port: int, say: Callable[[str], None]) -> Non
         try:
             address = f"sc://{_HOST}:{_listens_at(session)}"
             say(f"Spark Connect listens at {address} (process {os.getpid()}, Java {process.pid}).")
-            say(f"Runs use it with SESSIONS_SPARK_SERVER={address} {TOKEN_VARIABLE}={token}")
+            token = " and the same token" if is_given else f" {TOKEN_VARIABLE}={os.environ[TOKEN_VARIABLE]}"
+            say(f"Runs use it with SESSIONS_SPARK_SERVER={address}{token}")
             say(f"To stop it: ctrl-c, or kill {os.getpid()}")
             while not asked.wait(_LOOKS_EVERY_SECONDS):
                 if process.poll() is not None:
