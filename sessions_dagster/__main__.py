@@ -1,10 +1,12 @@
-"""`python -m sessions_dagster`: land, apply, refresh, check and forget without Dagster, and a Spark that stays warm.
+"""`python -m sessions_dagster`: the steps and the repair of a product without Dagster, and a Spark that stays warm.
 
     python -m sessions_dagster land --date 2025-09-20
     python -m sessions_dagster apply --from 2025-09-18 --to 2025-09-20
     python -m sessions_dagster sessions
     python -m sessions_dagster check --date 2025-09-20
     python -m sessions_dagster forget --user 4711
+    python -m sessions_dagster audit
+    python -m sessions_dagster rebuild --apply
     python -m sessions_dagster spark-server
 
 The settings are those of the environment (`SESSIONS_INPUT_ROOT` and so on, see docs/operations.md). The steps are the
@@ -34,10 +36,14 @@ from sessions_dagster.errors import NON_RETRYABLE, SparkStartError, is_retryable
 from sessions_dagster.input.folders import InputRoot
 from sessions_dagster.model.dates import date_list, days_between
 from sessions_dagster.pipeline.apply import apply_batches
+from sessions_dagster.pipeline.audit import audit
 from sessions_dagster.pipeline.check_tables import check_events, check_sessions
+from sessions_dagster.pipeline.comparison import DateRange
+from sessions_dagster.pipeline.difference_lines import audit_lines, rebuild_lines
 from sessions_dagster.pipeline.forget import forget_users
 from sessions_dagster.pipeline.land import LandingReport
 from sessions_dagster.pipeline.land_range import land_range, landing_failures, never_delivered, never_delivered_line
+from sessions_dagster.pipeline.rebuild import rebuild
 from sessions_dagster.pipeline.refresh_sessions import refresh_sessions
 from sessions_dagster.pipeline.summaries import (
     apply_summary,
@@ -67,6 +73,7 @@ class _Work(NamedTuple):
     warehouse: Warehouse
     days: Sequence[date]
     users: Sequence[str]
+    is_dry_run: bool
 
     @property
     def first(self) -> date:
@@ -77,6 +84,11 @@ class _Work(NamedTuple):
     def last(self) -> date:
         """The last day."""
         return self.days[-1]
+
+    @property
+    def range(self) -> DateRange | None:
+        """The days as a range; None if there are none given, which means all."""
+        return DateRange(self.first, self.last) if self.days else None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -108,7 +120,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with spark_session(replace(config.spark, master=master)) as spark:
             logs_through = (lambda: spark) if config.logs_through_spark else None
             warehouse = Warehouse(config.warehouse_root, config.catalog_schema, logs_through)
-            work = _Work(config, spark, warehouse, days, getattr(parsed, "users", ()))
+            users = getattr(parsed, "users", ())
+            work = _Work(config, spark, warehouse, days, users, is_dry_run=not getattr(parsed, "apply", False))
             with watched_on_terminal(parsed.command):
                 return 0 if _COMMANDS[parsed.command](work) else 1
     except (*NON_RETRYABLE, SparkStartError, TableNotFoundError) as error:
@@ -189,12 +202,39 @@ def _forget(work: _Work) -> bool:
     return True
 
 
+def _audit(work: _Work) -> bool:
+    """Compare the tables with one pass over `raw_events`."""
+    report = audit(work.spark, work.warehouse, work.range)
+    for line in audit_lines(report):
+        _print(line)
+    report.check()
+    return True
+
+
+def _rebuild(work: _Work) -> bool:
+    """Make the tables anew from `raw_events` by the rules of the settings, or tell what that would change."""
+    report = rebuild(
+        work.spark,
+        work.warehouse,
+        work.config.rules,
+        work.config.carried_columns,
+        work.range,
+        dry_run=work.is_dry_run,
+        deletion_vectors=work.config.deletion_vectors,
+    )
+    for line in rebuild_lines(report):
+        _print(line)
+    return True
+
+
 _COMMANDS: Final[dict[str, Callable[[_Work], bool]]] = {
     "land": _land,
     "apply": _apply,
     "sessions": _sessions,
     "check": _check,
     "forget": _forget,
+    "audit": _audit,
+    "rebuild": _rebuild,
 }
 """What each command runs. It returns whether all went well."""
 
@@ -209,7 +249,14 @@ _HELP: Final = {
     "apply": "make sessionized_events reflect the landed batches of the days and of the lateness before them",
     "sessions": "make sessions reflect sessionized_events; the days do not matter",
     "check": "check sessionized_events and sessions on the days",
+    "audit": "compare sessionized_events and sessions with one pass over raw_events, on all days or on those given; "
+    "nothing is written",
+    "rebuild": "tell what changes if sessionized_events and sessions are made anew from raw_events by the rules of the "
+    "settings, on all days or on those given; with --apply, make them anew",
 }
+
+_OF_EVENT_DATES: Final = ("audit", "rebuild")
+"""The commands whose days are dates of events and no partitions. Without any they are about all of them."""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -219,6 +266,8 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     for name, text in _HELP.items():
         command = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+        if name == "rebuild":
+            command.add_argument("--apply", action="store_true", help="write the tables; without it nothing is written")
         days = command.add_argument_group("days (UTC)")
         days.add_argument("--date", type=_date, metavar="YYYY-MM-DD", help="one day")
         days.add_argument("--from", type=_date, metavar="YYYY-MM-DD", dest="first", help="the first day of a range")
@@ -260,7 +309,7 @@ def _days(parsed: argparse.Namespace, config: SessionsConfig) -> list[date]:
     given = {"--date": parsed.date, "--from": parsed.first, "--to": parsed.last}
     said = " and ".join(f"{name} {day}" for name, day in given.items() if day is not None)
     first, last = (parsed.first, parsed.last) if parsed.date is None else (parsed.date, parsed.date)
-    if not said and parsed.command == "sessions":
+    if not said and parsed.command in ("sessions", *_OF_EVENT_DATES):
         return []
     if parsed.date is not None and (parsed.first is not None or parsed.last is not None):
         raise _UsageError(f"{said} do not go together: give either --date for one day, or --from and --to for a range")
@@ -270,6 +319,8 @@ def _days(parsed: argparse.Namespace, config: SessionsConfig) -> list[date]:
     if first > last:
         raise _UsageError(f"{said} are the wrong way round: the first day is after the last one")
     days = days_between(first, last)
+    if parsed.command in _OF_EVENT_DATES:
+        return days
     if days[0] < config.start_date:
         raise _UsageError(f"{days[0]} is before the first partition, which is {config.start_date}")
     if days[-1] >= datetime.now(UTC).date():

@@ -78,6 +78,14 @@ class SliceError(ValueError):
     """The rows of a batch in `raw_events` are not of one landing: somebody else wrote some of them."""
 
 
+class AuditError(ValueError):
+    """The tables are not what `raw_events` says; the message names the next step."""
+
+
+class RebuildError(ValueError):
+    """The tables cannot be rebuilt as asked for. Nothing was written."""
+
+
 class RetentionError(ValueError):
     """A table would lose files that a run or a reader may still need."""
 
@@ -106,8 +114,10 @@ class SparkUnavailableError(SparkStartError):
 
 
 NON_RETRYABLE: Final = (
+    AuditError,
     BatchError,
     PartitionsError,
+    RebuildError,
     RetentionError,
     RulesMismatchError,
     SchemaMismatchError,

@@ -344,7 +344,7 @@ PUBLISHED = Names(
         "sessions:sessions_agree_with_sessionized_events",
         "raw_events:batches_have_landed",
     },
-    jobs={"compaction", "forget", "vacuum"},
+    jobs={"compaction", "forget", "vacuum", "audit", "rebuild"},
     schedules={"nightly_compaction", "weekly_vacuum"},
     sensors={"new_batches", "missing_batches", "alerts"},
     resources={"spark", "lake"},
@@ -358,6 +358,8 @@ PUBLISHED = Names(
         "compact_tables",
         "forget_users",
         "vacuum_tables",
+        "audit_tables",
+        "rebuild_tables",
     },
     pools={"warehouse"},
 )

@@ -13,6 +13,7 @@ from sessions_dagster.defs.checks import build_checks
 from sessions_dagster.defs.forget import build_forget
 from sessions_dagster.defs.maintenance import build_maintenance
 from sessions_dagster.defs.missing_batches import build_batches_check, build_missing_batches_sensor
+from sessions_dagster.defs.repair import build_repair_jobs
 from sessions_dagster.defs.resources import build_resources
 from sessions_dagster.defs.sensors import build_sensor
 
@@ -34,7 +35,7 @@ def build_defs(config: SessionsConfig) -> dg.Definitions:
     return dg.Definitions(
         assets=build_assets(config).all,
         asset_checks=[*build_checks(config), build_batches_check(config)],
-        jobs=[*maintenance.jobs, build_forget(config)],
+        jobs=[*maintenance.jobs, *build_repair_jobs(config), build_forget(config)],
         schedules=maintenance.schedules,
         sensors=[build_sensor(config), build_missing_batches_sensor(config), build_alerts_sensor(config)],
         resources=build_resources(config),

@@ -33,6 +33,7 @@ from sessions_dagster.defs.forget import FORGET_JOB
 from sessions_dagster.defs.maintenance import JOBS
 from sessions_dagster.defs.missing_batches import BATCHES_HAVE_LANDED, due_text, find_missing
 from sessions_dagster.defs.partitions import daily_partitions
+from sessions_dagster.defs.repair import JOBS as REPAIR_JOBS
 from sessions_dagster.defs.resources import tables_without_run
 from sessions_dagster.defs.run_history import days_of
 from sessions_dagster.defs.slack import Slack
@@ -161,7 +162,7 @@ def news(instance: dg.DagsterInstance, config: SessionsConfig, memory: Memory, n
 
 
 def _of_runs(instance: dg.DagsterInstance, config: SessionsConfig, memory: Memory) -> list[Alert]:
-    jobs = {config.prefixed(name) for name in (*JOBS, FORGET_JOB)}
+    jobs = {config.prefixed(name) for name in (*JOBS, *REPAIR_JOBS, FORGET_JOB)}
     found = []
     for record in newly_failed_runs(instance, memory.since):
         run = record.dagster_run

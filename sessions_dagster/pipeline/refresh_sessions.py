@@ -15,16 +15,16 @@ from deltalake.exceptions import TableNotFoundError
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from sessions_dagster.model.columns import EVENT_DATE, LAST_DATE, SESSION_DATE
+from sessions_dagster.model.columns import EVENT_DATE, LAST_DATE, SESSION_DATE, SESSION_END, SESSION_START
 from sessions_dagster.model.counts import number_of
-from sessions_dagster.model.date_columns import overlaps_dates
+from sessions_dagster.model.date_columns import among, overlaps_dates
 from sessions_dagster.model.dates import counted
 from sessions_dagster.model.rules import SessionRules
 from sessions_dagster.model.schemas import SESSIONS_SCHEMA
 from sessions_dagster.spark.tuning import tuned
 from sessions_dagster.storage.commit_metadata import following_metadata, version_followed
 from sessions_dagster.storage.delta_log import partition_dates, partitions, partitions_touched, rows_around
-from sessions_dagster.storage.delta_tables import ensure_table, replace_partitions
+from sessions_dagster.storage.delta_tables import ensure_table, overwrite, replace_partitions
 from sessions_dagster.storage.log_statistics import statistics_of
 from sessions_dagster.storage.sessionized_events import rules_of_table
 from sessions_dagster.storage.warehouse import Warehouse
@@ -96,6 +96,43 @@ def refresh_sessions(spark: SparkSession, warehouse: Warehouse) -> SessionsRepor
             rebuilt=rebuilt,
             seconds=time.monotonic() - began,
         )
+
+
+def remake_sessions(spark: SparkSession, warehouse: Warehouse, days: tuple[date, date] | None) -> int:
+    """Write sessions anew from all events, in one commit, whatever `sessions` has now.
+
+    Args:
+        spark: A session with Delta, in UTC.
+        warehouse: Where the tables are. `sessions` reflects `sessionized_events` but for rows that somebody changed.
+        days: The first and the last date of those over which a session has to lie to be written; None: all are.
+
+    Returns:
+        The version of `sessions` that has them.
+
+    Raises:
+        TableNotFoundError: If one of the two tables is missing.
+        RulesMismatchError: If `sessionized_events` was not created by this project.
+    """
+    with warehouse.writing(spark):
+        events_table, table = events_to_follow(warehouse), warehouse.open_existing(warehouse.sessions)
+        events = warehouse.read(spark, warehouse.sessionized_events, events_table.version())
+        sessions = session_rows(events, rules_of_table(events_table))
+        metadata = following_metadata(events_table)
+        if days is None:
+            overwrite(table, warehouse.sessions, sessions.repartition(SESSION_DATE), metadata)
+            return table.version()
+        first, last = days
+        existing = warehouse.read(spark, warehouse.sessions, table.version()).select(*sessions.columns)
+        is_over = (F.to_date(SESSION_START) <= F.lit(last)) & (F.to_date(SESSION_END) >= F.lit(first))
+        begun = sessions.union(existing).where(is_over).select(SESSION_DATE).distinct().collect()
+        in_range = {day for day in partition_dates(table) if first <= day <= last}
+        rewritten = sorted(in_range | {row[SESSION_DATE] for row in begun})
+        if not rewritten:
+            return table.version()
+        # Whole partitions, of which nothing is kept: a row that somebody has changed may be anything.
+        rows = sessions.where(among(SESSION_DATE, rewritten)).repartition(SESSION_DATE)
+        replace_partitions(table, warehouse.sessions, SESSION_DATE, rewritten, rows, metadata)
+        return table.version()
 
 
 def events_to_follow(warehouse: Warehouse) -> DeltaTable:

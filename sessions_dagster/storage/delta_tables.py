@@ -178,6 +178,24 @@ def replace_partitions(
     exclusive_commit(rows.sparkSession, table, lambda: writer.save(table_uri), metadata)
 
 
+def overwrite(
+    table: deltalake.DeltaTable, table_uri: str, rows: DataFrame, metadata: Mapping[str, Any] = NO_METADATA
+) -> None:
+    """Replace all rows of a table in one commit. Its columns and properties stay.
+
+    Args:
+        table: The table, at the version that the rows were compared with.
+        table_uri: Where it is.
+        rows: Complete table rows.
+        metadata: The user metadata of the commit.
+
+    Raises:
+        ConcurrentWriteError: If another run has written to it since.
+    """
+    writer = rows.write.format("delta").mode("overwrite")
+    exclusive_commit(rows.sparkSession, table, lambda: writer.save(table_uri), metadata)
+
+
 def rewrite_partitions(table_uri: str, column: str, days: Sequence[date], rows: DataFrame) -> None:
     """Write the rows of some partitions again, in one commit that counts as a compaction: it changes no row.
 

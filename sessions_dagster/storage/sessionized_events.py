@@ -65,9 +65,7 @@ def ensure_sessionized_events(
     properties = {
         DELETION_VECTORS_PROPERTY: vectors,
         **statistics_of(warehouse.sessionized_events),
-        TIMEOUT_PROPERTY: str(rules.timeout_us),
-        USER_ACTIONS_PROPERTY: json.dumps(sorted(rules.user_action_ids)),
-        LATENESS_PROPERTY: str(rules.lateness_days),
+        **rule_properties(rules),
     }
     table = ensure_table(
         spark,
@@ -83,6 +81,15 @@ def ensure_sessionized_events(
         set_property(spark, warehouse.sessionized_events, DELETION_VECTORS_PROPERTY, vectors)
         table.update_incremental()
     return table
+
+
+def rule_properties(rules: SessionRules) -> dict[str, str]:
+    """The table properties that say which rules a table was built with."""
+    return {
+        TIMEOUT_PROPERTY: str(rules.timeout_us),
+        USER_ACTIONS_PROPERTY: json.dumps(sorted(rules.user_action_ids)),
+        LATENESS_PROPERTY: str(rules.lateness_days),
+    }
 
 
 def rules_of_table(sessionized_events: DeltaTable) -> SessionRules:
@@ -110,5 +117,6 @@ def _check_rules(table: DeltaTable, rules: SessionRules) -> None:
     if built_with != rules:
         raise RulesMismatchError(
             f"{location_of(table.table_uri)} was built with {built_with}, but this run has {rules}. One table cannot "
-            "mix rules: run with the rules that it was built with, or use another warehouse root and backfill there."
+            "mix rules: run with the rules that it was built with, or make the tables anew with the others "
+            "(rebuild; it first tells what changes)."
         )
