@@ -23,6 +23,16 @@ from sessions_dagster.redaction import redacted
 _MAX_SHOWN: Final = 200
 """How much of a wrong value a message shows, in characters."""
 
+_NOT_OF_A_LINE: Final = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+
+
+def one_line(text: str) -> str:
+    r"""A text that may have names of somebody else's in it, as it can stand in a log, on a terminal and on a page.
+
+    What ends a line, commands a terminal or turns the direction of writing around is escaped: `\n`, `\x1b`.
+    """
+    return _NOT_OF_A_LINE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
 
 class SettingsError(ValueError):
     """A setting is not what it must be; the message names it, what it is, and what it may be."""
@@ -55,7 +65,13 @@ class SizeError(ValueError):
 
 
 class BatchError(ValueError):
-    """A batch cannot be landed. The message says which folder or file, what is wrong with it, and what to do."""
+    """A batch cannot be landed. The message says which folder or file, what is wrong with it, and what to do.
+
+    It has names of the sender's in it. Each of several messages is one line all the same.
+    """
+
+    def __init__(self, *messages: str) -> None:
+        super().__init__("\n".join(map(one_line, messages)))
 
 
 class NotDeliveredError(BatchError):

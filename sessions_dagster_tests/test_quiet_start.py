@@ -1,4 +1,4 @@
-"""The start of Dagster's UI as `make dev` starts it: no warnings, and the address at the end."""
+"""The start of Dagster's UI as `make dev` starts it: no warnings, the address at the end, and only loopback."""
 
 import os
 import re
@@ -14,13 +14,15 @@ from typing import Final
 
 import pytest
 
+from sessions_dagster_tests.sockets import listeners
+
 REPOSITORY: Final = Path(__file__).parents[1]
 SECONDS: Final = 120
 ADDRESS: Final = "Serving dagster-webserver on http://"
 
 
 @pytest.mark.slow
-def test_dg_dev_starts_without_a_python_warning_and_says_its_address(tmp_path: Path) -> None:
+def test_dg_dev_starts_without_a_python_warning_on_loopback_only_and_says_its_address(tmp_path: Path) -> None:
     pytest.importorskip("dagster_dg_cli")
     (command,) = re.findall(r"\$\(BIN\)/(dg dev .*)", (REPOSITORY / "Makefile").read_text())
     copy(REPOSITORY / "deploy" / "local" / "dagster.yaml", tmp_path)
@@ -46,9 +48,12 @@ def test_dg_dev_starts_without_a_python_warning_and_says_its_address(tmp_path: P
             if ADDRESS in line:
                 break
         deadline.cancel()
+        heard = listeners(server.pid)
         with suppress(ProcessLookupError):
             os.killpg(server.pid, signal.SIGKILL)
     assert ADDRESS in said[-1], said
+    assert heard or sys.platform != "linux"
+    assert [each for each in heard if not each.is_loopback] == []
     assert not [line for line in said if re.search(r"\w+Warning\b|dagster\.yaml", line)]
 
 

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal, Self
 
+from sessions_dagster.errors import one_line
+
 Kind = Literal["failed_run", "failed_check", "missing_batches"]
 
 _TITLES: Final[Mapping[Kind, str]] = {
@@ -93,5 +95,5 @@ def first_sentence(message: str) -> str:
     # What came from the name of a file may have no encoding, and would make no mail.
     told = _CLASS.sub("", message.encode("utf-8", "replace").decode().strip())
     stripped = _CLASS.sub("", _CALL_OF_JAVA.sub("", told)).strip()
-    sentence = _SENTENCE_END.split(stripped, maxsplit=1)[0].strip()
+    sentence = one_line(_SENTENCE_END.split(stripped, maxsplit=1)[0].strip())
     return sentence if len(sentence) <= _MAX_SENTENCE else f"{sentence[: _MAX_SENTENCE - 1]}…"

@@ -94,7 +94,7 @@ def landed(
         yield from (_materialization(context.asset_key, day, not_delivered_metadata()) for day in holes)
     failures = landing_failures(outcomes)
     if failures:
-        raise BatchError("\n".join(map(str, failures)))
+        raise BatchError(*map(str, failures))
 
 
 def _held_back(

@@ -15,7 +15,7 @@ from typing import Final, NoReturn
 
 import pyarrow as pa
 
-from sessions_dagster.errors import BatchError, NotDeliveredError, StorageError
+from sessions_dagster.errors import BatchError, NotDeliveredError, StorageError, one_line
 from sessions_dagster.input.files import BatchFile
 from sessions_dagster.model.counts import number_of
 from sessions_dagster.storage.filesystem import canonical, filesystem_of
@@ -207,7 +207,7 @@ def left_out(entries: Iterable[Entry]) -> list[str]:
         name: f"{name} ({number_of(count, 'file')})" if name.endswith("/") else name for name, count in files.items()
     }
     texts |= {entry.path: f"{entry.path} (a link to {entry.leads_to})" for entry in entries if entry.leads_to}
-    return [texts[name] for name in sorted(texts)]
+    return [one_line(texts[name]) for name in sorted(texts)]
 
 
 def left_out_line(names: Sequence[str]) -> str:
@@ -237,7 +237,7 @@ def batch_folders(root: InputRoot, first_day: date, now: datetime) -> BatchFolde
         day = _day_of(entry)
         if day is None:
             if not entry.is_hidden:
-                ignored.setdefault(NotReady.JUNK, []).append(entry.path)
+                ignored.setdefault(NotReady.JUNK, []).append(one_line(entry.path))
         elif day < first_day:
             ignored.setdefault(NotReady.BEFORE_FIRST, []).append(day.isoformat())
         elif day >= today:

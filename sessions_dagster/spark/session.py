@@ -38,8 +38,9 @@ from sessions_dagster.spark.connect import (
 )
 from sessions_dagster.spark.failures import SPARK_ERRORS_OR_GONE
 from sessions_dagster.spark.jars import brings_connector, jars_conf
-from sessions_dagster.spark.java import launched_quietly, use_java, use_utf8_for_names
+from sessions_dagster.spark.java import launched_quietly, use_java, use_utf8_for_names, with_variables
 from sessions_dagster.spark.master import MASTERS, check_answers, is_master, local_cores
+from sessions_dagster.spark.this_machine import LOOPBACK, loopback_only, private_scratch
 from sessions_dagster.spark.tuning import SHUFFLE_PARTITIONS, is_remote, properties_for, task_slots
 from sessions_dagster.spark.versions import check_s3, check_versions, installed_delta, installed_lane
 
@@ -192,7 +193,7 @@ def spark_conf(settings: SparkSettings) -> dict[str, str]:
     }
     cores = local_cores(settings.master)
     if cores is not None:
-        conf["spark.driver.host"] = "127.0.0.1"
+        conf["spark.driver.host"] = LOOPBACK
         # Here the length of a single pause does not matter, but the sum of all pauses does.
         conf[_DEFAULT_JAVA_OPTIONS] += " -XX:+UseParallelGC"
         # No table is stored there, but otherwise Spark would make an empty folder in every working directory.
@@ -244,9 +245,11 @@ def start_spark(settings: SparkSettings) -> SparkSession:
         check_s3(pyspark.__version__)
     check_answers(settings.master)
     try:
-        with launched_quietly(os.environ):
-            started = SparkSession.builder.config(map={**spark_conf(settings)}).getOrCreate()
-        if local_cores(settings.master) is None:
+        conf, is_local = spark_conf(settings), local_cores(settings.master) is not None
+        private = loopback_only(os.environ) | private_scratch(os.environ, conf) if is_local else {}
+        with launched_quietly(os.environ), with_variables(os.environ, private):
+            started = SparkSession.builder.config(map={**conf}).getOrCreate()
+        if not is_local:
             _fit_to_cluster(started)
     except SPARK_ERRORS_OR_GONE as error:
         raise SparkStartError(_why_not_started(settings)) from error

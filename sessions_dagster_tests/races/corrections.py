@@ -66,13 +66,15 @@ def _alone(old: Span, new: Span) -> str:
     return "extended" if new[0] <= old[0] and new[1] >= old[1] else "shrunk"
 
 
-def wrong_corrections(warehouse: Warehouse) -> tuple[list[Correction], list[Correction]]:
+def wrong_corrections(
+    warehouse: Warehouse, user_actions: Collection[str] = ("a", "b", "c")
+) -> tuple[list[Correction], list[Correction]]:
     """The entries that are missing, and those that are too many, of all versions of the events."""
     expected: list[Correction] = []
     before: list[SessionizedEvent] = []
     for version in range(_table(warehouse.sessionized_events).version() + 1):
         after = _rows(warehouse.sessionized_events, version)
-        expected += corrections_between(before, after, version)
+        expected += corrections_between(before, after, version, user_actions)
         before = after
     found = _entries(warehouse.session_corrections)
     missing, too_many = list(expected), []
