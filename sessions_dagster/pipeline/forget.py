@@ -135,7 +135,7 @@ def _from_raw_events(search: _Search, table: DeltaTable) -> int:
     uri, where = search.warehouse.raw_events, is_of_forgotten(search.forgotten)
     landed, found = slices(table).landings, _find(search, table, uri, where)
     emptied = {day: at for day, at in emptied_batches(table).items() if day not in landed}
-    emptied |= {day: landed[day] for day in found.emptied}
+    emptied |= {day: landed.get(day) for day in found.emptied}
     _remove(search, table, uri, where, found, forgetting_metadata(search.forgotten, emptied))
     # Without a row the batch would count as one that has not landed, and the sensor would land it again.
     note_emptied(search.warehouse, emptied_batches(table))

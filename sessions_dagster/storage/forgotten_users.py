@@ -33,9 +33,9 @@ def forgotten_users(spark: SparkSession, warehouse: Warehouse) -> ForgottenUsers
     Raises:
         StorageError: If the storage fails.
     """
-    table = warehouse.open(warehouse.forgotten_users)
-    if table is None:
+    if not warehouse.has(warehouse.forgotten_users):
         return NOBODY
+    table = warehouse.open_existing(warehouse.forgotten_users)
     version, metadata = table.version(), table.metadata()
     rows = warehouse.read(spark, warehouse.forgotten_users, version).select(USER_HASH).collect()
     hashes = frozenset(row[USER_HASH] for row in rows)

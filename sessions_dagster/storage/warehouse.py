@@ -30,6 +30,7 @@ from sessions_dagster.storage.filesystem import (
     delta_rs_options,
     is_file,
     is_local,
+    names_in,
     storage_errors,
     table_root,
 )
@@ -129,6 +130,17 @@ class Warehouse:
         for looked_at in self._looked_at:
             looked_at.add(table_uri)
         return handle
+
+    def has(self, table_uri: str) -> bool:
+        """Whether there is a table. If there is none, an object store is asked once, and twice by `open`.
+
+        Raises:
+            OSError: If this process may not look.
+            StorageError: If the storage fails.
+        """
+        if table_uri in self._handles or self.logs_through is not None:
+            return self.open(table_uri) is not None
+        return bool(names_in(f"{table_uri}/_delta_log"))
 
     @contextmanager
     def looking_once(self) -> Iterator[None]:

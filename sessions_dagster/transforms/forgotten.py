@@ -16,7 +16,7 @@ from sessions_dagster.model.rejects import RejectReason
 _QUOTED: Final = r'"(?:[^"\\]|\\.)*+"'
 _BARE: Final = r'[^\s"{}\[\]:,]+'
 _BETWEEN_WORDS: Final = r"""[\s"'`,;|:=/\\&?!()\[\]{}<>]+"""
-_BETWEEN_FIELDS: Final = r"[,;|\t]"
+_BETWEEN_FIELDS: Final = (" *, *", " *; *", " *[|] *", " *\t *")
 _LAST_DOTS: Final = r"\.+$"
 _OUTER_QUOTES: Final = r"""^["']|["']$"""
 _SUFFIXES: Final = r"\..*$"
@@ -60,12 +60,12 @@ def _unescaped(quoted: Column) -> Column:
 def _words_in(text: Column) -> Column:
     """What may be a value in a text of any kind: its words, and its fields if it is a line of CSV."""
     words = F.transform(F.split(text, _BETWEEN_WORDS), lambda word: F.regexp_replace(word, _LAST_DOTS, ""))
-    fields = F.transform(F.split(text, _BETWEEN_FIELDS), _without_quotes)
-    return F.concat(_or_none(F.array(text)), _or_none(words), _or_none(fields))
+    fields = F.concat(*[F.split(F.trim(text), mark) for mark in _BETWEEN_FIELDS])
+    return F.concat(*map(_or_none, (F.array(text), words, fields, F.transform(fields, _without_quotes))))
 
 
 def _without_quotes(field: Column) -> Column:
-    return F.replace(F.regexp_replace(F.trim(field), _OUTER_QUOTES, ""), F.lit('""'), F.lit('"'))
+    return F.replace(F.regexp_replace(field, _OUTER_QUOTES, ""), F.lit('""'), F.lit('"'))
 
 
 def _none() -> Column:

@@ -11,7 +11,7 @@ from typing import Final
 
 from pyspark.sql import SparkSession
 
-from sessions_dagster.model.tables import TABLES
+from sessions_dagster.model.tables import FORGOTTEN_USERS, TABLES
 from sessions_dagster_tests.builders import World, put_batch
 from sessions_dagster_tests.oracle import Event
 from sessions_dagster_tests.s3 import daily_run
@@ -82,7 +82,7 @@ def by_kind(requests: Sequence[Request]) -> dict[str, int]:
 def _kind(request: Request) -> str:
     path = request.path.replace("%2F", "/")
     what = next(kind for kind, pattern in _KINDS.items() if re.search(pattern, path))
-    table = next((name for name in TABLES if f"/{name}/" in path), "the input")
+    table = next((name for name in (*TABLES, FORGOTTEN_USERS) if f"/{name}/" in path), "the input")
     return f"{request.method} {what} of {table}"
 
 
