@@ -229,6 +229,18 @@ def read_meanwhile(lake: Lake, states: Sequence[Seen]) -> Iterator[None]:
     assert not failures, failures[0]
 
 
+@contextmanager
+def deliver_and_read(lake: Lake, days: Sequence[date], random: Random) -> Iterator[None]:
+    """Deliver other contents of some batches, and read meanwhile, in the context: only whole batches are seen."""
+    old = dict(lake.contents)
+    for day in days:
+        lake.deliver(day, random)
+    choices = [[old.get(day, []), lake.contents[day]] for day in days]
+    mixtures = [{**old, **dict(zip(days, chosen, strict=True))} for chosen in product(*choices)]
+    with read_meanwhile(lake, [lake.expected(contents) for contents in mixtures]):
+        yield
+
+
 def play_round(lake: Lake, by: Runners, orders: Sequence[Steps], random: Random, *, may_be_refused: bool) -> None:
     """Deliver other contents, have the runners race for them, and check everything.
 
@@ -239,13 +251,9 @@ def play_round(lake: Lake, by: Runners, orders: Sequence[Steps], random: Random,
         random: It decides about contents and moments.
         may_be_refused: Whether a step may be refused and tried again, as on an object store.
     """
-    before, old = lake.versions(), dict(lake.contents)
-    days = sorted({date.fromisoformat(day) for steps in orders for name, *of in steps if name == "land" for day in of})
-    for day in days:
-        lake.deliver(day, random)
-    choices = [[old.get(day, []), lake.contents[day]] for day in days]
-    mixtures = [{**old, **dict(zip(days, chosen, strict=True))} for chosen in product(*choices)]
-    with read_meanwhile(lake, [lake.expected(contents) for contents in mixtures]):
+    before = lake.versions()
+    days = {date.fromisoformat(day) for steps in orders for name, *of in steps if name == "land" for day in of}
+    with deliver_and_read(lake, sorted(days), random):
         refused = by.obey(lake.folder, orders, random)
     assert may_be_refused or not refused
     lake.check()

@@ -25,6 +25,7 @@ from sessions_dagster.pipeline.refresh_sessions import refresh_sessions
 from sessions_dagster.spark.session import SparkSettings, start_spark
 from sessions_dagster.storage.maintenance import compact, vacuum
 from sessions_dagster.storage.warehouse import Warehouse
+from sessions_dagster_tests.races.scheduled import backfill, sensor
 from sessions_dagster_tests.s3.runner import until_it_is_done
 from sessions_dagster_tests.s3.writer import SMALL
 
@@ -71,12 +72,18 @@ STEPS: Final[Mapping[str, Step]] = {
     "vacuum": vacuum_all,
 }
 
+SCHEDULED: Final[Mapping[str, Callable[..., None]]] = {"sensor": sensor, "backfill": backfill}
+"""What is done by Dagster, which tries a step that is refused again by itself."""
+
 
 def obey(spark: SparkSession, order: Mapping[str, Any]) -> None:
     """Do all steps of an order, from its moment on."""
     folder = str(order["folder"])
     time.sleep(max(0.0, order["at"] - time.monotonic()))
     for name, *days in order["steps"]:
+        if name in SCHEDULED:
+            SCHEDULED[name](folder, *days)
+            continue
         step, dates = STEPS[name], [date.fromisoformat(day) for day in days]
 
         def on_tables(warehouse: Warehouse, step: Step = step, dates: list[date] = dates) -> object:
