@@ -147,12 +147,12 @@ class World:
     def sessions(self) -> list[SessionRow]:
         """The rows of `sessions`, without the columns that follow from others."""
         columns = (USER, PRODUCT, SESSION_START, SESSION_END, EVENTS, USER_ACTIONS)
-        return [SessionRow(*row) for row in _read_without_spark(self.warehouse.sessions, columns)]
+        return [SessionRow(*row) for row in read_without_spark(self.warehouse.sessions, columns)]
 
     def corrections(self) -> list[CorrectionRow]:
         """The rows of `session_corrections`; none if there is no such table."""
         columns = (EVENTS_VERSION, USER, PRODUCT, KIND, OLD_START, OLD_END, NEW_START, NEW_END, BATCHES)
-        rows = _read_without_spark(self.warehouse.session_corrections, columns)
+        rows = read_without_spark(self.warehouse.session_corrections, columns)
         return [CorrectionRow._make([*row[:-1], frozenset(row[-1])]) for row in rows]
 
 
@@ -170,13 +170,13 @@ def sessions_of(rows: Iterable[SessionizedEvent], user_actions: Collection[str] 
 
 def landed_events(raw_events: str) -> list[Event]:
     """The rows of `raw_events`, read by delta-rs, so that this process needs no Spark of its own."""
-    return [Event(*row) for row in _read_without_spark(raw_events, (USER, EVENT, PRODUCT, TIMESTAMP))]
+    return [Event(*row) for row in read_without_spark(raw_events, (USER, EVENT, PRODUCT, TIMESTAMP))]
 
 
 def sessionized_events(table_uri: str) -> list[SessionizedEvent]:
     """The rows of `sessionized_events`, read by delta-rs."""
     columns = (USER, EVENT, PRODUCT, TIMESTAMP, SESSION_START, SESSION_END)
-    return [SessionizedEvent(*row) for row in _read_without_spark(table_uri, columns)]
+    return [SessionizedEvent(*row) for row in read_without_spark(table_uri, columns)]
 
 
 def write_batch(events: Sequence[Event], folder: Path) -> None:
@@ -243,7 +243,8 @@ def fail_to_read(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "open_file", open_or_fail)
 
 
-def _read_without_spark(table_uri: str, columns: Sequence[str]) -> list[list[Any]]:
+def read_without_spark(table_uri: str, columns: Sequence[str]) -> list[list[Any]]:
+    """Some columns of the rows of a table; none if there is no such table. Times are naive, in UTC."""
     # Much quicker than a query of Spark, and a second opinion on what Spark has written.
     try:
         table = DeltaTable(table_uri, storage_options=delta_rs_options(table_uri))
