@@ -102,6 +102,10 @@ class RebuildError(ValueError):
     """The tables cannot be rebuilt as asked for. Nothing was written."""
 
 
+class DamagedLogError(ValueError):
+    """A file of the log of a table is damaged; the message names it."""
+
+
 class RetentionError(ValueError):
     """A table would lose files that a run or a reader may still need."""
 
@@ -111,6 +115,10 @@ class StorageError(Exception):
 
     It is not an `OSError`: those say that what is stored there cannot be read.
     """
+
+
+class FullDiskError(StorageError):
+    """A disk is full; the message says which."""
 
 
 class ConcurrentWriteError(RuntimeError):
@@ -132,6 +140,7 @@ class SparkUnavailableError(SparkStartError):
 NON_RETRYABLE: Final = (
     AuditError,
     BatchError,
+    DamagedLogError,
     PartitionsError,
     RebuildError,
     RetentionError,

@@ -35,9 +35,11 @@ from sessions_dagster.spark.failures import SPARK_ERRORS
 from sessions_dagster.spark.tuning import CASE_SENSITIVE, Sizes, interpreted_if_few, spark_property
 from sessions_dagster.storage.delta_tables import ensure_table, files_for, replace_slice
 from sessions_dagster.storage.forgotten_users import forgotten_users
+from sessions_dagster.storage.full_disks import full_disk_text, full_disks_named
 from sessions_dagster.storage.landed_batches import LandedBatch, note_landing
 from sessions_dagster.storage.log_statistics import statistics_of
 from sessions_dagster.storage.raw_events import ensure_raw_events
+from sessions_dagster.storage.slices import unused_landing_time
 from sessions_dagster.storage.warehouse import Warehouse
 from sessions_dagster.transforms.forgotten import is_of_forgotten, mentions_forgotten
 
@@ -111,7 +113,8 @@ def land_batch(
         day: The batch.
         input_format: The format of all its files.
         landed_at: Now, with a time zone. It distinguishes this landing from all others of the batch, and is kept in
-            milliseconds, which is the precision of the statistics in a Delta log.
+            milliseconds, which is the precision of the statistics in a Delta log. If the landing that is there has the
+            same, because the clock was set back, or because both are within a millisecond, the next one is taken.
         rules: The session rules; their lateness says which event dates the batch may deliver.
         bot_limit: A user with more distinct events than this in the batch is a bot; None: nobody is.
         carried_columns: The type of each carried column, by its name.
@@ -141,6 +144,7 @@ def land_batch(
         # A column of the sender's own may differ from a required one in upper and lower case only.
         spark_property(spark, CASE_SENSITIVE, "true"),
         broken_files_named(lambda: find_broken_file(delivered.files, read)),
+        full_disks_named(spark, warehouse.root),
     ):
         rows = classify(read(delivered.files), day, rules)
         rows, are_none = _without_bots(rows, bot_limit, is_small=size < sizes.bytes_per_file)
@@ -156,7 +160,8 @@ def land_batch(
                 partition_by=BATCH_DATE,
                 properties=statistics_of(warehouse.rejected_events),
             )
-            ensure_raw_events(spark, warehouse, rules, carried_columns)
+            raw_events = ensure_raw_events(spark, warehouse, rules, carried_columns)
+            landed_at = unused_landing_time(raw_events, day, landed_at)
             forgotten = forgotten_users(spark, warehouse)
             if forgotten.hashes:
                 rows = rows.where(~is_of_forgotten(forgotten))
@@ -187,7 +192,9 @@ def land_batch(
 
             try:
                 rejected_version = replace_rejected(rows, reasons := Observation())
-            except SPARK_ERRORS:
+            except SPARK_ERRORS as error:
+                if full_disk_text(error) is not None:
+                    raise
                 # Only now are the sender's own columns read. What is damaged in them must not separate the two tables.
                 rejected_version = replace_rejected(without_own_columns(rows), reasons := Observation())
             by_lateness = tuple(metrics.get[_late(days)] for days in rules.latenesses)

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from datetime import date
+from pathlib import Path
 from typing import Any, Final
 
 import deltalake
@@ -16,8 +17,9 @@ from sessions_dagster.spark.failures import SPARK_ERRORS
 from sessions_dagster.spark.tuning import task_slots
 from sessions_dagster.storage.delta_log import partitions
 from sessions_dagster.storage.exclusive_commits import NO_METADATA, exclusive_commit
-from sessions_dagster.storage.filesystem import location_of
+from sessions_dagster.storage.filesystem import is_local, location_of
 from sessions_dagster.storage.sql import identifier, quoted, run_sql, text_literal
+from sessions_dagster.storage.torn_logs import remove_log_without_commits
 from sessions_dagster.storage.warehouse import Warehouse
 
 RETENTION_PROPERTY: Final = "delta.deletedFileRetentionDuration"
@@ -247,6 +249,8 @@ def _create(
     named = {RETENTION_PROPERTY: DEFAULT_RETENTION, **properties}
     listed = ", ".join(f"{text_literal(name)} = {text_literal(value)}" for name, value in named.items())
     statement = f"CREATE TABLE IF NOT EXISTS {quoted(table_uri)} ({columns}) USING delta"
+    if is_local(table_uri):
+        remove_log_without_commits(Path(table_uri))
     try:
         run_sql(spark, f"{statement} {partitioned} TBLPROPERTIES ({listed})")
     except SPARK_ERRORS:

@@ -7,7 +7,7 @@ with several is refused, by the name of the commit that made it so.
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final
 
 from deltalake import DeltaTable
@@ -55,6 +55,22 @@ def slices(raw_events: DeltaTable) -> Slices:
         if day is not None and file["num_records"] != 0:
             times.setdefault(day, set()).update(_times_in(file))
     return Slices({day: frozenset(found) for day, found in times.items()})
+
+
+def unused_landing_time(raw_events: DeltaTable, day: date, landed_at: datetime) -> datetime:
+    """The time of a landing, or the next millisecond that no row of the slice has which it replaces.
+
+    With the same time a landing could not be distinguished from the one before, and would never be applied.
+
+    Args:
+        raw_events: The table.
+        day: The date of the batch.
+        landed_at: The time, in milliseconds.
+    """
+    taken = slices(raw_events).times.get(day, frozenset())
+    while landed_at in taken:
+        landed_at += timedelta(milliseconds=1)
+    return landed_at
 
 
 def check_one_landing(raw_events: DeltaTable, found: Slices, days: Collection[date]) -> None:

@@ -1,13 +1,13 @@
 """The warehouse: where the tables are, one open handle of each, and the lock that keeps writers apart."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from deltalake import DeltaTable
-from deltalake.exceptions import TableNotFoundError
+from deltalake.exceptions import DeltaError, TableNotFoundError
 from pyspark.sql import DataFrame, SparkSession
 
 from sessions_dagster.errors import SettingsError, StorageError
@@ -34,8 +34,11 @@ from sessions_dagster.storage.filesystem import (
     storage_errors,
     table_root,
 )
+from sessions_dagster.storage.full_disks import full_disks_named
+from sessions_dagster.storage.java_lock import locked_in_java
 from sessions_dagster.storage.lock import MAY_PASS, check_lock, locked
 from sessions_dagster.storage.through_spark import MirroredTable
+from sessions_dagster.storage.torn_logs import check_newest_checkpoint, check_newest_commit
 
 _SESSION_FILE: Final = ".writing.session"
 """Which session with a server of Spark Connect writes. A run that is killed leaves the file behind."""
@@ -115,17 +118,21 @@ class Warehouse:
             table_uri: One of `tables`, or `forgotten_users`.
 
         Raises:
+            DamagedLogError: If the newest commit of a local table, or its checkpoint, is torn.
             PermissionError: If this process may not read the log.
             StorageError: If the storage fails.
         """
         handle = self._handles.get(table_uri)
+        is_known = handle is not None and any(table_uri in looked_at for looked_at in self._looked_at)
+        if is_local(self.root) and not is_known:
+            check_newest_commit(Path(table_uri))
         if handle is None:
             try:
                 handle = self._opened(table_uri)
             except TableNotFoundError:
                 return None
             self._handles[table_uri] = handle
-        elif not any(table_uri in looked_at for looked_at in self._looked_at):
+        elif not is_known:
             update(handle, table_uri)
         for looked_at in self._looked_at:
             looked_at.add(table_uri)
@@ -183,6 +190,12 @@ class Warehouse:
             raise PermissionError(error.errno, f"{error.strerror}{_other_way(table_uri)}") from error
         except StorageError as error:
             raise StorageError(f"{error}{_other_way(table_uri)}") from error
+        except TableNotFoundError:
+            raise
+        except DeltaError:
+            if is_local(table_uri):
+                check_newest_checkpoint(Path(table_uri))
+            raise
 
     def open_existing(self, table_uri: str) -> DeltaTable:
         """As `open`, for a table that must exist.
@@ -261,16 +274,26 @@ class Warehouse:
             SettingsError: If commits to S3 would not be exclusive: the session has no log store that sees to that, or
                 the store or the connector does not know the condition. Or a name that a table should have is taken in
                 the catalogue. No table was changed.
+            FullDiskError: If a disk is full; the message says which.
         """
         if is_on_s3(self.root):
             _check_log_store(spark)
-        with self.locked(), self._session_noted(spark), _refused_conditions_named(self.root):
+        with (
+            self.locked(),
+            self._locked_in_java(spark),
+            self._session_noted(spark),
+            _refused_conditions_named(self.root),
+            full_disks_named(spark, self.root),
+        ):
             for looked_at in self._looked_at:
                 looked_at.clear()
             if self.catalog_schema is not None:
                 for table_uri in filter(self.open, self.tables):
                     self.register(spark, table_uri)
             yield
+
+    def _locked_in_java(self, spark: SparkSession) -> AbstractContextManager[None]:
+        return locked_in_java(spark, Path(self.root)) if is_local(self.root) else nullcontext()
 
     @contextmanager
     def _session_noted(self, spark: SparkSession) -> Iterator[None]:
