@@ -6,6 +6,7 @@
 # make test-races  several processes on the same tables at the same moment, twenty rounds of each kind; takes an hour
 # make test-gcs  tables and batches on a local server of Google's storage, which it builds with Go, in some minutes
 # make test-cluster  the same tables on a standalone cluster of Spark, which it starts, also if workers are killed
+# make test-faults  runs killed at random moments and at each boundary, full disks, torn logs: what is lost; SEED=17 repeats a run
 # make lanes     the tests that use Spark most, on each Spark and each Python that is supported and found; takes hours
 # make dev       Dagster's UI on the data of the demo, and a Spark that stays warm for its runs
 # make test-connect  the tests of the contract with Spark on a server of Spark Connect
@@ -31,7 +32,7 @@ VERSITYGW := github.com/versity/versitygw/cmd/versitygw@v1.8.0
 # A server that speaks the language of Google's storage. Another one of that name on the PATH is used instead.
 FAKE_GCS := github.com/fsouza/fake-gcs-server@v1.55.1
 
-.PHONY: demo dev test quick style test-ui test-s3 test-races test-gcs test-connect test-cluster lanes log-store soak bench compatibility pictures format clean
+.PHONY: demo dev test quick style test-ui test-s3 test-races test-gcs test-connect test-cluster test-faults lanes log-store soak bench compatibility pictures format clean
 .DEFAULT_GOAL := demo
 
 demo: $(INSTALLED) $(INSTANCE)
@@ -109,6 +110,9 @@ test-connect: $(INSTALLED)
 test-cluster: $(INSTALLED)
 	@echo "==> Tests on a standalone cluster of Spark on this machine (pytest: some minutes)"
 	@$(BIN)/pytest sessions_dagster_tests/cluster $(if $(ONLY),-k "$(ONLY)")
+
+test-faults: $(INSTALLED)
+	@$(BIN)/python -m sessions_dagster_tests.faults $(if $(SEED),--seed $(SEED)) $(if $(KILLS),--kills $(KILLS))
 
 lanes: $(INSTALLED)
 	@$(BIN)/nox

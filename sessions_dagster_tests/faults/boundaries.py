@@ -25,15 +25,17 @@ class Boundary:
         of: The kind of step that it is a part of.
         module: The module that calls.
         function: What it calls.
-        call: Which of the calls in a step, from 1.
         is_after: Whether it happens after the call, and not before.
+        ends_with: What an argument of the call must end with.
+        with_result: Whether only a call counts that gives something.
     """
 
     of: type
     module: ModuleType
     function: str
-    call: int = 1
     is_after: bool = False
+    ends_with: str = ""
+    with_result: bool = False
 
 
 BOUNDARIES: Final = {
@@ -42,15 +44,17 @@ BOUNDARIES: Final = {
     "landing: both committed, not noted": Boundary(Land, land, "note_landing"),
     "landing: noted, not marked done": Boundary(Land, land, "note_landing", is_after=True),
     "applying: computed, no entries": Boundary(Apply, apply, "write_ahead"),
-    "applying: entries committed, not the correction": Boundary(Apply, apply, "write_ahead", is_after=True),
+    "applying: entries committed, not the correction": Boundary(
+        Apply, apply, "write_ahead", is_after=True, with_result=True
+    ),
     "applying: committed, not marked done": Boundary(Apply, apply, "write_changes", is_after=True),
     "following: rebuilt, not committed": Boundary(Follow, refresh_sessions, "replace_partitions"),
     "following: committed, not marked done": Boundary(Follow, refresh_sessions, "replace_partitions", is_after=True),
     "compaction: merged, not purged": Boundary(Compact, maintenance, "_purge"),
     "compaction: purged, not noted": Boundary(Compact, maintenance, "set_property"),
     "compaction: one table noted": Boundary(Compact, maintenance, "set_property", is_after=True),
-    "vacuum: listed, not removed": Boundary(Vacuum, maintenance, "run_sql", call=2),
-    "vacuum: one table done": Boundary(Vacuum, maintenance, "run_sql", call=2, is_after=True),
+    "vacuum: listed, not removed": Boundary(Vacuum, maintenance, "run_sql", ends_with=" FULL"),
+    "vacuum: one table done": Boundary(Vacuum, maintenance, "VacuumReport"),
 }
 
 WHILE_WRITING: Final = {
@@ -67,16 +71,21 @@ WHILE_WRITING: Final = {
 def at(boundary: Boundary, happen: Callable[[], object]) -> Iterator[None]:
     """Let something happen once at a boundary of the steps of this process."""
     called = getattr(boundary.module, boundary.function)
-    calls = 0
+    has_happened = False
+
+    def happen_once() -> None:
+        nonlocal has_happened
+        if not has_happened:
+            has_happened = True
+            happen()
 
     def call(*args: Any, **options: Any) -> Any:
-        nonlocal calls
-        calls += 1
-        if calls == boundary.call and not boundary.is_after:
-            happen()
+        is_meant = any(str(arg).endswith(boundary.ends_with) for arg in args) or not boundary.ends_with
+        if is_meant and not boundary.is_after:
+            happen_once()
         result = called(*args, **options)
-        if calls == boundary.call and boundary.is_after:
-            happen()
+        if is_meant and boundary.is_after and (result or not boundary.with_result):
+            happen_once()
         return result
 
     with pytest.MonkeyPatch.context() as patched:

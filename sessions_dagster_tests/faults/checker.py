@@ -1,12 +1,13 @@
 """Goes on from a state that a fault has left: runs once more what failed, and compares all tables with the oracle."""
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 from pyspark.sql import SparkSession
 
 from sessions_dagster_tests.builders import World
-from sessions_dagster_tests.faults.program import Program, Vacuum
+from sessions_dagster_tests.faults.program import Program, Rows, Vacuum
 from sessions_dagster_tests.faults.report import Report
 from sessions_dagster_tests.faults.states import (
     commits_allowed,
@@ -22,11 +23,12 @@ class Checker:
     """Checks states with one Spark, which stays warm.
 
     Attributes:
+        spark: Its session.
         report: What it has found.
     """
 
     def __init__(self, spark: SparkSession, report: Report) -> None:
-        self._spark = spark
+        self.spark = spark
         self.report = report
 
     def check(self, kind: str, program: Program, number: int, folder: Path) -> None:
@@ -47,20 +49,27 @@ class Checker:
             found = look(warehouse)
             wrong = wrong_states(found.tables, before, after)
             tally.wrong_states += len(wrong)
-            program.run(World(self._spark, folder), number)
+            program.run(World(self.spark, folder), number)
             tally.runs_after += 1
             afterwards = look(warehouse)
         except Exception as error:
             tally.told.append(f"{type(error).__name__} {str(error)[:1500]} at {where}")
             return
-        differs = difference(afterwards.tables, after)
         extra = extra_commits(found, afterwards, commits_allowed(step, found, before, after))
-        tally.lost += differs.lost
-        tally.doubled += differs.doubled
         tally.extra_commits += extra
+        is_right = self.compare(kind, afterwards.tables, after, where)
+        if wrong or extra:
+            tally.told.append(f"readers saw {wrong}, {extra} extra commits at {where}")
         if isinstance(step, Vacuum) and left_behind(warehouse):
             tally.told.append(f"a vacuum has left files of dead runs at {where}")
-        if wrong or differs.lost or differs.doubled or extra:
-            tally.told.append(f"readers saw {wrong}, {differs}, {extra} extra commits at {where}")
-        else:
+        elif is_right and not wrong and not extra:
             shutil.rmtree(folder)
+
+    def compare(self, kind: str, found: Mapping[str, Rows], expected: Mapping[str, Rows], where: str) -> bool:
+        """Compare tables with what they must be, and count what is wrong. Returns whether nothing is."""
+        tally, differs = self.report.of(kind), difference(found, expected)
+        tally.lost += differs.lost
+        tally.doubled += differs.doubled
+        if differs.lost or differs.doubled:
+            tally.told.append(f"{differs} at {where}")
+        return not (differs.lost or differs.doubled)

@@ -1,13 +1,16 @@
-"""Random moments: a group is frozen, copied and killed while it works through a program."""
+"""Moments of a program: random ones, at which a group is frozen, copied and killed, and those at its boundaries."""
 
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import Final
 
+from sessions_dagster_tests.builders import World
+from sessions_dagster_tests.faults.boundaries import BOUNDARIES, at
 from sessions_dagster_tests.faults.group import Worker, working
 from sessions_dagster_tests.faults.program import Apply, Compact, Follow, Land, Program, Step
 
@@ -61,6 +64,60 @@ def moments(folder: Path, program: Program, random: Random, first: int, frozen: 
                 with worker.frozen():
                     _copy(folder, copy)
             yield Moment(is_last, number, copy)
+
+
+@dataclass(frozen=True)
+class AtBoundary:
+    """A state of the tables at a boundary.
+
+    Attributes:
+        name: The name of the boundary.
+        number: The step under way.
+        before: A copy of what was there before the step.
+        folder: A copy of what was there at the boundary.
+    """
+
+    name: str
+    number: int
+    before: Path
+    folder: Path
+
+
+def at_boundaries(world: World, program: Program, steps: int, names: Sequence[str]) -> list[AtBoundary]:
+    """Runs steps of a program in this process, and copies the tables the first time that each boundary is reached.
+
+    What was there before each step is kept beside the world, see `before`.
+
+    Args:
+        world: The input and warehouse.
+        program: The program.
+        steps: How many of its steps to run.
+        names: The boundaries.
+    """
+    reached: list[AtBoundary] = []
+    folder, number = Path(world.warehouse.root).parent, 0
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def copying(name: str) -> Callable[[], object]:
+        def copy() -> None:
+            copied = folder.parent / f"{folder.name}-boundary{len(reached)}"
+            _copy(folder, copied)
+            reached.append(AtBoundary(name, number, before(folder, number), copied))
+
+        return copy
+
+    with ExitStack() as stack:
+        for name in names:
+            stack.enter_context(at(BOUNDARIES[name], copying(name)))
+        for number in range(steps):
+            _copy(folder, before(folder, number))
+            program.run(world, number)
+    return reached
+
+
+def before(folder: Path, number: int) -> Path:
+    """Where `at_boundaries` keeps what was there before a step."""
+    return folder.parent / f"{folder.name}-before{number}"
 
 
 def _work(worker: Worker, number: int, seconds: float) -> int:

@@ -62,6 +62,9 @@ class Vacuum:
 
 Step = Land | Apply | Follow | Compact | Vacuum
 
+_FIRST: Final = ("land", "apply", "follow", "land", "land", "apply", "compact", "follow", "land", "apply", "vacuum")
+"""The kinds of the first steps, after which all kinds were there with something to do."""
+
 _KINDS: Final = ("land",) * 4 + ("apply",) * 4 + ("follow",) * 3 + ("compact",) * 2 + ("vacuum",) * 2
 
 
@@ -111,13 +114,14 @@ class Program:
     def step(self, number: int) -> Step:
         """A step, by its number from 0."""
         random = Random(f"{self.seed} {number}")
-        kind = ("land", "apply", "follow")[number] if number < 3 else random.choice(_KINDS)
+        kind = _FIRST[number] if number < len(_FIRST) else random.choice(_KINDS)
         match kind:
             case "land":
                 return Land(random.choice(BATCH_DAYS), random.randrange(2**32))
             case "apply":
-                first = random.randrange(len(BATCH_DAYS))
-                return Apply(BATCH_DAYS[first], BATCH_DAYS[min(first + random.randrange(8), len(BATCH_DAYS) - 1)])
+                # Mostly of all batches, so that there is something to do.
+                first = random.choice((0, 0, random.randrange(len(BATCH_DAYS))))
+                return Apply(BATCH_DAYS[first], BATCH_DAYS[-1])
             case "follow":
                 return Follow()
             case "compact":
