@@ -40,6 +40,7 @@ def full_disk_of_spark(checker: Checker, folder: Path, program: Program, steps: 
     """Fill the disk of Spark's own files, such as those of a shuffle, before each step."""
     kind, world, local = "disk of Spark full", folder / "shuffled", folder / "local"
     local.mkdir(parents=True)
+    (world / "warehouse").mkdir(parents=True)
     with working(world, program.seed, 0, f"spark.local.dir={local}", prefix=in_own_mount(local)) as worker:
         seen = _as_seen_by(worker, local)
         _fill_before_each(checker, kind, program, steps, _Disk(worker, seen, 3, world / "warehouse", f"{local}:"))
@@ -61,16 +62,23 @@ def _fill_before_each(checker: Checker, kind: str, program: Program, steps: int,
     for number in range(steps):
         _fill(disk.folder, random.randrange(disk.pages))
         if _fails(disk, checker, kind, number):
-            left = Path(tempfile.mkdtemp(prefix="faults-disk-"))
-            shutil.copytree(disk.warehouse, left / "warehouse", ignore=shutil.ignore_patterns(_BALLAST))
-            checker.check(kind, program, number, left)
+            checker.check(kind, program, number, _copied(disk))
             (disk.folder / _BALLAST).unlink()
             disk.worker.go()
             disk.worker.expect(f"done {number}")
         else:
             (disk.folder / _BALLAST).unlink()
-    found, expected = look(disk.warehouse).tables, program.expected(steps).tables()
-    checker.compare(kind, found, expected, f"{disk.warehouse} after all steps")
+    left = _copied(disk)
+    found, expected = look(left / "warehouse").tables, program.expected(steps).tables()
+    if checker.compare(kind, found, expected, f"{left} after all steps"):
+        shutil.rmtree(left)
+
+
+def _copied(disk: _Disk) -> Path:
+    """A copy that everybody sees."""
+    left = Path(tempfile.mkdtemp(prefix="faults-disk-"))
+    shutil.copytree(disk.warehouse, left / "warehouse", ignore=shutil.ignore_patterns(_BALLAST))
+    return left
 
 
 def _as_seen_by(worker: Worker, folder: Path) -> Path:
