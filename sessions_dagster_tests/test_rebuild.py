@@ -15,13 +15,16 @@ from pyspark.sql import SparkSession
 from sessions_dagster.__main__ import main
 from sessions_dagster.config import SessionsConfig
 from sessions_dagster.defs import build_defs
-from sessions_dagster.errors import RebuildError, RulesMismatchError
+from sessions_dagster.errors import ConcurrentWriteError, RebuildError, RulesMismatchError
 from sessions_dagster.model.rules import SessionRules
 from sessions_dagster.pipeline import rebuild as rebuild_module
 from sessions_dagster.pipeline.audit import audit
 from sessions_dagster.pipeline.comparison import EVENTS_WITH_RAW, SESSIONS_WITH_RAW, DateRange
 from sessions_dagster.pipeline.pending import days_in_sessions
 from sessions_dagster.pipeline.rebuild import RebuildReport, rebuild
+from sessions_dagster.spark.tuning import spark_property
+from sessions_dagster.storage.delta_tables import append
+from sessions_dagster.storage.rebuilt_events import replace_events
 from sessions_dagster.storage.sessionized_events import rules_of_table
 from sessions_dagster.transforms.differences import DifferenceKind
 from sessions_dagster_tests.builders import World, sessions_of
@@ -44,7 +47,6 @@ OTHER_RULES = {
     "timeout": SessionRules(timeout=timedelta(minutes=10)),
     "user actions": SessionRules(user_action_ids=frozenset({"a", "x"})),
     "lateness": SessionRules(lateness_days=9),
-    "less lateness": SessionRules(lateness_days=1),
 }
 NEXT_DAY = LAST_DAY + timedelta(days=1)
 
@@ -208,6 +210,55 @@ def test_a_range_is_put_right_and_no_other_date(world: World, does: Callable[[Wo
     assert set(on_day) == {row for row in sessionize(world.all_events()) if row.at.date() == day}
     assert not [row for row in world.table() if row.at.date() == LAST_DAY]
     run(world)
+    check_against_oracle(world)
+
+
+def test_a_range_is_extended_to_the_sessions_that_have_to_change(world: World) -> None:
+    delete(world.warehouse.raw_events, OWL)
+    day_before, day = (MIDNIGHT - timedelta(days=1)).date(), MIDNIGHT.date()
+    report = run(world, DateRange(day, day))
+    assert report.days == DateRange(day_before, day)
+    assert audit(world.spark, world.warehouse).count == 0
+
+
+def test_less_lateness_is_refused(world: World) -> None:
+    world.rules = SessionRules(lateness_days=1)
+    before = versions(world)
+    with pytest.raises(RulesMismatchError, match=r"landed with 5 days of lateness.*Nothing was written"):
+        run(world, dry_run=True)
+    assert versions(world) == before
+
+
+@pytest.mark.parametrize("rules", [RULES, OTHER_RULES["timeout"]], ids=["same rules", "other rules"])
+def test_dates_that_get_no_row_become_empty_whatever_the_session_is_set_to(world: World, rules: SessionRules) -> None:
+    never = "DATE '2025-01-01'"
+    change(world.warehouse.sessionized_events, OWL, event_date=never)
+    change(world.warehouse.sessions, "user_id = 'owl'", session_date=never)
+    world.rules = rules
+    with spark_property(world.spark, "spark.sql.sources.partitionOverwriteMode", "dynamic"):
+        run(world)
+    check_against_oracle(world)
+
+
+def test_a_writer_of_before_is_refused_after_the_rules_were_swapped(world: World) -> None:
+    uri = world.warehouse.sessionized_events
+    stale = DeltaTable(uri)
+    world.rules = OTHER_RULES["timeout"]
+    run(world)
+    rows = world.spark.read.format("delta").load(uri).limit(1)
+    with pytest.raises(ConcurrentWriteError):
+        append(stale, uri, rows)
+    check_against_oracle(world)
+
+
+def test_rows_are_not_swapped_in_if_another_run_has_written_since(world: World) -> None:
+    uri = world.warehouse.sessionized_events
+    before = DeltaTable(uri).version()
+    go_on(world)
+    rows = world.spark.read.format("delta").load(uri).limit(1)
+    for rules in (RULES, OTHER_RULES["timeout"]):
+        with pytest.raises(ConcurrentWriteError):
+            replace_events(DeltaTable(uri, version=before), uri, rows, rules, {}, None, {})
     check_against_oracle(world)
 
 

@@ -25,7 +25,8 @@ from sessions_dagster.pipeline.comparison import (
     work_on,
 )
 from sessions_dagster.pipeline.pending import pending_batches
-from sessions_dagster.storage.commit_metadata import applied_batches
+from sessions_dagster.storage.commit_metadata import WRITER_KEY, applied_batches, version_followed
+from sessions_dagster.storage.delta_log import commit_info
 from sessions_dagster.storage.sessionized_events import rules_of_table
 from sessions_dagster.storage.slices import check_one_landing, slices
 from sessions_dagster.storage.warehouse import Warehouse
@@ -41,6 +42,7 @@ class AuditReport:
         days: The event dates that were compared; None: all.
         differences: In what the tables differ.
         pending: The batches that have landed and are not applied yet. They are differences, too.
+        is_behind: Whether a run has corrected `sessionized_events`, and `sessions` has not followed yet.
         versions: The version of each table that was read, by its name.
         seconds: Wall time.
     """
@@ -48,6 +50,7 @@ class AuditReport:
     days: DateRange | None
     differences: Differences
     pending: tuple[date, ...]
+    is_behind: bool
     versions: dict[str, int]
     seconds: float
 
@@ -69,6 +72,11 @@ class AuditReport:
             step = (
                 f"These batches have landed and are not applied yet: {date_list(self.pending)}. Materialize "
                 "sessionized_events and sessions for them, and audit again."
+            )
+        elif self.is_behind:
+            step = (
+                "sessionized_events was corrected, and sessions has not followed yet. Materialize sessions, and audit "
+                "again."
             )
         else:
             step = "Run rebuild, which first tells what it would change, and makes both tables anew from raw_events."
@@ -92,9 +100,10 @@ def audit(spark: SparkSession, warehouse: Warehouse, days: DateRange | None = No
         SizeError: If a Spark property of `spark.tuning.Sizes` is not a size.
     """
     began = time.monotonic()
-    raw_events = table_to_check(warehouse, warehouse.raw_events)
-    events = table_to_check(warehouse, warehouse.sessionized_events)
+    # What another run does meanwhile is pending then, and no difference that nobody can explain.
     sessions = table_to_check(warehouse, warehouse.sessions)
+    events = table_to_check(warehouse, warehouse.sessionized_events)
+    raw_events = table_to_check(warehouse, warehouse.raw_events)
     rules = rules_of_table(events)
     found = slices(raw_events)
     check_one_landing(raw_events, found, found.times)
@@ -112,7 +121,24 @@ def audit(spark: SparkSession, warehouse: Warehouse, days: DateRange | None = No
             [EVENTS_WITH_RAW, SESSIONS_WITH_RAW, SESSIONS_WITH_EVENTS],
         )
     versions = {"raw_events": raw_events.version(), SESSIONIZED_EVENTS: events.version(), SESSIONS: sessions.version()}
-    return AuditReport(days, differences, pending_of(raw_events, events), versions, time.monotonic() - began)
+    return AuditReport(
+        days=days,
+        differences=differences,
+        pending=pending_of(raw_events, events),
+        is_behind=_is_behind(events, sessions),
+        versions=versions,
+        seconds=time.monotonic() - began,
+    )
+
+
+def _is_behind(events: DeltaTable, sessions: DeltaTable) -> bool:
+    """Whether the newest commit is one of our runs that `sessions` does not reflect, and nobody else's since."""
+    if version_followed(sessions, events) == events.version():
+        return False
+    try:
+        return WRITER_KEY in str(commit_info(events, events.version()).get("userMetadata"))
+    except FileNotFoundError:
+        return False
 
 
 def pending_of(raw_events: DeltaTable, events: DeltaTable) -> tuple[date, ...]:

@@ -45,6 +45,7 @@ from sessions_dagster.transforms.differences import (
     DifferenceKind,
     all_of,
     differences,
+    unequal_rows,
 )
 from sessions_dagster.transforms.one_pass import one_pass
 from sessions_dagster.transforms.session_rows import session_rows
@@ -61,6 +62,8 @@ SESSIONS: Final = "sessions"
 _TABLE: Final = "table"
 _COMPARED_WITH: Final = "compared_with"
 _DATE: Final = "date"
+_FIRST: Final = "first"
+_LAST: Final = "last"
 
 _SESSION: Final = (*SESSION_KEY, SESSION_START)
 _OF_SESSION: Final = (SESSION_END, SESSION_ID, MINUTES, EVENTS, USER_ACTIONS, SESSION_DATE, LAST_DATE, DATES)
@@ -192,6 +195,26 @@ def compare_tables(
     order = (_TABLE, _COMPARED_WITH, TIMESTAMP, USER, PRODUCT, EVENT, KIND_OF_DIFFERENCE)
     first = [Difference(*row) for row in each.orderBy(*order).limit(MAX_SHOWN).collect()]
     return Differences(counts, first)
+
+
+def extended_range(expected: DataFrame, found: DataFrame, days: DateRange) -> DateRange:
+    """A range of dates, extended until no session that has to change lies over one of its ends.
+
+    Args:
+        expected: Rows of `sessionized_events` as one pass gives them.
+        found: The rows of the table.
+        days: The range.
+    """
+    unequal = unequal_rows(expected, found, [*EVENT_IDENTITY, EVENT_DATE, SESSION_START, SESSION_END])
+    in_sessions = unequal.where(F.col(SESSION_START).isNotNull())
+    first, last = F.to_date(SESSION_START).alias(_FIRST), F.to_date(SESSION_END).alias(_LAST)
+    extents = [DateRange(*row) for row in in_sessions.select(first, last).distinct().collect()]
+    while True:
+        over = [each for each in extents if each.first <= days.last and each.last >= days.first]
+        extended = DateRange(min(each.first for each in [days, *over]), max(each.last for each in [days, *over]))
+        if extended == days:
+            return days
+        days = extended
 
 
 def work_on(spark: SparkSession, *tables: DeltaTable | None) -> AbstractContextManager[None]:

@@ -30,6 +30,7 @@ from sessions_dagster.pipeline.comparison import (
     DateRange,
     Differences,
     compare_tables,
+    extended_range,
     one_pass_over,
     with_columns_of,
     work_on,
@@ -40,6 +41,7 @@ from sessions_dagster.storage.commit_metadata import AppliedBatches, applied_bat
 from sessions_dagster.storage.correction_log import drop_uncommitted
 from sessions_dagster.storage.delta_log import partition_dates
 from sessions_dagster.storage.delta_tables import check_no_other_columns
+from sessions_dagster.storage.filesystem import location_of
 from sessions_dagster.storage.raw_events import lateness_of, set_lateness
 from sessions_dagster.storage.rebuilt_events import replace_events
 from sessions_dagster.storage.sessionized_events import ensure_sessionized_events, rules_of_table
@@ -54,7 +56,7 @@ class RebuildReport:
     """What a rebuild changes, or would change.
 
     Attributes:
-        days: The event dates that it is about; None: all.
+        days: The event dates that it is about, extended to whole sessions; None: all.
         differences: How both tables differ from what they become: `missing` rows are added, `extra` ones removed.
         rules: The session rules that the tables are made with.
         old_rules: Those that they were built with; None if there was no `sessionized_events`.
@@ -100,7 +102,8 @@ def rebuild(
         warehouse: Where the tables are.
         rules: The session rules. With other ones than the tables were built with, all dates are rebuilt.
         carried_columns: The type of each carried column, by its name.
-        days: The event dates to rebuild, with the sessions that lie over them; None: all.
+        days: The event dates to rebuild, with the sessions that lie over them; None: all. The range is extended by the
+            dates of sessions that have to change and lie over one of its ends.
         dry_run: Whether to tell only how the tables would differ.
         deletion_vectors: Whether later corrections only mark rows as deleted.
 
@@ -108,7 +111,8 @@ def rebuild(
         TableNotFoundError: If there is no `raw_events`.
         SliceError: If a batch has rows of several landings in `raw_events`.
         SchemaMismatchError: If `sessionized_events` has columns that are not carried any more.
-        RulesMismatchError: If some dates are to be rebuilt with other rules: a table has one set of rules.
+        RulesMismatchError: If some dates are to be rebuilt with other rules: a table has one set of rules. Or if the
+            batches landed with more lateness.
         RebuildError: If some dates are to be rebuilt while batches have landed that are not applied.
         ConcurrentWriteError: If somebody else committed to a table in the meantime; running again is safe.
         SizeError: If a Spark property of `spark.tuning.Sizes` is not a size.
@@ -120,6 +124,7 @@ def rebuild(
         check_one_landing(raw_events, found, found.times)
         events = warehouse.open(warehouse.sessionized_events)
         old_rules = None if events is None else rules_of_table(events)
+        _check_lateness(raw_events, rules)
         if events is not None:
             check_no_other_columns(events, sessionized_events_schema(rules, carried_columns))
         if not dry_run:
@@ -127,12 +132,14 @@ def rebuild(
         expected = one_pass_over(spark, warehouse, raw_events, rules, list(carried_columns))
         sessions = warehouse.open(warehouse.sessions)
         with work_on(spark, raw_events, events, sessions):
+            schema = sessionized_events_schema(rules, carried_columns)
+            found_events = _rows(spark, warehouse, SESSIONIZED_EVENTS, events, schema)
+            if days is not None and old_rules == rules:
+                days = extended_range(expected, found_events, days)
             differences = compare_tables(
                 expected,
                 {
-                    SESSIONIZED_EVENTS: _rows(
-                        spark, warehouse, SESSIONIZED_EVENTS, events, sessionized_events_schema(rules, carried_columns)
-                    ),
+                    SESSIONIZED_EVENTS: found_events,
                     SESSIONS: _rows(spark, warehouse, SESSIONS, sessions, SESSIONS_SCHEMA),
                 },
                 rules,
@@ -157,6 +164,16 @@ def rebuild(
         versions=_versions(warehouse),
         seconds=time.monotonic() - began,
     )
+
+
+def _check_lateness(raw_events: DeltaTable, rules: SessionRules) -> None:
+    landed_with = lateness_of(raw_events)
+    if rules.lateness_days < landed_with:
+        raise RulesMismatchError(
+            f"The batches in {location_of(raw_events.table_uri)} landed with {landed_with} days of lateness, and "
+            f"tables cannot be rebuilt from them with {rules.lateness_days}: later rows would stay in raw_events. "
+            "Nothing was written. Use another warehouse root and backfill there."
+        )
 
 
 def _ready(

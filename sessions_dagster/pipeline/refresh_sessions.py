@@ -24,7 +24,7 @@ from sessions_dagster.model.schemas import SESSIONS_SCHEMA
 from sessions_dagster.spark.tuning import tuned
 from sessions_dagster.storage.commit_metadata import following_metadata, version_followed
 from sessions_dagster.storage.delta_log import partition_dates, partitions, partitions_touched, rows_around
-from sessions_dagster.storage.delta_tables import ensure_table, overwrite, replace_partitions
+from sessions_dagster.storage.delta_tables import ensure_table, replace_all, replace_partitions
 from sessions_dagster.storage.log_statistics import statistics_of
 from sessions_dagster.storage.sessionized_events import rules_of_table
 from sessions_dagster.storage.warehouse import Warehouse
@@ -119,7 +119,7 @@ def remake_sessions(spark: SparkSession, warehouse: Warehouse, days: tuple[date,
         sessions = session_rows(events, rules_of_table(events_table))
         metadata = following_metadata(events_table)
         if days is None:
-            overwrite(table, warehouse.sessions, sessions.repartition(SESSION_DATE), metadata)
+            replace_all(table, warehouse.sessions, sessions.repartition(SESSION_DATE), metadata)
             return table.version()
         first, last = days
         existing = warehouse.read(spark, warehouse.sessions, table.version()).select(*sessions.columns)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import date
 from pathlib import Path
 from typing import Any, Final
@@ -14,7 +15,7 @@ from sessions_dagster.errors import SchemaMismatchError
 from sessions_dagster.model.columns import BATCH_DATE
 from sessions_dagster.model.dates import date_literals
 from sessions_dagster.spark.failures import SPARK_ERRORS
-from sessions_dagster.spark.tuning import task_slots
+from sessions_dagster.spark.tuning import spark_property, task_slots
 from sessions_dagster.storage.delta_log import partitions
 from sessions_dagster.storage.exclusive_commits import NO_METADATA, exclusive_commit
 from sessions_dagster.storage.filesystem import is_local, location_of
@@ -152,7 +153,13 @@ def replace_all(
         ConcurrentWriteError: If another run has written to it since.
     """
     writer = rows.write.format("delta").mode("overwrite")
-    exclusive_commit(rows.sparkSession, table, lambda: writer.save(table_uri), metadata)
+    with replacing_all_partitions(rows.sparkSession):
+        exclusive_commit(rows.sparkSession, table, lambda: writer.save(table_uri), metadata)
+
+
+def replacing_all_partitions(spark: SparkSession) -> AbstractContextManager[None]:
+    """A context in which an overwrite also removes the partitions that get no row, whatever the session is set to."""
+    return spark_property(spark, "spark.sql.sources.partitionOverwriteMode", "static")
 
 
 def replace_partitions(
@@ -177,24 +184,6 @@ def replace_partitions(
         ConcurrentWriteError: If another run has written to it since.
     """
     writer = _overwriting(column, days, rows)
-    exclusive_commit(rows.sparkSession, table, lambda: writer.save(table_uri), metadata)
-
-
-def overwrite(
-    table: deltalake.DeltaTable, table_uri: str, rows: DataFrame, metadata: Mapping[str, Any] = NO_METADATA
-) -> None:
-    """Replace all rows of a table in one commit. Its columns and properties stay.
-
-    Args:
-        table: The table, at the version that the rows were compared with.
-        table_uri: Where it is.
-        rows: Complete table rows.
-        metadata: The user metadata of the commit.
-
-    Raises:
-        ConcurrentWriteError: If another run has written to it since.
-    """
-    writer = rows.write.format("delta").mode("overwrite")
     exclusive_commit(rows.sparkSession, table, lambda: writer.save(table_uri), metadata)
 
 

@@ -12,7 +12,7 @@ from pyspark.sql.types import StructType
 from sessions_dagster.model.columns import EVENT_DATE
 from sessions_dagster.model.rules import SessionRules
 from sessions_dagster.model.schemas import sessionized_events_schema
-from sessions_dagster.storage.delta_tables import overwrite, replace_partitions
+from sessions_dagster.storage.delta_tables import replace_all, replace_partitions, replacing_all_partitions
 from sessions_dagster.storage.exclusive_commits import exclusive_commit
 from sessions_dagster.storage.sessionized_events import rule_properties, rules_of_table
 from sessions_dagster.storage.sql import names_as_written, quoted
@@ -52,7 +52,7 @@ def replace_events(
     if days is not None:
         replace_partitions(table, table_uri, EVENT_DATE, days, complete, metadata)
     elif rules_of_table(table) == rules:
-        overwrite(table, table_uri, complete, metadata)
+        replace_all(table, table_uri, complete, metadata)
     else:
         _replace_with_rules(table, table_uri, complete, rules, metadata)
     return table.version()
@@ -65,7 +65,7 @@ def _replace_with_rules(
     writer = rows.writeTo(quoted(table_uri)).using("delta").partitionedBy(F.col(EVENT_DATE))
     for name, value in properties.items():
         writer = writer.tableProperty(name, value)
-    with names_as_written(rows.sparkSession):
+    with names_as_written(rows.sparkSession), replacing_all_partitions(rows.sparkSession):
         exclusive_commit(rows.sparkSession, table, writer.createOrReplace, metadata)
 
 

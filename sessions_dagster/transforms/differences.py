@@ -46,7 +46,31 @@ def differences(expected: DataFrame, found: DataFrame, key: Sequence[str], compa
         (long, how many rows are concerned), `expected` and `found` (string, the values in words; NULL if there is no
         such row. If a row is different, the values that are, and the first one in any case).
     """
-    columns = [*key, *compared]
+    unequal = unequal_rows(expected, found, [*key, *compared])
+    none = F.lit(0).cast("long")
+    more_expected = F.greatest(F.col(_COUNT_EXPECTED) - F.col(_COUNT_FOUND), none)
+    more_found = F.greatest(F.col(_COUNT_FOUND) - F.col(_COUNT_EXPECTED), none)
+    values = F.struct(*compared)
+    by_key = unequal.groupBy(*key).agg(
+        F.sum(more_expected).alias(_COUNT_EXPECTED),
+        F.sum(more_found).alias(_COUNT_FOUND),
+        F.min(F.when(more_expected > 0, values)).alias(EXPECTED),
+        F.min(F.when(more_found > 0, values)).alias(FOUND),
+    )
+    return _in_words(by_key, key, compared)
+
+
+def unequal_rows(expected: DataFrame, found: DataFrame, columns: Sequence[str]) -> DataFrame:
+    """The rows that one side has more often than the other.
+
+    Args:
+        expected: The rows that there should be.
+        found: The rows that there are.
+        columns: The columns in which they are compared.
+
+    Returns:
+        The columns, each combination of values once, with `__expected` and `__found` (long): how often a side has it.
+    """
     one, none = F.lit(1).cast("long"), F.lit(0).cast("long")
     both = expected.select(*columns, one.alias(_COUNT_EXPECTED), none.alias(_COUNT_FOUND)).unionAll(
         found.select(*columns, none.alias(_COUNT_EXPECTED), one.alias(_COUNT_FOUND))
@@ -55,17 +79,7 @@ def differences(expected: DataFrame, found: DataFrame, key: Sequence[str], compa
     balance = both.groupBy(*columns).agg(
         F.sum(_COUNT_EXPECTED).alias(_COUNT_EXPECTED), F.sum(_COUNT_FOUND).alias(_COUNT_FOUND)
     )
-    more_expected = F.greatest(F.col(_COUNT_EXPECTED) - F.col(_COUNT_FOUND), none)
-    more_found = F.greatest(F.col(_COUNT_FOUND) - F.col(_COUNT_EXPECTED), none)
-    values = F.struct(*compared)
-    unequal = balance.where(F.col(_COUNT_EXPECTED) != F.col(_COUNT_FOUND))
-    by_key = unequal.groupBy(*key).agg(
-        F.sum(more_expected).alias(_COUNT_EXPECTED),
-        F.sum(more_found).alias(_COUNT_FOUND),
-        F.min(F.when(more_expected > 0, values)).alias(EXPECTED),
-        F.min(F.when(more_found > 0, values)).alias(FOUND),
-    )
-    return _in_words(by_key, key, compared)
+    return balance.where(F.col(_COUNT_EXPECTED) != F.col(_COUNT_FOUND))
 
 
 def _in_words(by_key: DataFrame, key: Sequence[str], compared: Sequence[str]) -> DataFrame:
