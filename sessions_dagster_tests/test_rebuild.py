@@ -167,7 +167,7 @@ def test_rows_that_more_lateness_accepts_are_named_by_their_batch(world: World) 
 
 @pytest.mark.parametrize(
     "damage",
-    ["an event twice", "an event put out of its session", "the date of a session", "a landed row deleted"],
+    ["an event put out of its session", "a landed row deleted"],
 )
 def test_what_somebody_changed_is_as_raw_events_says_after_a_rebuild(world: World, damage: str) -> None:
     table, does, _ = DAMAGES[damage]
