@@ -147,6 +147,39 @@ def test_a_file_with_links_to_it_is_listed_once_under_its_own_name(root: Path, b
     assert names_of(root) == ["m/b.parquet"]
 
 
+@pytest.mark.parametrize("kind", ["to the file", "to its folder", "to a link"])
+def test_a_file_that_two_links_of_a_batch_lead_to_is_delivered_once(root: Path, batch: Path, kind: str) -> None:
+    put(root / "_store", "deep/a.parquet")
+    targets = {"to the file": "_store/deep/a.parquet", "to its folder": "_store/deep", "to a link": "_store/link"}
+    (root / "_store/link").symlink_to("deep/a.parquet")
+    for name in ("b", "c"):
+        (batch / name).symlink_to(root / targets[kind])
+    assert names_of(root) == ["b" if kind != "to its folder" else "b/a.parquet"]
+
+
+def test_a_file_of_another_batch_is_delivered_by_a_link_to_it_too(root: Path, batch: Path) -> None:
+    put(root / "date=2025-09-19", "a.parquet")
+    put(batch, "b.parquet")
+    (batch / "late.parquet").symlink_to("../date=2025-09-19/a.parquet")
+    assert names_of(root) == ["b.parquet", "late.parquet"]
+    assert len(InputRoot(str(root)).delivery(date(2025, 9, 19)).files) == 1
+
+
+@pytest.mark.parametrize("to", ["lake", "lake/raw_events", "lake/raw_events/batch_date=2025-09-19/a.parquet"])
+def test_a_link_to_a_warehouse_beside_the_root_delivers_no_row_of_its_tables(root: Path, batch: Path, to: str) -> None:
+    put(root.parent, "lake/raw_events/batch_date=2025-09-19/a.parquet")
+    put(batch, "b.parquet")
+    (batch / "link").symlink_to(root.parent / to)
+    assert (names_of(root), left_out(root)) == (["b.parquet"], [f"link (a link to {root.parent / to})"])
+
+
+def test_a_root_whose_name_begins_with_that_of_another_is_outside_of_it(root: Path, batch: Path) -> None:
+    put(root.parent / "input2", "a.parquet")
+    put(batch, "b.parquet")
+    (batch / "link").symlink_to("../../input2/a.parquet")
+    assert names_of(root) == ["b.parquet"]
+
+
 def test_a_file_in_a_hidden_folder_is_delivered_by_the_link_to_it(root: Path, batch: Path) -> None:
     put(batch, "_store/a.parquet")
     (batch / "_store/loop").symlink_to(".")
