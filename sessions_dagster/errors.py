@@ -106,6 +106,10 @@ class DamagedLogError(ValueError):
     """A file of the log of a table is damaged; the message names it."""
 
 
+class DamagedTableError(RuntimeError):
+    """A file of a table cannot be read: it is damaged, or gone. The message names both, and what to do."""
+
+
 class RetentionError(ValueError):
     """A table would lose files that a run or a reader may still need."""
 
@@ -141,6 +145,7 @@ NON_RETRYABLE: Final = (
     AuditError,
     BatchError,
     DamagedLogError,
+    DamagedTableError,
     PartitionsError,
     RebuildError,
     RetentionError,

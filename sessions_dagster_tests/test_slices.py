@@ -147,7 +147,9 @@ def test_a_row_written_by_hand_is_refused_by_its_version_until_the_batch_lands_a
         world.materialize(D29)
     assert f"rows of several landings in slices that this run does not apply: {D20}" in caplog.text
 
-    world.land(D20, [u("09:00"), u("09:08"), u("09:04")])
+    with caplog.at_level(logging.WARNING):
+        world.land(D20, [u("09:00"), u("09:08"), u("09:04")])
+    assert "This landing replaces all of them." in caplog.text
     world.materialize(D20)
     world.refresh()
     assert set(world.table()) == sessionize(world.all_events())

@@ -39,7 +39,7 @@ from sessions_dagster.storage.full_disks import full_disk_text, full_disks_named
 from sessions_dagster.storage.landed_batches import LandedBatch, note_landing
 from sessions_dagster.storage.log_statistics import statistics_of
 from sessions_dagster.storage.raw_events import ensure_raw_events
-from sessions_dagster.storage.slices import unused_landing_time
+from sessions_dagster.storage.slices import unused_landing_time, warn_of_replaced
 from sessions_dagster.storage.warehouse import Warehouse
 from sessions_dagster.transforms.forgotten import is_of_forgotten, mentions_forgotten
 
@@ -161,6 +161,7 @@ def land_batch(
                 properties=statistics_of(warehouse.rejected_events),
             )
             raw_events = ensure_raw_events(spark, warehouse, rules, carried_columns)
+            warn_of_replaced(raw_events, day)
             landed_at = unused_landing_time(raw_events, day, landed_at)
             forgotten = forgotten_users(spark, warehouse)
             if forgotten.hashes:

@@ -42,6 +42,9 @@ NEEDED: Final[Mapping[str, str]] = {
     "spark.sql.ansi.enabled": "true",
     # Otherwise the union of several inputs with one task each has one task, so only one core would work on it.
     "spark.sql.unionOutputPartitioning": "false",
+    # By default a flipped bit is another value, if it can be read. Pages have checksums if their writer made any, as
+    # Spark does.
+    "parquet.page.verify-checksum.enabled": "true",
 }
 """The properties that every session has, whoever has started it, and that can be set while it runs."""
 

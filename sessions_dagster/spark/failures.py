@@ -40,6 +40,21 @@ _OTHER_SERVER: Final = "INVALID_HANDLE.SESSION_"
 """What a server says that was started again, and knows nothing of the session any more."""
 
 
+_UNREAD: Final = re.compile(r"\[FAILED_READ_FILE[^\]]*\].*? file (\S+?)\.?\s")
+
+
+def unread_file(error: BaseException) -> str | None:
+    """The URI of the file that Spark could not read, as it spells it; None if it failed for another reason."""
+    named = _UNREAD.search(str(error))
+    return None if named is None else named[1]
+
+
+def last_cause(error: BaseException) -> str:
+    """What Java says last of why something failed, in one line."""
+    causes = re.findall(r"Caused by: (.+)", str(error)) or ["see above"]
+    return str(causes[-1]).strip()
+
+
 def is_gone(error: BaseException) -> bool:
     """Whether an exception says that Spark cannot be reached any more, and so nothing about what it was asked for."""
     return any(_says_gone(each) for each in with_causes(error))

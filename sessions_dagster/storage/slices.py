@@ -5,6 +5,7 @@ row that somebody writes by hand has another one, and only the rows with one of 
 with several is refused, by the name of the commit that made it so.
 """
 
+import logging
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -17,6 +18,8 @@ from sessions_dagster.model.columns import BATCH_DATE, LANDED_AT
 from sessions_dagster.storage.commit_metadata import WRITER_KEY
 from sessions_dagster.storage.delta_log import active_files, commit_actions
 from sessions_dagster.storage.filesystem import location_of
+
+logger = logging.getLogger(__name__)
 
 _SHOWN_AT_MOST: Final = 3
 
@@ -86,11 +89,24 @@ def check_one_landing(raw_events: DeltaTable, found: Slices, days: Collection[da
     """
     for day in sorted(found.unclear & {*days}):
         raise SliceError(
-            f"The slice {day} of {location_of(raw_events.table_uri)} has rows that did not land together "
-            f"({LANDED_AT}: {_listed(found.times[day])}), and a batch has one landing. {_culprit(raw_events, day)} "
-            f"Nothing was applied. Materialize raw_events for {day} once more, which replaces the slice. If the batch "
-            "is not there any more, delete the rows that do not belong to it."
+            f"{_what_is_wrong(raw_events, found, day)} Nothing was applied. Materialize raw_events for {day} once "
+            "more, which replaces the slice. If the batch is not there any more, delete the rows that do not belong to "
+            "it."
         )
+
+
+def warn_of_replaced(raw_events: DeltaTable, day: date) -> None:
+    """Warn that a landing is about to replace rows that somebody else has written. Nobody would learn of them."""
+    found = slices(raw_events)
+    if day in found.unclear:
+        logger.warning("%s This landing replaces all of them.", _what_is_wrong(raw_events, found, day))
+
+
+def _what_is_wrong(raw_events: DeltaTable, found: Slices, day: date) -> str:
+    return (
+        f"The slice {day} of {location_of(raw_events.table_uri)} has rows that did not land together "
+        f"({LANDED_AT}: {_listed(found.times[day])}), and a batch has one landing. {_culprit(raw_events, day)}"
+    )
 
 
 def _times_in(file: Mapping[str, Any]) -> Iterator[datetime | None]:

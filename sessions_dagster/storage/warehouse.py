@@ -25,6 +25,7 @@ from sessions_dagster.s3 import (
 from sessions_dagster.spark.left_sessions import end_left_session, remote_session
 from sessions_dagster.spark.tuning import is_remote
 from sessions_dagster.storage.catalog import check_name, register_table
+from sessions_dagster.storage.damage import damaged_files_named
 from sessions_dagster.storage.filesystem import (
     commit_location,
     delta_rs_options,
@@ -284,6 +285,7 @@ class Warehouse:
             self._session_noted(spark),
             _refused_conditions_named(self.root),
             full_disks_named(spark, self.root),
+            self.reading(),
         ):
             for looked_at in self._looked_at:
                 looked_at.clear()
@@ -294,6 +296,16 @@ class Warehouse:
 
     def _locked_in_java(self, spark: SparkSession) -> AbstractContextManager[None]:
         return locked_in_java(spark, Path(self.root)) if is_local(self.root) else nullcontext()
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """A file of a table that cannot be read is named in this context, as it is in `writing`.
+
+        Raises:
+            DamagedTableError: If there is one.
+        """
+        with damaged_files_named(self.tables):
+            yield
 
     @contextmanager
     def _session_noted(self, spark: SparkSession) -> Iterator[None]:

@@ -34,7 +34,7 @@ from sessions_dagster.input.readers.timestamps import parse_timestamp
 from sessions_dagster.model.columns import EVENT_IDENTITY, KEY_COLUMNS, RECORD, SOURCE_FILE, TIMESTAMP
 from sessions_dagster.model.schemas import CARRIED_TYPES
 from sessions_dagster.spark.compat import VariantType, is_valid_utf8, make_valid_utf8, try_cast
-from sessions_dagster.spark.failures import SPARK_ERRORS
+from sessions_dagster.spark.failures import SPARK_ERRORS, last_cause, unread_file
 from sessions_dagster.storage.filesystem import PATHS_ARE_PATTERNS, is_local, location_of
 
 TIMESTAMP_TEXT: Final = "__timestamp_text"
@@ -173,19 +173,19 @@ def broken_files_named(find_broken: Callable[[], str | None] = _nobody_knows) ->
         yield
     except SPARK_ERRORS as error:
         text = str(error)
-        named = re.search(r"\[FAILED_READ_FILE[^\]]*\].*? file (\S+?)\.?\s", text)
-        file = location_of(named[1]) if named else find_broken() if _is_failed_task(error) else None
+        named = unread_file(error)
+        file = location_of(named) if named else find_broken() if _is_failed_task(error) else None
         if file is None:
             raise
-        causes = re.findall(r"Caused by: (.+)", text) or ["see above"]
+        causes = re.findall(r"Caused by: (.+)", text)
         if any(map(is_storage_failure, causes)):
-            raise StorageError(f"{file} cannot be read now ({causes[-1]}).") from error
+            raise StorageError(f"{file} cannot be read now ({last_cause(error)}).") from error
         remedy = (
             "Its compressed data is damaged or incomplete. Compress the file and deliver it again."
             if file.endswith(COMPRESSIONS)
             else "Deliver it again; if it is whole, write it in another way, for example with another compression."
         )
-        raise BatchError(f"{file} cannot be read to its end ({causes[-1]}). {remedy}") from error
+        raise BatchError(f"{file} cannot be read to its end ({last_cause(error)}). {remedy}") from error
 
 
 def _is_failed_task(error: Exception) -> bool:
