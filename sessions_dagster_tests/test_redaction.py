@@ -1,5 +1,6 @@
 """Secrets in a place, in an address or in a property of Spark are never shown: not in errors, not in Dagster's UI."""
 
+import json
 import logging
 import re
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ from dagster._core.remote_representation.external_data import RepositorySnap
 from dagster_shared.serdes import serialize_value
 
 from sessions_dagster.alerts.settings import AlertSettings
+from sessions_dagster.component import SessionsComponent
 from sessions_dagster.config import SessionsConfig
 from sessions_dagster.defs import build_defs
 from sessions_dagster.defs.resources import SparkResource
@@ -39,6 +41,12 @@ ROOTS: Final = (
 """Places with a secret in them. Each is refused, as a place of batches and as one of tables."""
 
 
+def in_yaml(**attributes: object) -> SessionsConfig:
+    component = SessionsComponent.resolve_from_yaml(json.dumps({"start_date": "2025-09-01", **attributes}))
+    config: SessionsConfig = component.config()
+    return config
+
+
 def seen(text: str) -> list[str]:
     return [part for part in PARTS if part in text]
 
@@ -55,6 +63,8 @@ def test_a_root_with_a_secret_is_refused_without_showing_it(root: str, caplog: p
             lambda: SessionsConfig(start_date="2025-09-01", warehouse_root=Path(place)),  # noqa: B023
             lambda: SessionsConfig.from_env({"SESSIONS_INPUT_ROOT": place}),  # noqa: B023
             lambda: SessionsConfig.from_env({"SESSIONS_WAREHOUSE_ROOT": place}),  # noqa: B023
+            lambda: in_yaml(input_root=place),  # noqa: B023
+            lambda: in_yaml(warehouse_root=place),  # noqa: B023
             lambda: InputRoot(place),  # noqa: B023
             lambda: Warehouse(place),  # noqa: B023
         )
@@ -128,6 +138,12 @@ PROPERTIES: Final[Mapping[str, str]] = {
 def test_an_error_about_properties_of_spark_shows_none_of_their_secrets(wrong: object) -> None:
     with pytest.raises(WrongSettingError) as error:
         SparkSettings(extra_conf={"spark.x": 7, **PROPERTIES, "spark.hadoop.fs.s3a.secret.key": wrong})  # type: ignore[dict-item]
+    assert seen(str(error.value)) == []
+
+
+def test_an_error_about_yaml_shows_none_of_their_secrets() -> None:
+    with pytest.raises(SettingsError) as error:
+        in_yaml(spark={"extra_conf": "spark.hadoop.fs.s3a.secret.key=s3cr3t"})
     assert seen(str(error.value)) == []
 
 
