@@ -71,6 +71,10 @@ def _replace_with_rules(
 
 def _as_stored(rows: DataFrame, schema: StructType) -> DataFrame:
     """The columns of a schema with their types and comments."""
+    # By the names of the types: over Spark Connect a type as such would give text a collation, which Delta then stores.
     return rows.select(
-        *[F.col(field.name).cast(field.dataType).alias(field.name, metadata=field.metadata) for field in schema]
+        *[
+            F.col(field.name).cast(field.dataType.simpleString()).alias(field.name, metadata=field.metadata)
+            for field in schema
+        ]
     )
