@@ -27,6 +27,9 @@ TEARS: Final[dict[str, Callable[[bytes], bytes]]] = {
     "without the last byte but one": lambda content: content.rstrip(b"\n")[:-1],
     "zeros": lambda content: bytes(len(content)),
     "a tail of zeros": lambda content: content[:-40] + bytes(40),
+    "only its first line": lambda content: content.splitlines(keepends=True)[0],
+    "without its last line": lambda content: b"".join(content.splitlines(keepends=True)[:-1]),
+    "another byte": lambda content: content[:-9] + bytes([content[-9] ^ 1]) + content[-8:],
     "only a line feed": lambda content: content[:0] + b"\n",
 }
 
@@ -69,6 +72,15 @@ def test_a_torn_newest_commit_is_named_and_counts_for_nobody(
     with pytest.raises(DamagedLogError, match=rf"{re.escape(str(commit))} .*Remove it .*run again") as raised:
         Warehouse(str(tmp_path / "warehouse")).open(table)
     assert not is_retryable(raised.value)
+
+
+def test_a_commit_that_has_lost_its_files_is_named_without_checksums_too(finished: World, tmp_path: Path) -> None:
+    table = finished.copy_to(tmp_path).warehouse.raw_events
+    commit = newest(table)
+    commit.with_name(f".{commit.name}.crc").unlink()
+    commit.write_bytes(TEARS["only its first line"](commit.read_bytes()))
+    with pytest.raises(DamagedLogError, match="lacks the files that it says it has added"):
+        Warehouse(str(tmp_path / "warehouse")).open(table)
 
 
 def test_a_commit_that_is_torn_while_a_table_is_open_is_named(finished: World, tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+from zlib import crc32
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,6 +19,10 @@ import pyarrow.parquet as pq
 from sessions_dagster.errors import DamagedLogError
 
 _COMMIT: Final = re.compile(r"\d{20}\.json")
+
+_CHECKSUMS_BEGIN: Final = 8
+_BYTES_A_CHECKSUM: Final = 512
+"""How Hadoop lays out the checksums of a local file."""
 
 
 def check_newest_commit(table: Path) -> None:
@@ -36,14 +41,14 @@ def check_newest_commit(table: Path) -> None:
     except OSError:
         # There is no such table, or it cannot be read: whoever opens it says so.
         return
-    if newest is None or content is None or _is_whole(content):
+    if newest is None or content is None or (damage := _damage(newest, content)) is None:
         return
-    damage = "has nothing in it" if not content.strip(b"\0\n") else "ends in the middle of an entry"
     raise DamagedLogError(
         f"{newest} {damage}: the machine went down, or its disk was full, while this commit of {table} was written. It "
         f"counts as no commit. Nothing was written. Remove it and its checksums (.{newest.name}.crc and "
         f"{newest.stem}.crc, as far as they are there), and run again: a landing or a correction that is lost with it "
-        "is found and made once more. If it was there for long, put the table back from a copy."
+        "is found and made once more; only entries of session_corrections are not. If it was there for long, put the "
+        "table back from a copy."
     )
 
 
@@ -99,9 +104,34 @@ def remove_log_without_commits(table: Path) -> None:
         shutil.rmtree(log)
 
 
-def _is_whole(content: bytes) -> bool:
-    last = content.rstrip(b"\n").rpartition(b"\n")[2]
+def _damage(commit: Path, content: bytes) -> str | None:
+    """What is wrong with a commit; None if it is whole."""
+    if not content.strip(b"\0\n"):
+        return "has nothing in it"
+    lines = content.rstrip(b"\n").split(b"\n")
     try:
-        return isinstance(json.loads(last), dict)
+        first, last = json.loads(lines[0]), json.loads(lines[-1])
     except ValueError:
-        return False
+        return "ends in the middle of an entry"
+    if not isinstance(last, dict):
+        return "ends in the middle of an entry"
+    if _says_it_added_rows(first) and not any(line.startswith(b'{"add"') for line in lines):
+        return "lacks the files that it says it has added"
+    if not _has_its_checksums(commit, content):
+        return "is not what its checksums were made of"
+    return None
+
+
+def _says_it_added_rows(entry: Any) -> bool:
+    metrics = entry.get("commitInfo", {}).get("operationMetrics", {})
+    return all(int(metrics.get(name, 0)) for name in ("numFiles", "numOutputRows"))
+
+
+def _has_its_checksums(commit: Path, content: bytes) -> bool:
+    """Whether the checksums that Spark keeps beside a local file are those of its content. Others keep none."""
+    try:
+        checksums = commit.with_name(f".{commit.name}.crc").read_bytes()[_CHECKSUMS_BEGIN:]
+    except FileNotFoundError:
+        return True
+    parts = (content[begin : begin + _BYTES_A_CHECKSUM] for begin in range(0, len(content), _BYTES_A_CHECKSUM))
+    return checksums == b"".join(crc32(part).to_bytes(4, "big") for part in parts)
