@@ -46,3 +46,16 @@ def test_the_newer_of_two_landings_counts_whatever_the_clock_says(
     assert sorted(world.sessions()) == sorted(sessions_of(expected))
     assert bool(world.corrections()) == is_applied_between
     assert not world.materialize(DAY).committed
+
+
+@pytest.mark.parametrize("between", [[BEFORE[0]], []], ids=["another content", "no event"])
+def test_a_landing_that_comes_back_to_the_time_of_an_applied_one_is_applied(
+    spark: SparkSession, tmp_path: Path, between: list[Event]
+) -> None:
+    world = World(spark, tmp_path)
+    land(world, BEFORE, NOON)
+    world.materialize(DAY)
+    land(world, between, NOON)
+    land(world, AFTER, NOON)
+    world.materialize(DAY)
+    assert sorted(world.table()) == sorted(sessionize(AFTER))

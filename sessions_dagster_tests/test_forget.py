@@ -1,6 +1,7 @@
 """Forgetting users: nothing is left of them in any table or file, and everything else is as if they had never been."""
 
 import json
+import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
@@ -12,9 +13,10 @@ from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import dagster as dg
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from deltalake import DeltaTable
+from deltalake import DeltaTable, QueryBuilder, write_deltalake
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from pyspark.sql import SparkSession
@@ -286,10 +288,42 @@ def test_a_table_of_an_older_version_has_no_statistics_of_users_afterwards(world
     assert [columns_with_statistics(uri) for uri in tables] == [{LAST_DATE}, {EVENTS_VERSION}]
 
 
+@pytest.mark.parametrize("has_events", [True, False])
+def test_sessions_of_a_user_that_somebody_else_has_written_go_too(world: ForgetfulWorld, has_events: bool) -> None:
+    write_deltalake(world.warehouse.sessions, _renamed(world.warehouse.sessions, OTHERS[0], ANN), mode="append")
+    if not has_events:
+        shutil.rmtree(world.warehouse.sessionized_events)
+    world.forget(ANN)
+    assert ANN not in {row.user for row in world.sessions()}
+    assert world.sessions()
+
+
+def _renamed(table: str, user: str, to: str) -> pa.Table:
+    """The rows of a user, as those of another one."""
+    query = f"SELECT * REPLACE ('{to}' AS {USER}) FROM rows WHERE {USER} = '{user}'"
+    rows = pa.table(QueryBuilder().register("rows", DeltaTable(table)).execute(query).read_all())
+    assert rows.num_rows
+    return rows
+
+
+def test_a_list_whose_creation_was_killed_is_no_list(spark: SparkSession, tmp_path: Path) -> None:
+    world = ForgetfulWorld(spark, tmp_path)
+    log = Path(world.warehouse.forgotten_users, "_delta_log")
+    log.mkdir(parents=True)
+    (log / f".{0:020}.json.0f3e.tmp").write_text("{")
+    world.land(D18, [action(ANN, D18, 0)])
+    world.materialize(D18)
+    world.refresh()
+    world.forget(ANN)
+    world.assert_exact()
+
+
 def test_an_empty_warehouse_knows_nobody_and_keeps_the_list(spark: SparkSession, tmp_path: Path) -> None:
     world = ForgetfulWorld(spark, tmp_path)
     assert world.forget().listed == 0
     assert not Path(world.warehouse.forgotten_users).exists()
+    with pytest.raises(SettingsError, match="not UTF-8"):
+        world.forget(b"ann\xff".decode(errors="surrogateescape"))
     with pytest.raises(SettingsError, match="empty id"):
         world.forget("", ANN)
     assert world.forget(ANN).listed == 1

@@ -114,3 +114,10 @@ def test_a_long_record_is_searched_without_a_stack_overflow(spark: SparkSession)
     record = json.dumps({"note": '\\"x' * 300_000, "who": "ann"})
     rows = spark.createDataFrame([row("long", record, READ), row("cut off", record[:-1], NOT_READ)], SCHEMA)
     assert rows.where(mentions_forgotten(forgotten)).count() == len([READ, NOT_READ])
+
+
+def test_a_value_with_an_escape_that_json_does_not_have_hides_no_other_one(spark: SparkSession) -> None:
+    forgotten = ForgottenUsers(SALT, frozenset({sha256(f"{SALT}ann".encode()).hexdigest()}), "", 0)
+    broken = [r'{"note": "\x", "who": "ann"', r'{"note": "\u12", "who": "ann"', r'{"note": "\x"']
+    rows = spark.createDataFrame([row(record, record, NOT_READ) for record in broken], SCHEMA)
+    assert rows.where(mentions_forgotten(forgotten)).count() == len(broken) - 1

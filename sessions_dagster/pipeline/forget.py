@@ -19,7 +19,7 @@ from sessions_dagster.errors import SettingsError
 from sessions_dagster.model.counts import number_of
 from sessions_dagster.model.date_columns import among
 from sessions_dagster.model.forgotten import ForgottenUsers
-from sessions_dagster.pipeline.refresh_sessions import refresh_sessions
+from sessions_dagster.pipeline.refresh_sessions import refresh_sessions, remake_sessions
 from sessions_dagster.storage.commit_metadata import (
     AppliedBatches,
     applied_batches,
@@ -99,13 +99,17 @@ def forget_users(spark: SparkSession, warehouse: Warehouse, users: Collection[st
         users: The ids of the users, as in `user_id`. If there are none, the list is gone through once more.
 
     Raises:
-        SettingsError: If one of the ids is empty. Nothing was written.
+        SettingsError: If one of the ids is empty, or is not UTF-8. Nothing was written.
         ConcurrentWriteError: If somebody else committed to one of the tables in the meantime; running again is safe.
         RulesMismatchError: If `sessionized_events` was not created by this project.
     """
     began = time.monotonic()
     if "" in users:
         raise SettingsError("One of the users to forget has an empty id, which no event has. Nothing was written.")
+    if any(_is_no_text(user) for user in users):
+        raise SettingsError(
+            "The id of one of the users to forget is not UTF-8, which no event has. Nothing was written."
+        )
     removed: dict[str, int] = {}
     with warehouse.writing(spark):
         if users:
@@ -125,10 +129,31 @@ def forget_users(spark: SparkSession, warehouse: Warehouse, users: Collection[st
                 keep_users_out(spark, warehouse, uri)
                 removed[uri] = step(search, table)
                 logger.info("%s: %s to forget", uri, number_of(removed[uri], "row"))
-    if warehouse.sessions in removed and warehouse.sessionized_events in removed:
-        # It follows the events, so that it has no session of these users either, and says which version it reflects.
-        refresh_sessions(spark, warehouse)
+    if warehouse.sessions in removed:
+        _follow(search)
     return ForgetReport(len(forgotten.hashes), removed, time.monotonic() - began)
+
+
+def _is_no_text(user: str) -> bool:
+    """Whether an id has a byte that the shell could not read."""
+    return any("\ud800" <= character <= "\udfff" for character in user)
+
+
+def _follow(search: _Search) -> None:
+    """Let `sessions` follow the events, so that it has no session of these users either, whoever wrote it."""
+    spark, warehouse = search.spark, search.warehouse
+    has_events = warehouse.open(warehouse.sessionized_events) is not None
+    if has_events:
+        refresh_sessions(spark, warehouse)
+    table, is_theirs = warehouse.open_existing(warehouse.sessions), is_of_forgotten(search.forgotten)
+    rows = search.rows_of(table, warehouse.sessions)
+    if rows.where(is_theirs).isEmpty():
+        return
+    if has_events:
+        remake_sessions(spark, warehouse, None)
+    else:
+        with warehouse.writing(spark):
+            replace_all(table, warehouse.sessions, rows.where(~is_theirs))
 
 
 def _from_raw_events(search: _Search, table: DeltaTable) -> int:

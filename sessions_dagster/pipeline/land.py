@@ -39,7 +39,7 @@ from sessions_dagster.storage.full_disks import full_disk_text, full_disks_named
 from sessions_dagster.storage.landed_batches import LandedBatch, note_landing
 from sessions_dagster.storage.log_statistics import statistics_of
 from sessions_dagster.storage.raw_events import ensure_raw_events
-from sessions_dagster.storage.slices import unused_landing_time, warn_of_replaced
+from sessions_dagster.storage.slices import slices, time_of_landing, warn_of_replaced
 from sessions_dagster.storage.warehouse import Warehouse
 from sessions_dagster.transforms.forgotten import is_of_forgotten, mentions_forgotten
 
@@ -113,8 +113,8 @@ def land_batch(
         day: The batch.
         input_format: The format of all its files.
         landed_at: Now, with a time zone. It distinguishes this landing from all others of the batch, and is kept in
-            milliseconds, which is the precision of the statistics in a Delta log. If the landing that is there has the
-            same, because the clock was set back, or because both are within a millisecond, the next one is taken.
+            milliseconds, which is the precision of the statistics in a Delta log. If it is not after all landings that
+            there are, because the clock was set back, or because both are within a millisecond, the next one is taken.
         rules: The session rules; their lateness says which event dates the batch may deliver.
         bot_limit: A user with more distinct events than this in the batch is a bot; None: nobody is.
         carried_columns: The type of each carried column, by its name.
@@ -161,8 +161,9 @@ def land_batch(
                 properties=statistics_of(warehouse.rejected_events),
             )
             raw_events = ensure_raw_events(spark, warehouse, rules, carried_columns)
-            warn_of_replaced(raw_events, day)
-            landed_at = unused_landing_time(raw_events, day, landed_at)
+            found = slices(raw_events)
+            warn_of_replaced(raw_events, found, day)
+            landed_at = time_of_landing(raw_events, found, landed_at)
             forgotten = forgotten_users(spark, warehouse)
             if forgotten.hashes:
                 rows = rows.where(~is_of_forgotten(forgotten))

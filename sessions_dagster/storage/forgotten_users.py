@@ -33,9 +33,10 @@ def forgotten_users(spark: SparkSession, warehouse: Warehouse) -> ForgottenUsers
     Raises:
         StorageError: If the storage fails.
     """
-    if not warehouse.has(warehouse.forgotten_users):
+    table = warehouse.open(warehouse.forgotten_users) if warehouse.has(warehouse.forgotten_users) else None
+    if table is None:
+        # There may be a log without a commit: that of a run that was killed while it made the table.
         return NOBODY
-    table = warehouse.open_existing(warehouse.forgotten_users)
     version, metadata = table.version(), table.metadata()
     rows = warehouse.read(spark, warehouse.forgotten_users, version).select(USER_HASH).collect()
     hashes = frozenset(row[USER_HASH] for row in rows)

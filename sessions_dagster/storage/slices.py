@@ -16,7 +16,7 @@ from deltalake import DeltaTable
 from sessions_dagster.errors import SliceError
 from sessions_dagster.model.columns import BATCH_DATE, LANDED_AT
 from sessions_dagster.storage.commit_metadata import WRITER_KEY
-from sessions_dagster.storage.delta_log import active_files, commit_actions
+from sessions_dagster.storage.delta_log import active_files, commit_actions, commit_info
 from sessions_dagster.storage.filesystem import location_of
 
 logger = logging.getLogger(__name__)
@@ -60,20 +60,29 @@ def slices(raw_events: DeltaTable) -> Slices:
     return Slices({day: frozenset(found) for day, found in times.items()})
 
 
-def unused_landing_time(raw_events: DeltaTable, day: date, landed_at: datetime) -> datetime:
-    """The time of a landing, or the next millisecond that no row of the slice has which it replaces.
+def time_of_landing(raw_events: DeltaTable, found: Slices, now: datetime) -> datetime:
+    """The time of a landing: now, or the millisecond after all landings before it, if the clock does not say so.
 
-    With the same time a landing could not be distinguished from the one before, and would never be applied.
+    A clock may be set back, and two landings may be within a millisecond. With the time of an earlier landing of its
+    batch it would never be applied, and with an earlier one its carried values would not be the newest.
 
     Args:
         raw_events: The table.
-        day: The date of the batch.
-        landed_at: The time, in milliseconds.
+        found: Its slices.
+        now: What the clock says, in milliseconds.
     """
-    taken = slices(raw_events).times.get(day, frozenset())
-    while landed_at in taken:
-        landed_at += timedelta(milliseconds=1)
-    return landed_at
+    known = [at for times in found.times.values() for at in times if at is not None]
+    return max(now, *(at + timedelta(milliseconds=1) for at in [*known, *_newest_commit(raw_events)]))
+
+
+def _newest_commit(raw_events: DeltaTable) -> Iterator[datetime]:
+    """When the newest commit was made, if the log says it: it may have taken the rows of a landing away."""
+    try:
+        at = commit_info(raw_events, raw_events.version()).get("timestamp")
+    except FileNotFoundError:
+        return
+    if isinstance(at, int):
+        yield datetime.fromtimestamp(at / 1000, UTC)
 
 
 def check_one_landing(raw_events: DeltaTable, found: Slices, days: Collection[date]) -> None:
@@ -95,9 +104,14 @@ def check_one_landing(raw_events: DeltaTable, found: Slices, days: Collection[da
         )
 
 
-def warn_of_replaced(raw_events: DeltaTable, day: date) -> None:
-    """Warn that a landing is about to replace rows that somebody else has written. Nobody would learn of them."""
-    found = slices(raw_events)
+def warn_of_replaced(raw_events: DeltaTable, found: Slices, day: date) -> None:
+    """Warn that a landing is about to replace rows that somebody else has written. Nobody would learn of them.
+
+    Args:
+        raw_events: The table.
+        found: Its slices.
+        day: The date of the batch.
+    """
     if day in found.unclear:
         logger.warning("%s This landing replaces all of them.", _what_is_wrong(raw_events, found, day))
 

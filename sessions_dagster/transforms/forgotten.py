@@ -54,7 +54,8 @@ def _values_in(json: Column) -> Column:
 
 
 def _unescaped(quoted: Column) -> Column:
-    return F.element_at(F.from_json(F.concat(F.lit("["), quoted, F.lit("]")), "array<string>"), 1)
+    # NULL if an escape in it is none of JSON.
+    return F.get(F.from_json(F.concat(F.lit("["), quoted, F.lit("]")), "array<string>"), F.lit(0))
 
 
 def _words_in(text: Column) -> Column:
