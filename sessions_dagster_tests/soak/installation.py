@@ -21,7 +21,9 @@ from sessions_dagster.defs.batch_job import JOB_NAME
 from sessions_dagster.defs.run_history import days_of
 from sessions_dagster.defs.sensors import SENSOR_NAME
 from sessions_dagster_tests.soak.story import FIRST_DAY
-from sessions_dagster_tests.ui.server import REPOSITORY, DagsterDev, dagster_dev
+from sessions_dagster_tests.ui.server import DagsterDev, dagster_dev
+
+_DEFINITIONS: Final = Path(__file__).with_name("definitions.py")
 
 _PATIENCE_SECONDS: Final = 900
 _LOOKS_EVERY_SECONDS: Final = 1
@@ -135,10 +137,12 @@ def installation(folder: Path) -> Iterator[Installation]:
     os.environ["NO_PROXY"] = "127.0.0.1"
     with warm_spark(folder) as spark:
         os.environ.update(spark.variables)
-        with dagster_dev(folder, FIRST_DAY) as dagster:
+        workspace = folder / "workspace.yaml"
+        workspace.write_text(f"load_from:\n  - python_file: {_DEFINITIONS}\n")
+        with dagster_dev(folder, FIRST_DAY, workspace=workspace) as dagster:
             home = str(folder / "home")
             subprocess.run(
-                [sys.executable, "-m", "dagster", "sensor", "start", SENSOR_NAME, "-w", REPOSITORY / "workspace.yaml"],
+                [sys.executable, "-m", "dagster", "sensor", "start", SENSOR_NAME, "-w", workspace],
                 env={**os.environ, "DAGSTER_HOME": home},
                 cwd=folder,
                 check=True,

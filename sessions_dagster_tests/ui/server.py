@@ -29,6 +29,7 @@ from sessions_dagster.settings import (
 from sessions_dagster.storage.warehouse import Warehouse
 
 REPOSITORY: Final = Path(__file__).parents[2]
+WORKSPACE: Final = REPOSITORY / "workspace.yaml"
 
 SETTLE_SECONDS: Final = 1
 
@@ -83,13 +84,16 @@ class DagsterDev:
 
 
 @contextmanager
-def dagster_dev(folder: Path, first_day: date, deadline_hours: int = 12) -> Iterator[DagsterDev]:
+def dagster_dev(
+    folder: Path, first_day: date, deadline_hours: int = 12, workspace: Path = WORKSPACE
+) -> Iterator[DagsterDev]:
     """Start `dagster dev`, and stop it and its runs afterwards.
 
     Args:
         folder: An empty folder for everything it reads and writes.
         first_day: The day of the first partition.
         deadline_hours: How long after its day a batch is overdue.
+        workspace: The file that names the code location.
 
     Yields:
         It, ready to be used.
@@ -115,8 +119,7 @@ def dagster_dev(folder: Path, first_day: date, deadline_hours: int = 12) -> Iter
     limit = [*dagster, "instance", "concurrency", "set", WAREHOUSE_POOL, "1"]
     subprocess.run(limit, cwd=folder, env=environment, check=True, capture_output=True)
     port = _free_port()
-    workspace = str(REPOSITORY / "workspace.yaml")
-    command = [*dagster, "dev", "--workspace", workspace, "--host", "127.0.0.1", "--port", str(port)]
+    command = [*dagster, "dev", "--workspace", str(workspace), "--host", "127.0.0.1", "--port", str(port)]
     with _log(folder).open("wb") as log:
         # Its own process group, so that the runs can be stopped too: a run outlives the server that started it.
         server = subprocess.Popen(
