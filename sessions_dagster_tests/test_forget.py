@@ -409,6 +409,7 @@ def test_a_landing_under_way_that_does_not_know_a_user_yet_is_refused(
 ) -> None:
     # As on an object store, where nobody waits.
     monkeypatch.setattr(Warehouse, "locked", lambda _: nullcontext())
+    monkeypatch.setattr(Warehouse, "_locked_in_java", lambda *_: nullcontext())
     lines = Path(world.input.batch_folder(D20), "events.json").read_text().splitlines()
     writes: list[object] = []
 

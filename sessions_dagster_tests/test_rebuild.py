@@ -200,15 +200,18 @@ RANGE_DAMAGES: dict[str, Callable[[World], None]] = {
 @pytest.mark.parametrize("does", RANGE_DAMAGES.values(), ids=RANGE_DAMAGES)
 def test_a_range_is_put_right_and_no_other_date(world: World, does: Callable[[World], None]) -> None:
     does(world)
+    before = versions(world)["sessions"]
     elsewhere = f"event_date = DATE '{LAST_DAY}'"
     delete(world.warehouse.sessionized_events, elsewhere)
     # What other dates lack is taken over by `sessions` as it is: a refresh follows the events.
     day = (MIDNIGHT - timedelta(days=1)).date()
     run(world, DateRange(day, day))
+    assert versions(world)["sessions"] == before + 1
     on_day = [row for row in world.table() if row.at.date() == day]
     assert len(on_day) == len(set(on_day))
     assert set(on_day) == {row for row in sessionize(world.all_events()) if row.at.date() == day}
     assert not [row for row in world.table() if row.at.date() == LAST_DAY]
+    assert set(world.sessions()) == sessions_of(world.table())
     run(world)
     check_against_oracle(world)
 
@@ -276,13 +279,15 @@ def test_lost_tables_are_made_again(world: World, tmp_path: Path) -> None:
         Path(world.warehouse.root, name).rename(tmp_path / f"lost_{name}")
     again = World(world.spark, tmp_path)
     again.landed = world.landed
+    corrections = again.corrections()
     run(again)
     check_against_oracle(again)
+    assert again.corrections() == corrections
     go_on(again)
     check_against_oracle(again)
 
 
-@pytest.mark.parametrize("step", ["replace_events", "set_lateness", "refresh_sessions"])
+@pytest.mark.parametrize("step", ["replace_events", "set_lateness", "remake_sessions"])
 def test_an_interrupted_rebuild_is_finished_by_the_next_one(
     world: World, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:

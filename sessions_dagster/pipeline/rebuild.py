@@ -25,7 +25,6 @@ from sessions_dagster.pipeline.comparison import (
     EVENTS_WITH_RAW,
     SESSIONIZED_EVENTS,
     SESSIONS,
-    SESSIONS_WITH_EVENTS,
     SESSIONS_WITH_RAW,
     DateRange,
     Differences,
@@ -119,18 +118,19 @@ def rebuild(
     """
     began = time.monotonic()
     with nullcontext() if dry_run else warehouse.writing(spark):
-        raw_events = table_to_check(warehouse, warehouse.raw_events)
-        found = slices(raw_events)
-        check_one_landing(raw_events, found, found.times)
-        events = warehouse.open(warehouse.sessionized_events)
+        sessions, events = (warehouse.open(uri) for uri in (warehouse.sessions, warehouse.sessionized_events))
         old_rules = None if events is None else rules_of_table(events)
-        _check_lateness(raw_events, rules)
+        raw_events = _landed(warehouse, rules)
         if events is not None:
             check_no_other_columns(events, sessionized_events_schema(rules, carried_columns))
         if not dry_run:
-            events = _ready(spark, warehouse, raw_events, rules, carried_columns, days, deletion_vectors)
+            events = _ready(spark, warehouse, rules, carried_columns, days, deletion_vectors)
+            # Only now: whoever removes or applies rows after this look also commits to sessionized_events, and then the
+            # swap is refused. On an object store nobody waits for the other.
+            raw_events = _landed(warehouse, rules)
+            if days is not None:
+                _check_nothing_is_pending(raw_events, events)
         expected = one_pass_over(spark, warehouse, raw_events, rules, list(carried_columns))
-        sessions = warehouse.open(warehouse.sessions)
         with work_on(spark, raw_events, events, sessions):
             schema = sessionized_events_schema(rules, carried_columns)
             found_events = _rows(spark, warehouse, SESSIONIZED_EVENTS, events, schema)
@@ -166,7 +166,11 @@ def rebuild(
     )
 
 
-def _check_lateness(raw_events: DeltaTable, rules: SessionRules) -> None:
+def _landed(warehouse: Warehouse, rules: SessionRules) -> DeltaTable:
+    """The newest version of `raw_events`, of which tables can be made by these rules."""
+    raw_events = table_to_check(warehouse, warehouse.raw_events)
+    found = slices(raw_events)
+    check_one_landing(raw_events, found, found.times)
     landed_with = lateness_of(raw_events)
     if rules.lateness_days < landed_with:
         raise RulesMismatchError(
@@ -174,12 +178,12 @@ def _check_lateness(raw_events: DeltaTable, rules: SessionRules) -> None:
             f"tables cannot be rebuilt from them with {rules.lateness_days}: later rows would stay in raw_events. "
             "Nothing was written. Use another warehouse root and backfill there."
         )
+    return raw_events
 
 
 def _ready(
     spark: SparkSession,
     warehouse: Warehouse,
-    raw_events: DeltaTable,
     rules: SessionRules,
     carried_columns: Mapping[str, str],
     days: DateRange | None,
@@ -195,15 +199,18 @@ def _ready(
             f"rebuilt with {rules}: a table has one set of rules. Nothing was written. Rebuild all dates; for some "
             "dates a dry run tells what would change."
         )
+    # No entries of a dead run may count as those of the commit that follows.
+    drop_uncommitted(spark, warehouse, events)
+    return events
+
+
+def _check_nothing_is_pending(raw_events: DeltaTable, events: DeltaTable) -> None:
     pending = pending_of(raw_events, events)
-    if pending and days is not None:
+    if pending:
         raise RebuildError(
             f"Some dates cannot be rebuilt while batches have landed that are not applied: {date_list(pending)}. "
             "Nothing was written. Materialize sessionized_events for them first, or rebuild all dates."
         )
-    # No entries of a dead run may count as those of the commit that follows.
-    drop_uncommitted(spark, warehouse, events)
-    return events
 
 
 def _rows(
@@ -262,21 +269,11 @@ def _accepted_now(
 
 
 def _follow(spark: SparkSession, warehouse: Warehouse, before: Differences, days: DateRange | None) -> None:
-    """Make `sessions` what `sessionized_events` says, also where only somebody's change of `sessions` differed."""
-    refresh_sessions(spark, warehouse)
-    if not before.of(SESSIONS):
-        return
-    events, sessions = (warehouse.open_existing(uri) for uri in (warehouse.sessionized_events, warehouse.sessions))
-    found = {
-        SESSIONIZED_EVENTS: warehouse.read(spark, warehouse.sessionized_events, events.version()),
-        SESSIONS: warehouse.read(spark, warehouse.sessions, sessions.version()),
-    }
-    with work_on(spark, events, sessions):
-        left = compare_tables(
-            found[SESSIONIZED_EVENTS], found, rules_of_table(events), [], days, [SESSIONS_WITH_EVENTS]
-        )
-        if left.of(SESSIONS):
-            remake_sessions(spark, warehouse, days)
+    """Make `sessions` what `sessionized_events` says, in one commit, also where only `sessions` was changed."""
+    if before.of(SESSIONS) and warehouse.open(warehouse.sessions) is not None:
+        remake_sessions(spark, warehouse, days)
+    else:
+        refresh_sessions(spark, warehouse)
 
 
 def _versions(warehouse: Warehouse) -> dict[str, int]:

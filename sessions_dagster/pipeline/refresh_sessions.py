@@ -18,7 +18,7 @@ from pyspark.sql import functions as F
 from sessions_dagster.model.columns import EVENT_DATE, LAST_DATE, SESSION_DATE, SESSION_END, SESSION_START
 from sessions_dagster.model.counts import number_of
 from sessions_dagster.model.date_columns import among, overlaps_dates
-from sessions_dagster.model.dates import counted
+from sessions_dagster.model.dates import counted, days_between
 from sessions_dagster.model.rules import SessionRules
 from sessions_dagster.model.schemas import SESSIONS_SCHEMA
 from sessions_dagster.spark.tuning import tuned
@@ -27,7 +27,7 @@ from sessions_dagster.storage.delta_log import partition_dates, partitions, part
 from sessions_dagster.storage.delta_tables import ensure_table, replace_all, replace_partitions
 from sessions_dagster.storage.log_statistics import statistics_of
 from sessions_dagster.storage.sessionized_events import rules_of_table
-from sessions_dagster.storage.warehouse import Warehouse
+from sessions_dagster.storage.warehouse import Warehouse, update
 from sessions_dagster.transforms.checkpoint import checkpoint
 from sessions_dagster.transforms.session_rows import extent_of_events, is_session_over, session_rows
 
@@ -81,6 +81,10 @@ def refresh_sessions(spark: SparkSession, warehouse: Warehouse) -> SessionsRepor
             partition_by=SESSION_DATE,
             properties=statistics_of(warehouse.sessions),
         )
+        if version_followed(table, events_table) is None:
+            # Another run may have committed to both in between, such as one that forgets users.
+            update(events_table, warehouse.sessionized_events)
+            rules = rules_of_table(events_table)
         changed = _changed_dates(events_table, table)
         rebuilt = 0
         if changed:
@@ -101,9 +105,11 @@ def refresh_sessions(spark: SparkSession, warehouse: Warehouse) -> SessionsRepor
 def remake_sessions(spark: SparkSession, warehouse: Warehouse, days: tuple[date, date] | None) -> int:
     """Write sessions anew from all events, in one commit, whatever `sessions` has now.
 
+    Those over dates that have changed since `sessions` followed last are written in any case.
+
     Args:
         spark: A session with Delta, in UTC.
-        warehouse: Where the tables are. `sessions` reflects `sessionized_events` but for rows that somebody changed.
+        warehouse: Where the tables are.
         days: The first and the last date of those over which a session has to lie to be written; None: all are.
 
     Returns:
@@ -114,18 +120,19 @@ def remake_sessions(spark: SparkSession, warehouse: Warehouse, days: tuple[date,
         RulesMismatchError: If `sessionized_events` was not created by this project.
     """
     with warehouse.writing(spark):
-        events_table, table = events_to_follow(warehouse), warehouse.open_existing(warehouse.sessions)
+        # In this order: whoever removes events and sessions meanwhile makes this commit be refused.
+        table, events_table = warehouse.open_existing(warehouse.sessions), events_to_follow(warehouse)
         events = warehouse.read(spark, warehouse.sessionized_events, events_table.version())
         sessions = session_rows(events, rules_of_table(events_table))
         metadata = following_metadata(events_table)
         if days is None:
             replace_all(table, warehouse.sessions, sessions.repartition(SESSION_DATE), metadata)
             return table.version()
-        first, last = days
+        dates = sorted({*days_between(*days), *_changed_dates(events_table, table)})
         existing = warehouse.read(spark, warehouse.sessions, table.version()).select(*sessions.columns)
-        is_over = (F.to_date(SESSION_START) <= F.lit(last)) & (F.to_date(SESSION_END) >= F.lit(first))
+        is_over = overlaps_dates(dates, F.to_date(SESSION_START), F.to_date(SESSION_END))
         begun = sessions.union(existing).where(is_over).select(SESSION_DATE).distinct().collect()
-        in_range = {day for day in partition_dates(table) if first <= day <= last}
+        in_range = {*partition_dates(table)} & {*dates}
         rewritten = sorted(in_range | {row[SESSION_DATE] for row in begun})
         if not rewritten:
             return table.version()

@@ -44,7 +44,7 @@ def one_pass(raw_events: DataFrame, rules: SessionRules, carried_columns: Sequen
 
     Args:
         raw_events: All rows of `raw_events`.
-        rules: The session rules. A row that a batch may not deliver by them is left out.
+        rules: The session rules. A row that its batch may not deliver by them, which no landing writes, is left out.
         carried_columns: The names of the carried columns.
 
     Returns:
