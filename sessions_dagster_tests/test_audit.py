@@ -15,7 +15,7 @@ from pyspark.sql import SparkSession
 from sessions_dagster.__main__ import main
 from sessions_dagster.config import SessionsConfig
 from sessions_dagster.defs import build_defs
-from sessions_dagster.errors import AuditError, SliceError
+from sessions_dagster.errors import AuditError, SliceError, one_line
 from sessions_dagster.pipeline.audit import AuditReport, audit
 from sessions_dagster.pipeline.comparison import (
     EVENTS_WITH_RAW,
@@ -24,10 +24,15 @@ from sessions_dagster.pipeline.comparison import (
     SESSIONS_WITH_RAW,
     Comparison,
     DateRange,
+    Difference,
+    Differences,
 )
+from sessions_dagster.pipeline.difference_lines import audit_lines
 from sessions_dagster.pipeline.refresh_sessions import refresh_sessions
+from sessions_dagster.transforms.differences import DifferenceKind
 from sessions_dagster_tests.builders import World
 from sessions_dagster_tests.histories import FIRST_DAY, deliveries
+from sessions_dagster_tests.hostile import TEXTS
 from sessions_dagster_tests.oracle import Event
 from sessions_dagster_tests.test_carried_columns import DAYS as DAYS_OF_CARRYING
 from sessions_dagster_tests.test_carried_columns import Carrying, u
@@ -227,6 +232,28 @@ def test_a_change_by_hand_is_found_and_left(world: World, damage: Damage) -> Non
         report.check()
     assert versions(world) == before
     assert {each.user_id.lower() for each in report.differences.first} == {"owl"}
+
+
+def test_a_session_that_differs_from_both_tables_is_one_row_that_differs() -> None:
+    one = {DifferenceKind.DIFFERENT: 1}
+    both_compared = Differences({EVENTS_WITH_RAW: {}, SESSIONS_WITH_RAW: one, SESSIONS_WITH_EVENTS: one}, [])
+    by_events_alone = Differences({EVENTS_WITH_RAW: {}, SESSIONS_WITH_RAW: {}, SESSIONS_WITH_EVENTS: one}, [])
+    for differences in (both_compared, by_events_alone):
+        report = AuditReport(None, differences, (), False, {}, 0)
+        assert report.count == 1
+        with pytest.raises(AuditError):
+            report.check()
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_an_id_stays_in_its_line_whatever_is_in_it(text: str) -> None:
+    found = Difference(
+        "extra", "sessions", "raw_events", FIRST_DAY, text, text, text, str(MIDNIGHT), 1, None, f"country {text}"
+    )
+    report = AuditReport(None, Differences({}, [found]), (), False, {}, 0)
+    _, row = audit_lines(report)
+    assert one_line(row) == row
+    assert row.count(one_line(text).strip()) == 4
 
 
 def test_a_row_that_is_delivered_twice_is_no_difference(world: World) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Final
 
+from sessions_dagster.errors import one_line
 from sessions_dagster.model.counts import number_of
 from sessions_dagster.model.dates import date_list, day_range
 from sessions_dagster.pipeline.audit import AuditReport
@@ -88,6 +89,6 @@ def difference_table(differences: Differences) -> Iterator[str]:
 
 
 def cells(difference: Difference) -> tuple[str, ...]:
-    """A difference as the cells of a table, each on one line: an id may have a line break in it."""
+    """A difference as the cells of a table, each on one line: an id may be any text."""
     values = (getattr(difference, name) for name in COLUMNS)
-    return tuple("" if value is None else " ".join(str(value).split()) for value in values)
+    return tuple("" if value is None else one_line(str(value)) for value in values)
