@@ -146,8 +146,7 @@ class World:
 
     def sessions(self) -> list[SessionRow]:
         """The rows of `sessions`, without the columns that follow from others."""
-        columns = (USER, PRODUCT, SESSION_START, SESSION_END, EVENTS, USER_ACTIONS)
-        return [SessionRow(*row) for row in read_without_spark(self.warehouse.sessions, columns)]
+        return session_rows(self.warehouse.sessions)
 
     def corrections(self) -> list[CorrectionRow]:
         """The rows of `session_corrections`; none if there is no such table."""
@@ -173,10 +172,16 @@ def landed_events(raw_events: str) -> list[Event]:
     return [Event(*row) for row in read_without_spark(raw_events, (USER, EVENT, PRODUCT, TIMESTAMP))]
 
 
-def sessionized_events(table_uri: str) -> list[SessionizedEvent]:
-    """The rows of `sessionized_events`, read by delta-rs."""
+def sessionized_events(table_uri: str, version: int | None = None) -> list[SessionizedEvent]:
+    """The rows of `sessionized_events`, or of a version of it, read by delta-rs."""
     columns = (USER, EVENT, PRODUCT, TIMESTAMP, SESSION_START, SESSION_END)
-    return [SessionizedEvent(*row) for row in read_without_spark(table_uri, columns)]
+    return [SessionizedEvent(*row) for row in read_without_spark(table_uri, columns, version)]
+
+
+def session_rows(table_uri: str) -> list[SessionRow]:
+    """The rows of `sessions`, without the columns that follow from others, read by delta-rs."""
+    columns = (USER, PRODUCT, SESSION_START, SESSION_END, EVENTS, USER_ACTIONS)
+    return [SessionRow(*row) for row in read_without_spark(table_uri, columns)]
 
 
 def write_batch(events: Sequence[Event], folder: Path) -> None:
@@ -243,11 +248,11 @@ def fail_to_read(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "open_file", open_or_fail)
 
 
-def read_without_spark(table_uri: str, columns: Sequence[str]) -> list[list[Any]]:
-    """Some columns of the rows of a table; none if there is no such table. Times are naive, in UTC."""
+def read_without_spark(table_uri: str, columns: Sequence[str], version: int | None = None) -> list[list[Any]]:
+    """Some columns of the rows of a table, or of a version; none if there is no table. Times are naive, in UTC."""
     # Much quicker than a query of Spark, and a second opinion on what Spark has written.
     try:
-        table = DeltaTable(table_uri, storage_options=delta_rs_options(table_uri))
+        table = DeltaTable(table_uri, version=version, storage_options=delta_rs_options(table_uri))
     except TableNotFoundError:
         return []
     query = f"SELECT {', '.join(columns)} FROM rows"

@@ -30,9 +30,9 @@ from sessions_dagster.pipeline.land import land_batch
 from sessions_dagster.pipeline.summaries import landing_summary
 from sessions_dagster.storage.maintenance import compact
 from sessions_dagster_tests.builders import World, landed_events, sessions_of
+from sessions_dagster_tests.corrections import compare_corrections
 from sessions_dagster_tests.hostile import IN_NAMES, TEXTS
 from sessions_dagster_tests.oracle import Event, sessionize
-from sessions_dagster_tests.races.corrections import wrong_corrections
 from sessions_dagster_tests.receivers import http_receiver, mail_receiver
 
 DAY: Final = date(2025, 9, 20)
@@ -96,7 +96,8 @@ def test_all_tables_are_what_the_oracle_says(world: World) -> None:
     assert Counter(landed_events(world.warehouse.raw_events)) == Counter(events)
     assert Counter(world.table()) == Counter(expected)
     assert Counter(world.sessions()) == Counter(sessions_of(expected, ACTIONS))
-    assert wrong_corrections(world.warehouse, ACTIONS) == ([], [])
+    corrections = compare_corrections(world.warehouse, ACTIONS)
+    assert corrections.found == corrections.expected
     assert len(world.corrections()) >= 2 * len(TEXTS)
 
 

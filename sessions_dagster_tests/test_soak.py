@@ -1,18 +1,22 @@
 """The soak's story, and that what it verifies by is red if a table is wrong."""
 
 from collections import Counter
-from datetime import date
+from collections.abc import Callable
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Final
 
+import pyarrow as pa
 import pytest
-from deltalake import DeltaTable
+from deltalake import DeltaTable, write_deltalake
 from pyspark.sql import SparkSession
 
+from sessions_dagster.model.columns import KIND, NEW_END
 from sessions_dagster_tests.builders import World
+from sessions_dagster_tests.corrections import compare_corrections
 from sessions_dagster_tests.soak.picture import draw
 from sessions_dagster_tests.soak.story import Delivery, Step, story
-from sessions_dagster_tests.soak.verify import wrong_corrections, wrong_rows
+from sessions_dagster_tests.soak.verify import wrong_rows
 
 DAYS: Final = 60
 STORY: Final = list(story(DAYS, 100, seed=1))
@@ -68,9 +72,9 @@ def _land_and_apply(world: World, step: Step) -> None:
 def test_the_tables_of_the_product_have_no_wrong_row(passed: tuple[World, list[Delivery]]) -> None:
     world, landed = passed
     assert set(wrong_rows(world.warehouse, landed).values()) == {0}
-    changed, wrong = wrong_corrections(world.warehouse)
-    assert changed > 0
-    assert wrong == 0
+    corrections = compare_corrections(world.warehouse)
+    assert corrections.corrected_sessions > 0
+    assert corrections.wrong == 0
 
 
 @pytest.mark.parametrize("name", ["raw_events", "rejected_events", "sessionized_events", "sessions"])
@@ -81,7 +85,34 @@ def test_a_row_that_is_missing_is_found(passed: tuple[World, list[Delivery]], na
     assert [table for table, count in wrong_rows(damaged.warehouse, landed).items() if count] == [name]
 
 
-def test_an_entry_that_is_missing_is_found(passed: tuple[World, list[Delivery]], tmp_path: Path) -> None:
+def _without_one(entries: pa.Table) -> pa.Table:
+    return entries.slice(1)
+
+
+def _one_doubled(entries: pa.Table) -> pa.Table:
+    return pa.concat_tables([entries, entries.slice(0, 1)])
+
+
+def _of_another_kind(entries: pa.Table) -> pa.Table:
+    return _changed(entries, KIND, "removed")
+
+
+def _with_another_end(entries: pa.Table) -> pa.Table:
+    return _changed(entries, NEW_END, entries[NEW_END][0].as_py() + timedelta(microseconds=1))
+
+
+def _changed(entries: pa.Table, column: str, value: object) -> pa.Table:
+    place, values = entries.column_names.index(column), entries[column].to_pylist()
+    return entries.set_column(place, entries.field(column), pa.array([value, *values[1:]], entries.field(column).type))
+
+
+@pytest.mark.parametrize("damage", [_without_one, _one_doubled, _of_another_kind, _with_another_end])
+def test_a_wrong_entry_is_found(
+    passed: tuple[World, list[Delivery]], damage: Callable[[pa.Table], pa.Table], tmp_path: Path
+) -> None:
     damaged = passed[0].copy_to(tmp_path)
-    DeltaTable(damaged.warehouse.session_corrections).delete("kind = 'extended'")
-    assert wrong_corrections(damaged.warehouse)[1] > 0
+    table = DeltaTable(damaged.warehouse.session_corrections)
+    entries = table.to_pyarrow_table().sort_by([(KIND, "ascending")])
+    assert entries[KIND][0].as_py() == "extended"
+    write_deltalake(table, damage(entries), mode="overwrite")
+    assert compare_corrections(damaged.warehouse).wrong > 0

@@ -68,18 +68,11 @@ class Worker:
 
     def kill(self) -> None:
         """Kill the whole group, and wait until all of it is gone."""
-        pid = self.process.pid
-        if members(pid):
-            os.killpg(pid, signal.SIGKILL)
-        self.wait_for_end()
+        kill_group(self.process)
 
     def wait_for_end(self, seconds: float = PATIENCE_SECONDS) -> None:
         """Wait until all of the group is gone."""
-        self.process.wait(seconds)
-        deadline = time.monotonic() + seconds
-        while members(self.process.pid):
-            assert time.monotonic() < deadline, f"{members(self.process.pid)} go on"
-            time.sleep(0.01)
+        wait_for_end(self.process, seconds)
 
     def log_tail(self) -> str:
         """The end of what it and its JVM have written to stderr."""
@@ -111,6 +104,22 @@ def working(folder: Path, seed: int, first: int, *options: str, prefix: Sequence
         yield worker
     finally:
         worker.close()
+
+
+def kill_group(leader: subprocess.Popen[str]) -> None:
+    """Kill the whole group of a process, and wait until all of it is gone."""
+    if members(leader.pid):
+        os.killpg(leader.pid, signal.SIGKILL)
+    wait_for_end(leader)
+
+
+def wait_for_end(leader: subprocess.Popen[str], seconds: float = PATIENCE_SECONDS) -> None:
+    """Wait until all of the group of a process is gone."""
+    leader.wait(seconds)
+    deadline = time.monotonic() + seconds
+    while members(leader.pid):
+        assert time.monotonic() < deadline, f"{members(leader.pid)} go on"
+        time.sleep(0.01)
 
 
 def members(group: int) -> list[int]:

@@ -16,8 +16,7 @@ from pathlib import Path
 from random import Random
 from typing import Final, NamedTuple
 
-import pyarrow as pa
-from deltalake import DeltaTable, QueryBuilder
+from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 
 from sessions_dagster.input.folders import InputRoot
@@ -26,16 +25,18 @@ from sessions_dagster.storage.filesystem import delta_rs_options, is_local
 from sessions_dagster.storage.warehouse import Warehouse
 from sessions_dagster_tests.builders import (
     SessionRow,
-    World,
     landed_events,
     put_batch,
+    read_without_spark,
+    session_rows,
     sessionized_events,
     sessions_of,
     write_batch,
 )
+from sessions_dagster_tests.corrections import compare_corrections
+from sessions_dagster_tests.faults.group import kill_group
 from sessions_dagster_tests.histories import DAYS, FIRST_DAY, LATENESS, Delivery, deliveries
 from sessions_dagster_tests.oracle import Event, SessionizedEvent, sessionize
-from sessions_dagster_tests.races.corrections import wrong_corrections
 from sessions_dagster_tests.races.runner import READY
 
 BATCH_DAYS: Final = [FIRST_DAY + timedelta(days=offset) for offset in range(DAYS + LATENESS)]
@@ -106,10 +107,12 @@ class Lake:
 
     def seen(self) -> Seen:
         """What the three tables of accepted events and sessions have now."""
-        world = World.__new__(World)
-        world.warehouse = self.warehouse
-        raw, events = self.warehouse.raw_events, self.warehouse.sessionized_events
-        return Seen(Counter(landed_events(raw)), Counter(sessionized_events(events)), Counter(world.sessions()))
+        tables = self.warehouse
+        return Seen(
+            Counter(landed_events(tables.raw_events)),
+            Counter(sessionized_events(tables.sessionized_events)),
+            Counter(session_rows(tables.sessions)),
+        )
 
     def expected(self, contents: Mapping[date, Sequence[Event]]) -> Seen:
         """What the oracle says of some contents of the batches."""
@@ -119,10 +122,8 @@ class Lake:
 
     def rejected(self) -> Counter[tuple[str, date]]:
         """The users and batches of the rejected rows."""
-        query = f"SELECT {USER}, {BATCH_DATE} FROM t"
-        table = self.warehouse.rejected_events
-        found = QueryBuilder().register("t", DeltaTable(table, storage_options=delta_rs_options(table)))
-        return Counter((row[USER], row[BATCH_DATE]) for row in pa.table(found.execute(query).read_all()).to_pylist())
+        rows = read_without_spark(self.warehouse.rejected_events, (USER, BATCH_DATE))
+        return Counter((user, day) for user, day in rows)
 
     def check(self) -> None:
         """Check that all five tables are what the oracle says."""
@@ -130,7 +131,8 @@ class Lake:
         for name in Seen._fields:
             assert getattr(found, name) == getattr(expected, name), f"{name} of {self.folder}"
         assert self.rejected() == Counter(("late", day) for day in self.contents)
-        assert wrong_corrections(self.warehouse) == ([], [])
+        corrections = compare_corrections(self.warehouse)
+        assert corrections.found == corrections.expected, f"session_corrections of {self.folder}"
 
 
 class Runners:
@@ -188,8 +190,7 @@ class Runners:
             try:
                 process.wait(30)
             except subprocess.TimeoutExpired:
-                os.killpg(process.pid, 9)
-                process.wait()
+                kill_group(process)
 
 
 @contextmanager
@@ -209,7 +210,10 @@ def read_meanwhile(lake: Lake, states: Sequence[Seen]) -> Iterator[None]:
     ended, failures = threading.Event(), list[str]()
 
     def read() -> None:
-        while not ended.wait(_LOOKS_EVERY_SECONDS):
+        is_last = False
+        # It looks once more after the end, so that it has looked even if a look takes longer than the race.
+        while not is_last:
+            is_last = ended.wait(_LOOKS_EVERY_SECONDS)
             try:
                 seen = lake.seen()
             except Exception as error:
@@ -226,6 +230,7 @@ def read_meanwhile(lake: Lake, states: Sequence[Seen]) -> Iterator[None]:
     finally:
         ended.set()
         thread.join(_PATIENCE_SECONDS)
+    assert not thread.is_alive(), "the reader hangs"
     assert not failures, failures[0]
 
 

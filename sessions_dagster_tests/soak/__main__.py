@@ -12,10 +12,11 @@ from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 from sessions_dagster_tests.builders import write_batch
+from sessions_dagster_tests.corrections import compare_corrections
 from sessions_dagster_tests.soak.installation import Installation, installation, now
 from sessions_dagster_tests.soak.picture import draw
 from sessions_dagster_tests.soak.story import Delivery, Step, story
-from sessions_dagster_tests.soak.verify import wrong_corrections, wrong_rows
+from sessions_dagster_tests.soak.verify import wrong_rows
 from sessions_dagster_tests.ui.server import REPOSITORY
 
 DAYS: Final = 120
@@ -66,7 +67,7 @@ def soak(running: Installation, days: int, seed: int) -> dict[str, Any]:
             wrong += sum(found.values())
             told = f", wrong rows: {found}"
         print(f"day {step.number}: {seen[-1]['seconds']:.1f} s{told}", flush=True)
-    changed, wrong_entries = wrong_corrections(running.dagster.warehouse)
+    corrections = compare_corrections(running.dagster.warehouse)
     checked = running.check_results()
     return {
         "seed": seed,
@@ -75,8 +76,8 @@ def soak(running: Installation, days: int, seed: int) -> dict[str, Any]:
         "batches": len(landed),
         "killed_runs": kills,
         "wrong_rows": wrong,
-        "corrected_sessions": changed,
-        "wrong_corrections": wrong_entries,
+        "corrected_sessions": corrections.corrected_sessions,
+        "wrong_corrections": corrections.wrong,
         "check_results": sum(results for results, _ in checked.values()),
         "negative_checks": {name: negative for name, (_, negative) in checked.items() if negative},
         "days": seen,
