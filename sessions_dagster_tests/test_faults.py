@@ -16,12 +16,13 @@ from sessions_dagster_tests.builders import World
 from sessions_dagster_tests.faults.boundaries import BOUNDARIES
 from sessions_dagster_tests.faults.checker import Checker
 from sessions_dagster_tests.faults.moments import at_boundaries, moments
-from sessions_dagster_tests.faults.program import Program
+from sessions_dagster_tests.faults.program import STEPS, Program
 from sessions_dagster_tests.faults.report import Report
 
 SEED: Final = int(os.environ.get("SESSIONS_FAULTS_SEED", "20"))
 FROZEN: Final = 2
-STEPS: Final = 11
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture

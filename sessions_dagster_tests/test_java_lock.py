@@ -14,6 +14,8 @@ from sessions_dagster_tests.faults.group import PATIENCE_SECONDS, members, worki
 
 STILL_WAITS_SECONDS = 2
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_run_waits_for_the_jvm_of_a_run_whose_python_was_killed(
     spark: SparkSession, tmp_path: Path, caplog: pytest.LogCaptureFixture
@@ -39,9 +41,9 @@ def test_a_run_waits_for_the_jvm_of_a_run_whose_python_was_killed(
             waiting = pool.submit(write)
             with pytest.raises(TimeoutError):
                 waiting.result(STILL_WAITS_SECONDS)
+            goes_on = time.monotonic()
+        assert waiting.result(PATIENCE_SECONDS) > goes_on
         worker.wait_for_end()
-        gone = time.monotonic()
-        assert waiting.result(PATIENCE_SECONDS) > gone - 1
     assert "waiting for the JVM of a run that was killed" in caplog.text
 
 

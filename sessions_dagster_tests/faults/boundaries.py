@@ -12,9 +12,9 @@ from typing import Any, Final
 
 import pytest
 
-from sessions_dagster.pipeline import apply, land, refresh_sessions
+from sessions_dagster.pipeline import apply, forget, land, rebuild, refresh_sessions
 from sessions_dagster.storage import maintenance
-from sessions_dagster_tests.faults.program import Apply, Compact, Follow, Land, Vacuum
+from sessions_dagster_tests.faults.program import Apply, Compact, Follow, Forget, Land, Rebuild, Vacuum
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,11 @@ BOUNDARIES: Final = {
     "compaction: one table noted": Boundary(Compact, maintenance, "set_property", is_after=True),
     "vacuum: listed, not removed": Boundary(Vacuum, maintenance, "run_sql", ends_with=" FULL"),
     "vacuum: one table done": Boundary(Vacuum, maintenance, "VacuumReport"),
+    "forgetting: on the list, in all tables": Boundary(Forget, forget, "add_forgotten", is_after=True),
+    "forgetting: not in raw_events, in sessionized_events": Boundary(Forget, forget, "_from_sessionized_events"),
+    "forgetting: not in the events, in sessions": Boundary(Forget, forget, "refresh_sessions"),
+    "rebuild: computed, not committed": Boundary(Rebuild, rebuild, "replace_events"),
+    "rebuild: events committed, not sessions": Boundary(Rebuild, rebuild, "replace_events", is_after=True),
 }
 
 WHILE_WRITING: Final = {

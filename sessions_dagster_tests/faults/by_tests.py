@@ -18,13 +18,12 @@ KINDS: Final = {
 
 
 def run_tests(report: Report, kind: str) -> None:
-    """Run the tests of a kind. Each of them injects a fault, runs again and compares."""
+    """Run the tests of a kind, and count those that pass."""
     file, *options = KINDS[kind]
     command = [sys.executable, "-m", "pytest", "-q", f"sessions_dagster_tests/{file}", *options]
     said = subprocess.run(command, check=False, capture_output=True, text=True).stdout
     counts = {what: int(count) for count, what in re.findall(r"(\d+) (passed|failed|error|skipped)", said)}
     tally = report.of(kind)
-    tally.injections += sum(counts.values())
-    tally.runs_after += counts.get("passed", 0)
+    tally.tests_passed += counts.get("passed", 0)
     if counts.keys() != {"passed"}:
         tally.told.append(said[-3000:])

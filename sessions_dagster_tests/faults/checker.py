@@ -10,7 +10,6 @@ from sessions_dagster_tests.builders import World
 from sessions_dagster_tests.faults.program import Program, Rows, Vacuum
 from sessions_dagster_tests.faults.report import Report
 from sessions_dagster_tests.faults.states import (
-    commits_allowed,
     difference,
     extra_commits,
     left_behind,
@@ -55,7 +54,7 @@ class Checker:
         except Exception as error:
             tally.told.append(f"{type(error).__name__} {str(error)[:1500]} at {where}")
             return
-        extra = extra_commits(found, afterwards, commits_allowed(step, found, before, after))
+        extra = extra_commits(step, found, afterwards, before, after)
         tally.extra_commits += extra
         is_right = self.compare(kind, afterwards.tables, after, where)
         if wrong or extra:

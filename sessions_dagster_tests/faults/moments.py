@@ -12,12 +12,28 @@ from typing import Final
 from sessions_dagster_tests.builders import World
 from sessions_dagster_tests.faults.boundaries import BOUNDARIES, at
 from sessions_dagster_tests.faults.group import Worker, working
-from sessions_dagster_tests.faults.program import Apply, Compact, Follow, Land, Program, Step
+from sessions_dagster_tests.faults.program import (
+    Apply,
+    Compact,
+    Follow,
+    Forget,
+    Land,
+    Program,
+    Rebuild,
+    Step,
+)
 
 LONGEST_SECONDS: Final = 5.0
 """The longest time between two moments. A step takes from half a second to some seconds."""
 
-NAMES: Final = {Land: "landing", Apply: "applying", Follow: "following", Compact: "compaction"}
+NAMES: Final = {
+    Land: "landing",
+    Apply: "applying",
+    Follow: "following",
+    Compact: "compaction",
+    Forget: "forgetting",
+    Rebuild: "rebuild",
+}
 
 
 @dataclass(frozen=True)

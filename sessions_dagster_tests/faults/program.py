@@ -12,10 +12,13 @@ from pathlib import Path
 from random import Random
 from typing import Final
 
+from sessions_dagster.pipeline.forget import forget_users
+from sessions_dagster.pipeline.rebuild import rebuild
 from sessions_dagster.storage.maintenance import compact, vacuum
 from sessions_dagster_tests.builders import RULES, World, sessions_of
+from sessions_dagster_tests.corrections import Correction, corrections_between
 from sessions_dagster_tests.histories import DAYS, FIRST_DAY, LATENESS, Delivery, deliveries
-from sessions_dagster_tests.oracle import Event, SessionizedEvent, sessionize
+from sessions_dagster_tests.oracle import Event, sessionize
 
 HISTORIES: Final = 40
 BATCH_DAYS: Final = [FIRST_DAY + timedelta(days=offset) for offset in range(DAYS + LATENESS)]
@@ -51,6 +54,18 @@ class Follow:
 
 
 @dataclass(frozen=True)
+class Forget:
+    """A user is forgotten."""
+
+    user: str
+
+
+@dataclass(frozen=True)
+class Rebuild:
+    """A rebuild of `sessionized_events` and `sessions`, which also applies what has landed."""
+
+
+@dataclass(frozen=True)
 class Compact:
     """A compaction of all tables."""
 
@@ -60,12 +75,26 @@ class Vacuum:
     """A vacuum of all tables, in which there are data files that runs have left behind."""
 
 
-Step = Land | Apply | Follow | Compact | Vacuum
+Step = Land | Apply | Follow | Compact | Vacuum | Forget | Rebuild
 
-_FIRST: Final = ("land", "apply", "follow", "land", "land", "apply", "compact", "follow", "land", "apply", "vacuum")
+_FIRST: Final = (
+    *("land", "apply", "follow", "land", "land", "apply", "compact", "follow", "land", "apply", "vacuum"),
+    *("forget", "land", "rebuild"),
+)
 """The kinds of the first steps, after which all kinds were there with something to do."""
 
-_KINDS: Final = ("land",) * 4 + ("apply",) * 4 + ("follow",) * 3 + ("compact",) * 2 + ("vacuum",) * 2
+STEPS: Final = len(_FIRST)
+"""How many steps of a program come to all boundaries."""
+
+_SAME_EACH_TIME: Final[Mapping[str, Step]] = {
+    "follow": Follow(),
+    "rebuild": Rebuild(),
+    "compact": Compact(),
+    "vacuum": Vacuum(),
+}
+
+_OFTEN: Final = ("land",) * 4 + ("apply",) * 4 + ("follow",) * 3
+_KINDS: Final = _OFTEN + ("compact",) * 2 + ("vacuum",) * 2 + ("forget", "rebuild")
 
 
 @dataclass(frozen=True)
@@ -76,13 +105,15 @@ class Content:
         landed: The events that each batch delivered when it landed last.
         applied: The same of those landings that `sessionized_events` reflects.
         followed: The same of those that `sessions` reflects.
-        corrections: The rows of `session_corrections`, without what became of a session and by which batches.
+        corrections: What became of sessions, as `session_corrections` says it.
+        forgotten: The users that were forgotten.
     """
 
     landed: Mapping[date, Sequence[Event]] = field(default_factory=dict)
     applied: Mapping[date, Sequence[Event]] = field(default_factory=dict)
     followed: Mapping[date, Sequence[Event]] = field(default_factory=dict)
-    corrections: Rows = field(default_factory=Counter)
+    corrections: Counter[Correction] = field(default_factory=Counter)
+    forgotten: frozenset[str] = frozenset()
 
     def tables(self) -> dict[str, Rows]:
         """The rows of each table, by its name."""
@@ -91,7 +122,7 @@ class Content:
             "raw_events": Counter((day, *event) for day, batch in self.landed.items() for event in batch),
             "rejected_events": Counter((day, *_rejected(day)[:3]) for day in self.landed),
             "sessionized_events": Counter(map(tuple, sessionize(_events(self.applied)))),
-            "session_corrections": Counter(self.corrections),
+            "session_corrections": Counter(map(tuple, self.corrections.elements())),
             "sessions": Counter(map(tuple, followed)),
         }
 
@@ -109,6 +140,7 @@ class Program:
         for number in range(HISTORIES):
             for delivery in deliveries(1000 * seed + number):
                 self._deliveries[delivery.batch].append(delivery)
+        self._users = sorted({each.event.user for of_batch in self._deliveries.values() for each in of_batch})
         self._contents = [Content()]
 
     def step(self, number: int) -> Step:
@@ -122,12 +154,10 @@ class Program:
                 # Mostly of all batches, so that there is something to do.
                 first = random.choice((0, 0, random.randrange(len(BATCH_DAYS))))
                 return Apply(BATCH_DAYS[first], BATCH_DAYS[-1])
-            case "follow":
-                return Follow()
-            case "compact":
-                return Compact()
+            case "forget":
+                return Forget(random.choice(self._users))
             case _:
-                return Vacuum()
+                return _SAME_EACH_TIME[kind]
 
     def expected(self, count: int) -> Content:
         """What the tables must be after a number of steps."""
@@ -144,6 +174,10 @@ class Program:
                 world.materialize(first, last)
             case Follow():
                 world.refresh()
+            case Forget(user):
+                forget_users(world.spark, world.warehouse, [user])
+            case Rebuild():
+                rebuild(world.spark, world.warehouse, world.rules, dry_run=False)
             case Compact():
                 for uri in filter(world.warehouse.open, world.warehouse.tables):
                     compact(world.spark, world.warehouse, uri)
@@ -155,14 +189,21 @@ class Program:
     def _after(self, before: Content, step: Step) -> Content:
         match step:
             case Land(day, _):
-                return replace(before, landed={**before.landed, day: self._batch(step)})
+                events = [event for event in self._batch(step) if event.user not in before.forgotten]
+                return replace(before, landed={**before.landed, day: events})
             case Apply(first, last):
                 window = RULES.batch_window(first, last)
                 applied = {**before.applied, **{day: before.landed[day] for day in window if day in before.landed}}
-                corrected = _bounds(before.applied) - _bounds(applied)
+                corrected = corrections_between(sessionize(_events(before.applied)), sessionize(_events(applied)))
                 return replace(before, applied=applied, corrections=before.corrections + Counter(corrected))
             case Follow():
                 return replace(before, followed=before.applied)
+            case Forget(user):
+                landed, applied = _without(user, before.landed), _without(user, before.applied)
+                corrections = Counter({each: n for each, n in before.corrections.items() if each.user != user})
+                return Content(landed, applied, applied, corrections, before.forgotten | {user})
+            case Rebuild():
+                return replace(before, applied=before.landed, followed=before.landed)
             case _:
                 return before
 
@@ -178,9 +219,8 @@ def _events(batches: Mapping[date, Sequence[Event]]) -> list[Event]:
     return [event for batch in batches.values() for event in batch]
 
 
-def _bounds(batches: Mapping[date, Sequence[Event]]) -> set[tuple[object, ...]]:
-    rows: set[SessionizedEvent] = sessionize(_events(batches))
-    return {(row.user, row.product, row.start, row.end) for row in rows if row.start is not None}
+def _without(user: str, batches: Mapping[date, Sequence[Event]]) -> dict[date, Sequence[Event]]:
+    return {day: [event for event in batch if event.user != user] for day, batch in batches.items()}
 
 
 def _rejected(day: date) -> Event:

@@ -4,7 +4,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-_HEADER: Final = ("kind", "injections", "runs after", "lost", "doubled", "extra commits", "wrong states")
+_HEADER: Final = (
+    "kind",
+    "injections",
+    "runs after",
+    "lost",
+    "doubled",
+    "extra commits",
+    "wrong states",
+    "tests passed",
+)
 
 
 @dataclass
@@ -18,6 +27,7 @@ class Tally:
         doubled: Rows that were there too often, or wrongly.
         extra_commits: Commits that nobody asked for.
         wrong_states: Tables that a reader saw, during the fault, in a state of no set of whole batches.
+        tests_passed: How many tests of the kind passed, if it has tests of its own.
         told: What was wrong, in words.
     """
 
@@ -27,6 +37,7 @@ class Tally:
     doubled: int = 0
     extra_commits: int = 0
     wrong_states: int = 0
+    tests_passed: int = 0
     told: list[str] = field(default_factory=list)
 
     @property
@@ -48,7 +59,7 @@ class Report:
     @property
     def is_clean(self) -> bool:
         """Whether there were faults, and nothing was wrong after any of them."""
-        return bool(self.tallies) and all(tally.is_clean and tally.injections for tally in self.tallies.values())
+        return bool(self.tallies) and all(map(_was_tried, self.tallies.values()))
 
     def __str__(self) -> str:
         rows = [(kind, *_counts(tally)) for kind, tally in self.tallies.items()]
@@ -59,6 +70,10 @@ class Report:
         return "\n".join([*lines, *_told(self.tallies)])
 
 
+def _was_tried(tally: Tally) -> bool:
+    return tally.is_clean and bool(tally.injections or tally.tests_passed)
+
+
 def _counts(tally: Tally) -> tuple[int, ...]:
     return (
         tally.injections,
@@ -67,6 +82,7 @@ def _counts(tally: Tally) -> tuple[int, ...]:
         tally.doubled,
         tally.extra_commits,
         tally.wrong_states,
+        tally.tests_passed,
     )
 
 
