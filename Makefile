@@ -7,6 +7,7 @@
 # make test-gcs  tables and batches on a local server of Google's storage, which it builds with Go, in some minutes
 # make test-cluster  the same tables on a standalone cluster of Spark, which it starts, also if workers are killed
 # make test-faults  runs killed at random moments and at each boundary, full disks, torn logs: what is lost; SEED=17 repeats a run
+# make soak      120 days of batches through the sensor and the daemon, with killed runs, verified by the oracle: some hours
 # make lanes     the tests that use Spark most, on each Spark and each Python that is supported and found; takes hours
 # make dev       Dagster's UI on the data of the demo, and a Spark that stays warm for its runs
 # make test-connect  the tests of the contract with Spark on a server of Spark Connect
