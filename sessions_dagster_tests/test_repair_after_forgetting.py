@@ -118,6 +118,8 @@ def test_another_run_during_a_rebuild_loses_nothing_and_brings_nobody_back(
         run_before(patched, rebuild_module, step, lambda: other(world))
         rebuilt(world)
     assert not {row.user for row in world.table()} & world.forgotten
+    world.materialize(D18, max(world.landed))
     rebuilt(world)
     world.assert_exact()
-    assert len(world.corrections()) == len(set(world.corrections()))
+    told = [correction._replace(version=0) for correction in world.corrections()]
+    assert len(told) == len(set(told))
