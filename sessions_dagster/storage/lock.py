@@ -11,10 +11,11 @@ import os
 import pwd
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -23,6 +24,10 @@ from filelock import FileLock, SoftFileLock, Timeout
 from sessions_dagster.errors import SettingsError, StorageError
 
 LOCK_FILE: Final = ".writing.lock"
+
+JAVA_LOCK_FILE: Final = ".writing.java.lock"
+"""What the JVM of a run locks (see `java_lock`): on some file systems two locks of one run on a file would exclude each
+other."""
 
 HOLDER_FILE: Final = ".writing.holder"
 """Which process holds the lock. It is for people only: whether the lock is held the operating system alone knows."""
@@ -98,9 +103,9 @@ def locked(folder: Path) -> Iterator[None]:
     check_lock(folder)
     lock = FileLock(path)
     with _named(path):
-        _wait(lock, folder)
+        wait_for(partial(_acquired, lock), folder, HOLDER_FILE, f"the lock of the tables in {folder}")
     try:
-        _note_holder(folder)
+        note_holder(folder, HOLDER_FILE, os.getpid())
         yield
     finally:
         with suppress(OSError):
@@ -109,43 +114,51 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def check_lock(folder: Path) -> None:
-    """Check that a folder, which exists, can have a lock, without waiting for it.
+    """Check that a folder, which exists, can have its locks, without waiting for them.
 
     Raises:
         SettingsError: If there can be none in it.
         StorageError: If there cannot be one now.
     """
-    path = folder / LOCK_FILE
-    with _named(path):
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666))
-        if not _may_write_to(folder):
-            # The lock was made before. It would do, but nothing could be written.
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+    for path in (folder / LOCK_FILE, folder / JAVA_LOCK_FILE):
+        with _named(path):
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666))
+            if not _may_write_to(folder):
+                # The lock was made before. It would do, but nothing could be written.
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
 
 
-def holder_of(folder: Path) -> Holder | None:
+def holder_of(folder: Path, holder_file: str = HOLDER_FILE) -> Holder | None:
     """The process that has last said that it holds the lock of a folder; None if that is not known, or it is gone."""
     try:
-        said = json.loads((folder / HOLDER_FILE).read_text())
+        said = json.loads((folder / holder_file).read_text())
         holder = Holder(int(said["pid"]), str(said["host"]), str(said["since"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return None if holder.is_gone() else holder
 
 
-def _wait(lock: FileLock, folder: Path) -> None:
+def wait_for(acquired: Callable[[float], bool], folder: Path, holder_file: str, what: str) -> None:
+    """Wait for a lock, and say for whom: at once, when that changes, and each `SAY_SECONDS`.
+
+    Args:
+        acquired: Tries for some seconds to get the lock, and says whether it has it.
+        folder: The folder that is locked.
+        holder_file: The file in it that says who holds the lock.
+        what: What is waited for, for the log.
+    """
     began = said_at = time.monotonic()
     said: Holder | None = None
     is_first = True
-    while not _acquired(lock, 0 if is_first else _LOOK_SECONDS):
-        holder, now = holder_of(folder), time.monotonic()
+    while not acquired(0 if is_first else _LOOK_SECONDS):
+        holder, now = holder_of(folder, holder_file), time.monotonic()
         if is_first or holder != said or now - said_at >= SAY_SECONDS:
             so_far = "" if is_first else f" ({now - began:.0f} s so far)"
             who = "another process, which has not said who it is" if holder is None else str(holder)
-            logger.info("waiting for the lock of the tables in %s%s: it is held by %s", folder, so_far, who)
+            logger.info("waiting for %s%s: it is held by %s", what, so_far, who)
             said, said_at, is_first = holder, now, False
     if not is_first:
-        logger.info("got the lock of the tables in %s after %.0f s", folder, time.monotonic() - began)
+        logger.info("got %s after %.0f s", what, time.monotonic() - began)
 
 
 def _acquired(lock: FileLock, timeout: float) -> bool:
@@ -162,13 +175,14 @@ def _acquired(lock: FileLock, timeout: float) -> bool:
     return has_it
 
 
-def _note_holder(folder: Path) -> None:
-    me = Holder(os.getpid(), socket.gethostname(), f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC")
+def note_holder(folder: Path, holder_file: str, pid: int) -> None:
+    """Note which process of this machine holds the lock of a folder since now, for those who wait."""
+    me = Holder(pid, socket.gethostname(), f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC")
     # The lock is good without it, also on a disk that is full.
     with suppress(OSError):
         # Not into the file of another user that a killed process has left.
-        (folder / HOLDER_FILE).unlink(missing_ok=True)
-        (folder / HOLDER_FILE).write_text(json.dumps(asdict(me)))
+        (folder / holder_file).unlink(missing_ok=True)
+        (folder / holder_file).write_text(json.dumps(asdict(me)))
 
 
 @contextmanager
