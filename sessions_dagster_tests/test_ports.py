@@ -1,5 +1,6 @@
 """What the programs of the product open on the network, and in folders that all users share."""
 
+import errno
 import os
 import stat
 import subprocess
@@ -123,6 +124,16 @@ def test_a_scratch_folder_that_others_can_look_into_or_have_made_is_not_used(
     chosen.unlink()
     chosen.touch()
     assert private_scratch({}, {})["SPARK_LOCAL_DIRS"] not in {str(chosen), str(other)}
+
+
+def test_a_scratch_folder_that_there_cannot_be_stays_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> str:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    Path(private_scratch({}, {})["SPARK_LOCAL_DIRS"]).chmod(0o755)
+    monkeypatch.setattr(tempfile, "mkdtemp", full)
+    assert private_scratch({}, {}) == {}
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """What a Spark on this machine keeps from others: at which address it listens, and where it puts what it shuffles."""
 
+import atexit
 import os
+import shutil
 import stat
 import tempfile
 from collections.abc import Mapping
@@ -55,5 +57,10 @@ def _own_folder() -> Path | None:
         pass
     except OSError:
         return None
-    # Somebody else has made it, to look into it.
-    return Path(tempfile.mkdtemp(prefix="sessions-dagster-"))
+    try:
+        # Somebody else has made it, to look into it.
+        own = Path(tempfile.mkdtemp(prefix="sessions-dagster-"))
+    except OSError:
+        return None
+    atexit.register(shutil.rmtree, own, ignore_errors=True)
+    return own
