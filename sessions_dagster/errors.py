@@ -102,12 +102,8 @@ class RebuildError(ValueError):
     """The tables cannot be rebuilt as asked for. Nothing was written."""
 
 
-class DamagedLogError(ValueError):
-    """A file of the log of a table is damaged; the message names it."""
-
-
 class DamagedTableError(RuntimeError):
-    """A file of a table cannot be read: it is damaged, or gone. The message names both, and what to do."""
+    """A file of a table, or of its log, cannot be read: it is damaged, or gone. The message says what to do."""
 
 
 class RetentionError(ValueError):
@@ -144,7 +140,6 @@ class SparkUnavailableError(SparkStartError):
 NON_RETRYABLE: Final = (
     AuditError,
     BatchError,
-    DamagedLogError,
     DamagedTableError,
     PartitionsError,
     RebuildError,

@@ -19,8 +19,11 @@ from sessions_dagster.input.formats import InputFormat
 from sessions_dagster.input.readers import find_broken_file, read_batch
 from sessions_dagster.input.readers.rows import broken_files_named
 from sessions_dagster.model.columns import SOURCE_FILE
+from sessions_dagster.pipeline.audit import audit
 from sessions_dagster.pipeline.check_tables import check_events, check_sessions
+from sessions_dagster.pipeline.rebuild import rebuild
 from sessions_dagster.spark.tuning import CASE_SENSITIVE, spark_property
+from sessions_dagster.storage.forgotten_users import add_forgotten
 from sessions_dagster.storage.maintenance import compact
 from sessions_dagster_tests.builders import World, sessions_of
 from sessions_dagster_tests.oracle import Event, sessionize
@@ -127,6 +130,14 @@ def check_all_sessions(world: World) -> None:
     check_sessions(world.spark, world.warehouse, D18, D19)
 
 
+def audit_all(world: World) -> None:
+    audit(world.spark, world.warehouse)
+
+
+def look_at_a_rebuild(world: World) -> None:
+    rebuild(world.spark, world.warehouse, world.rules, dry_run=True)
+
+
 def compact_events(world: World) -> None:
     compact(world.spark, world.warehouse, world.warehouse.sessionized_events)
 
@@ -148,6 +159,13 @@ DAMAGES: Final[Mapping[str, tuple[str, Callable[[Path], None], Callable[[World],
         check_all_events,
         "is damaged",
     ),
+    "a bit of sessionized_events, auditing": (
+        "sessionized_events/*=*/*.parquet",
+        flip_a_bit,
+        audit_all,
+        "is damaged",
+    ),
+    "a bit of sessions, looking at a rebuild": ("sessions/*=*/*.parquet", flip_a_bit, look_at_a_rebuild, "is damaged"),
     "a bit of sessionized_events, compacting": (
         "sessionized_events/*=*/*.parquet",
         flip_a_bit,
@@ -177,6 +195,15 @@ def test_a_damaged_file_of_a_table_is_named_with_its_table_and_what_to_do(
     assert f"a file of the table {world.warehouse.root}/{table}, or its deletion vector, {said} (" in text
     assert ("Materialize raw_events for 2025-09-20" if table == "raw_events" else "Put it back from a copy") in text
     assert not is_retryable(error.value)
+
+
+def test_a_damaged_list_of_forgotten_users_is_never_to_be_removed(whole: World, tmp_path: Path) -> None:
+    world = whole.copy_to(tmp_path)
+    add_forgotten(world.spark, world.warehouse, ["eve"])
+    for file in Path(world.warehouse.forgotten_users).glob("*.parquet"):
+        file.unlink()
+    with pytest.raises(DamagedTableError, match=r"the table .*/forgotten_users, .* from a copy, and do not remove it"):
+        world.land(D20, world.landed[D20])
 
 
 def test_a_damaged_slice_of_raw_events_is_replaced_when_the_batch_lands_again(whole: World, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 
-from sessions_dagster.errors import DamagedLogError, is_retryable
+from sessions_dagster.errors import DamagedTableError, is_retryable
 from sessions_dagster.model.tables import TABLES
 from sessions_dagster.storage.torn_logs import check_newest_checkpoint, check_newest_commit
 from sessions_dagster.storage.warehouse import Warehouse
@@ -69,7 +69,7 @@ def test_a_torn_newest_commit_is_named_and_counts_for_nobody(
     table = f"{finished.copy_to(tmp_path).warehouse.root}/{name}"
     commit = newest(table)
     commit.write_bytes(tear(commit.read_bytes()))
-    with pytest.raises(DamagedLogError, match=rf"{re.escape(str(commit))} .*Remove it .*run again") as raised:
+    with pytest.raises(DamagedTableError, match=rf"{re.escape(str(commit))} .*Remove it .*run again") as raised:
         Warehouse(str(tmp_path / "warehouse")).open(table)
     assert not is_retryable(raised.value)
 
@@ -79,7 +79,7 @@ def test_a_commit_that_has_lost_its_files_is_named_without_checksums_too(finishe
     commit = newest(table)
     commit.with_name(f".{commit.name}.crc").unlink()
     commit.write_bytes(TEARS["only its first line"](commit.read_bytes()))
-    with pytest.raises(DamagedLogError, match="lacks the files that it says it has added"):
+    with pytest.raises(DamagedTableError, match="lacks the files that it says it has added"):
         Warehouse(str(tmp_path / "warehouse")).open(table)
 
 
@@ -88,7 +88,7 @@ def test_a_commit_that_is_torn_while_a_table_is_open_is_named(finished: World, t
     table = warehouse.open_existing(warehouse.raw_events)
     torn = newest(warehouse.raw_events).with_name(f"{table.version() + 1:020}.json")
     torn.write_bytes(b"")
-    with pytest.raises(DamagedLogError, match=torn.name):
+    with pytest.raises(DamagedTableError, match=torn.name):
         warehouse.open(warehouse.raw_events)
 
 
@@ -97,7 +97,7 @@ def test_without_the_torn_commit_a_run_makes_all_tables_right(finished: World, t
     world = finished.copy_to(tmp_path)
     commit = newest(f"{world.warehouse.root}/{name}")
     commit.write_bytes(b"")
-    with pytest.raises(DamagedLogError):
+    with pytest.raises(DamagedTableError):
         all_steps(world)
     for file in (commit, commit.with_name(f".{commit.name}.crc"), commit.with_suffix(".crc")):
         file.unlink(missing_ok=True)
@@ -150,7 +150,7 @@ def test_a_torn_checkpoint_is_named_with_what_to_do(
     if not reaches_back:
         checkpoint.with_name(f"{0:020}.json").unlink()
     todo = "remove .* and run again" if reaches_back else "put the table back from a copy"
-    with pytest.raises(DamagedLogError, match=rf"{re.escape(str(checkpoint))} cannot be read.*{todo}"):
+    with pytest.raises(DamagedTableError, match=rf"{re.escape(str(checkpoint))} cannot be read.*{todo}"):
         with_checkpoint.open(with_checkpoint.raw_events)
 
 

@@ -101,6 +101,8 @@ def audit(spark: SparkSession, warehouse: Warehouse, days: DateRange | None = No
         TableNotFoundError: If one of the three tables is missing.
         RulesMismatchError: If `sessionized_events` was not created by this project.
         SliceError: If a batch has rows of several landings in `raw_events`.
+        DamagedTableError: If a file of one of them cannot be read.
+        FullDiskError: If a disk is full.
         SizeError: If a Spark property of `spark.tuning.Sizes` is not a size.
     """
     began = time.monotonic()
@@ -112,7 +114,7 @@ def audit(spark: SparkSession, warehouse: Warehouse, days: DateRange | None = No
     found = slices(raw_events)
     check_one_landing(raw_events, found, found.times)
     carried = carried_columns_of(events, rules)
-    with work_on(spark, raw_events, events, sessions):
+    with warehouse.reading(spark), work_on(spark, raw_events, events, sessions):
         differences = compare_tables(
             one_pass_over(spark, warehouse, raw_events, rules, carried),
             {

@@ -76,7 +76,7 @@ def check_events(spark: SparkSession, warehouse: Warehouse, first: date, last: d
     days = days_between(first, last)
     rows = rows_around(days, rules, table)
     logger.info("checking %s of sessionized_events: %s", counted(days, "day", "days"), number_of(rows, "row"))
-    with warehouse.reading(), tuned(spark, rows):
+    with warehouse.reading(spark), tuned(spark, rows):
         findings = check_dates(warehouse.read(spark, warehouse.sessionized_events, version), first, last, rules)
     return EventsCheck(version, findings, missing_by_date(warehouse, days, first_batch, rules))
 
@@ -125,7 +125,7 @@ def check_sessions(spark: SparkSession, warehouse: Warehouse, first: date, last:
     days = days_between(first, last)
     rows = rows_around(days, rules, events)
     logger.info("comparing the sessions of %s with %s", counted(days, "day", "days"), number_of(rows, "event"))
-    with warehouse.reading(), tuned(spark, rows):
+    with warehouse.reading(spark), tuned(spark, rows):
         findings = compare_sessions(
             warehouse.read(spark, warehouse.sessions, sessions.version()),
             warehouse.read(spark, warehouse.sessionized_events, events_version),

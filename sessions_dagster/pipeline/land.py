@@ -13,6 +13,7 @@ from pyspark.sql import Column, DataFrame, Observation, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import TimestampType
 
+from sessions_dagster.errors import is_retryable
 from sessions_dagster.input.files import BatchFile
 from sessions_dagster.input.folders import InputRoot, delivery
 from sessions_dagster.input.formats import EpochUnit, InputFormat
@@ -31,7 +32,7 @@ from sessions_dagster.pipeline.classify import (
     rejected_events,
     without_own_columns,
 )
-from sessions_dagster.spark.failures import SPARK_ERRORS
+from sessions_dagster.spark.failures import SPARK_ERRORS, is_gone
 from sessions_dagster.spark.tuning import CASE_SENSITIVE, Sizes, interpreted_if_few, spark_property
 from sessions_dagster.storage.delta_tables import ensure_table, files_for, replace_slice
 from sessions_dagster.storage.forgotten_users import forgotten_users
@@ -144,10 +145,11 @@ def land_batch(
         # A column of the sender's own may differ from a required one in upper and lower case only.
         spark_property(spark, CASE_SENSITIVE, "true"),
         broken_files_named(lambda: find_broken_file(delivered.files, read)),
-        full_disks_named(spark, warehouse.root),
     ):
-        rows = classify(read(delivered.files), day, rules)
-        rows, are_none = _without_bots(rows, bot_limit, is_small=size < sizes.bytes_per_file)
+        # While the tables are written, that is done as well.
+        with full_disks_named(spark, warehouse.root):
+            rows = classify(read(delivered.files), day, rules)
+            rows, are_none = _without_bots(rows, bot_limit, is_small=size < sizes.bytes_per_file)
         metrics = Observation()
         # The list of forgotten users is read after both tables were looked at. So a landing that does not know a user
         # yet is refused if the user is removed from one of them before it has committed.
@@ -195,7 +197,8 @@ def land_batch(
             try:
                 rejected_version = replace_rejected(rows, reasons := Observation())
             except SPARK_ERRORS as error:
-                if full_disk_text(error) is not None:
+                if full_disk_text(error) is not None or is_retryable(error) or is_gone(error):
+                    # That says nothing about the rows, and another attempt keeps all of their columns.
                     raise
                 # Only now are the sender's own columns read. What is damaged in them must not separate the two tables.
                 rejected_version = replace_rejected(without_own_columns(rows), reasons := Observation())

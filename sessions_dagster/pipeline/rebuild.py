@@ -3,7 +3,6 @@
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import date
 
@@ -117,7 +116,7 @@ def rebuild(
         SizeError: If a Spark property of `spark.tuning.Sizes` is not a size.
     """
     began = time.monotonic()
-    with nullcontext() if dry_run else warehouse.writing(spark):
+    with warehouse.reading(spark) if dry_run else warehouse.writing(spark):
         sessions, events = (warehouse.open(uri) for uri in (warehouse.sessions, warehouse.sessionized_events))
         old_rules = None if events is None else rules_of_table(events)
         raw_events = _landed(warehouse, rules)

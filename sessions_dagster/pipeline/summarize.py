@@ -38,5 +38,5 @@ def summarize_events(
     table = warehouse.open_existing(warehouse.sessionized_events)
     rows = rows_around(days, rules, table)
     logger.info("summarizing %s of sessionized_events: %s", counted(days, "day", "days"), number_of(rows, "row"))
-    with warehouse.reading(), tuned(spark, rows):
+    with warehouse.reading(spark), tuned(spark, rows):
         return summarize_dates(warehouse.read(spark, warehouse.sessionized_events, table.version()), days, rules)

@@ -7,6 +7,7 @@ from typing import Final
 
 from sessions_dagster.errors import DamagedTableError, is_storage_failure
 from sessions_dagster.model.columns import BATCH_DATE
+from sessions_dagster.model.tables import FORGOTTEN_USERS
 from sessions_dagster.spark.failures import SPARK_ERRORS, last_cause, unread_file
 from sessions_dagster.storage.filesystem import is_within, location_of
 
@@ -35,10 +36,18 @@ def damaged_files_named(tables: Sequence[str]) -> Iterator[None]:
             raise
         cause = last_cause(error)
         what = "or its deletion vector, is gone" if _GONE in cause else "or its deletion vector, is damaged"
-        raise DamagedTableError(f"{file}, a file of the table {table}, {what} ({cause}). {_remedy(file)}") from error
+        raise DamagedTableError(
+            f"{file}, a file of the table {table}, {what} ({cause}). {_remedy(file, table)}"
+        ) from error
 
 
-def _remedy(file: str) -> str:
+def _remedy(file: str, table: str) -> str:
+    if table.endswith(f"/{FORGOTTEN_USERS}"):
+        return (
+            "Nothing lands until it is there again. Put the table back from a copy, and do not remove it: without it "
+            "the users come back with the next batches. Users who were forgotten after the copy was made have to be "
+            "forgotten again."
+        )
     of_batch = _OF_BATCH.search(file)
     if of_batch is not None:
         return f"Materialize raw_events for {of_batch[1]} once more: that replaces all files of the batch."

@@ -16,7 +16,7 @@ from zlib import crc32
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sessions_dagster.errors import DamagedLogError
+from sessions_dagster.errors import DamagedTableError
 
 _COMMIT: Final = re.compile(r"\d{20}\.json")
 
@@ -32,7 +32,7 @@ def check_newest_commit(table: Path) -> None:
         table: The folder of the table.
 
     Raises:
-        DamagedLogError: If it was not.
+        DamagedTableError: If it was not.
     """
     log = table / "_delta_log"
     try:
@@ -43,7 +43,7 @@ def check_newest_commit(table: Path) -> None:
         return
     if newest is None or content is None or (damage := _damage(newest, content)) is None:
         return
-    raise DamagedLogError(
+    raise DamagedTableError(
         f"{newest} {damage}: the machine went down, or its disk was full, while this commit of {table} was written. It "
         f"counts as no commit. Nothing was written. Remove it and its checksums (.{newest.name}.crc and "
         f"{newest.stem}.crc, as far as they are there), and run again: a landing or a correction that is lost with it "
@@ -59,7 +59,7 @@ def check_newest_checkpoint(table: Path) -> None:
         table: The folder of the table.
 
     Raises:
-        DamagedLogError: If it cannot. The message says whether the table can do without it.
+        DamagedTableError: If it cannot. The message says whether the table can do without it.
     """
     log = table / "_delta_log"
     checkpoints = sorted(log.glob(f"{'[0-9]' * 20}.checkpoint*.parquet"))
@@ -71,7 +71,7 @@ def check_newest_checkpoint(table: Path) -> None:
         todo = f"The commits are all there: remove {names} and {log / '_last_checkpoint'}, and run again."
     else:
         todo = "The log does not reach back far enough without it: put the table back from a copy."
-    raise DamagedLogError(
+    raise DamagedTableError(
         f"{names} cannot be read: the machine went down, or its disk was full, while this checkpoint of {table} was "
         f"written. Nothing was written. {todo}"
     )

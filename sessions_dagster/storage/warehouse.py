@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
 
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
@@ -12,19 +11,9 @@ from pyspark.sql import DataFrame, SparkSession
 
 from sessions_dagster.errors import SettingsError, StorageError
 from sessions_dagster.model.tables import FORGOTTEN_USERS, TABLES
-from sessions_dagster.s3 import (
-    CONNECTOR_LACKS_CONDITIONS,
-    LOG_STORE,
-    LOG_STORE_JAR,
-    LOG_STORE_PROPERTY,
-    ONE_WRITER_LOG_STORE,
-    PUTS_IGNORE_CONDITIONS,
-    has_log_store,
-    is_on_s3,
-)
-from sessions_dagster.spark.left_sessions import end_left_session, remote_session
-from sessions_dagster.spark.tuning import is_remote
+from sessions_dagster.s3 import is_on_s3
 from sessions_dagster.storage.catalog import check_name, register_table
+from sessions_dagster.storage.conditional_commits import check_log_store, refused_conditions_named
 from sessions_dagster.storage.damage import damaged_files_named
 from sessions_dagster.storage.filesystem import (
     commit_location,
@@ -38,11 +27,9 @@ from sessions_dagster.storage.filesystem import (
 from sessions_dagster.storage.full_disks import full_disks_named
 from sessions_dagster.storage.java_lock import locked_in_java
 from sessions_dagster.storage.lock import MAY_PASS, check_lock, locked
+from sessions_dagster.storage.noted_session import session_noted
 from sessions_dagster.storage.through_spark import MirroredTable
 from sessions_dagster.storage.torn_logs import check_newest_checkpoint, check_newest_commit
-
-_SESSION_FILE: Final = ".writing.session"
-"""Which session with a server of Spark Connect writes. A run that is killed leaves the file behind."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +106,7 @@ class Warehouse:
             table_uri: One of `tables`, or `forgotten_users`.
 
         Raises:
-            DamagedLogError: If the newest commit of a local table, or its checkpoint, is torn.
+            DamagedTableError: If the newest commit of a local table, or its checkpoint, is torn.
             PermissionError: If this process may not read the log.
             StorageError: If the storage fails.
         """
@@ -278,14 +265,13 @@ class Warehouse:
             FullDiskError: If a disk is full; the message says which.
         """
         if is_on_s3(self.root):
-            _check_log_store(spark)
+            check_log_store(spark)
         with (
             self.locked(),
             self._locked_in_java(spark),
-            self._session_noted(spark),
-            _refused_conditions_named(self.root),
-            full_disks_named(spark, self.root),
-            self.reading(),
+            session_noted(spark, Path(self.root)) if is_local(self.root) else nullcontext(),
+            refused_conditions_named(self.root),
+            self.reading(spark),
         ):
             for looked_at in self._looked_at:
                 looked_at.clear()
@@ -298,35 +284,18 @@ class Warehouse:
         return locked_in_java(spark, Path(self.root)) if is_local(self.root) else nullcontext()
 
     @contextmanager
-    def reading(self) -> Iterator[None]:
-        """A file of a table that cannot be read is named in this context, as it is in `writing`.
+    def reading(self, spark: SparkSession) -> Iterator[None]:
+        """A file of a table that cannot be read, and a disk that is full, are named in this context, as in `writing`.
+
+        Args:
+            spark: The session that reads.
 
         Raises:
-            DamagedTableError: If there is one.
+            DamagedTableError: If a file of a table cannot be read.
+            FullDiskError: If a disk is full; the message says which.
         """
-        with damaged_files_named(self.tables):
+        with full_disks_named(spark, self.root), damaged_files_named((*self.tables, self.forgotten_users)):
             yield
-
-    @contextmanager
-    def _session_noted(self, spark: SparkSession) -> Iterator[None]:
-        """Notes a session with a server beside the lock, and ends the one whose run has died with the lock."""
-        if not is_local(self.root):
-            # Without a lock nobody knows whether the other run has died.
-            yield
-            return
-        note = Path(self.root, _SESSION_FILE)
-        if note.exists():
-            end_left_session(spark, note.read_text())
-            note.unlink()
-        session = remote_session(spark)
-        if session is None:
-            yield
-            return
-        note.write_text(session)
-        try:
-            yield
-        finally:
-            note.unlink(missing_ok=True)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -369,36 +338,3 @@ def _other_way(table_uri: str) -> str:
         f" This process reads the log of {table_uri} itself, and needs credentials for it. If only Spark has them, as "
         "a server of Spark Connect may, set SESSIONS_LOGS_THROUGH_SPARK=true (logs_through_spark)."
     )
-
-
-def _check_log_store(spark: SparkSession) -> None:
-    # Delta takes it from the properties that Spark was started with. A running session can be given others, which it
-    # would not look at.
-    of_start = spark.conf if is_remote(spark) else spark.sparkContext.getConf()
-    if has_log_store(of_start.get):
-        return
-    raise SettingsError(
-        f"The Spark session commits to S3 without a condition, so that of two writers one could lose its commit. Start "
-        f"the session with {LOG_STORE_PROPERTY}={LOG_STORE} and {LOG_STORE_JAR} in spark.jars, as a session that is "
-        "started here is. Nothing was written."
-    )
-
-
-@contextmanager
-def _refused_conditions_named(root: str) -> Iterator[None]:
-    """Turns what the log store says of a store without conditional puts into an error of ours."""
-    try:
-        yield
-    except Exception as error:
-        # Which class it has depends on how Spark is reached: only the text is always the same.
-        text = str(error)
-        if PUTS_IGNORE_CONDITIONS in text:
-            what = f"The store of {root} does not know conditional puts (If-None-Match)"
-        elif CONNECTOR_LACKS_CONDITIONS in text:
-            what = "Spark's connector for S3 does not know conditional puts: it is older than that of Hadoop 3.4.2"
-        else:
-            raise
-        raise SettingsError(
-            f"{what}, so of two writers one could lose its commit. No table was changed. Use another one; or, if only "
-            f"one process ever writes at a time, set {LOG_STORE_PROPERTY}={ONE_WRITER_LOG_STORE} in spark.extra_conf."
-        ) from error
