@@ -121,7 +121,7 @@ def test_a_place_where_no_tables_can_be_fails_a_step_at_once(asset: str) -> None
         run_config={"resources": {"lake": {"config": {"input_root": "input", "warehouse_root": "s3://a[b/lake"}}}},
     )
     (failed,) = result.get_step_failure_events()
-    assert "Tables cannot be in s3a://a[b/lake" in str(failed.step_failure_data.user_failure_data)
+    assert "Tables cannot be in s3://a[b/lake" in str(failed.step_failure_data.user_failure_data)
 
 
 def test_a_range_is_materialized_in_one_run() -> None:

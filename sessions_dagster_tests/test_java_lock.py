@@ -12,7 +12,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from sessions_dagster.errors import SettingsError
-from sessions_dagster.storage.java_lock import named_in_java
+from sessions_dagster.storage.java_lock import JAVA_HOLDER_FILE, locked_in_java, named_in_java
 from sessions_dagster.storage.lock import JAVA_LOCK_FILE
 from sessions_dagster.storage.warehouse import Warehouse
 from sessions_dagster_tests.faults.group import PATIENCE_SECONDS, members, working
@@ -86,3 +86,12 @@ def test_what_java_says_of_a_lock_it_cannot_have_is_a_sentence(spark: SparkSessi
     with pytest.raises(SettingsError, match=said) as error, named_in_java(tmp_path):
         jvm.java.io.RandomAccessFile(str(tmp_path), "rw")
     assert "\n" not in str(error.value)
+
+
+def test_a_process_that_writes_may_write_within(spark: SparkSession, tmp_path: Path) -> None:
+    with locked_in_java(spark, tmp_path):
+        with locked_in_java(spark, tmp_path):
+            pass
+        assert (tmp_path / JAVA_HOLDER_FILE).exists()
+    with locked_in_java(spark, tmp_path):
+        pass

@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from shutil import copy
 from threading import Timer
+from time import sleep
 from typing import Final
 
 import pytest
@@ -18,6 +19,7 @@ from sessions_dagster_tests.sockets import listeners
 
 REPOSITORY: Final = Path(__file__).parents[1]
 SECONDS: Final = 120
+LOOK_SECONDS: Final = 0.2
 ADDRESS: Final = "Serving dagster-webserver on http://"
 
 
@@ -47,8 +49,10 @@ def test_dg_dev_starts_without_a_python_warning_on_loopback_only_and_says_its_ad
             said.append(line)
             if ADDRESS in line:
                 break
+        # It says its address a moment before it listens.
+        while not (heard := listeners(server.pid)) and sys.platform == "linux" and deadline.is_alive():
+            sleep(LOOK_SECONDS)
         deadline.cancel()
-        heard = listeners(server.pid)
         with suppress(ProcessLookupError):
             os.killpg(server.pid, signal.SIGKILL)
     assert ADDRESS in said[-1], said

@@ -182,7 +182,8 @@ def spark_conf(settings: SparkSettings) -> dict[str, str]:
         _DEFAULT_JAVA_OPTIONS: f"-Duser.timezone=UTC -Dlog4j2.configurationFile={_LOG_SETTINGS.as_uri()}",
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
-        **NEEDED,
+        # To a Spark that starts, a property without its prefix is none of its own.
+        **{name if name.startswith("spark.") else f"spark.hadoop.{name}": value for name, value in NEEDED.items()},
         # By default Spark keeps a hundred compiled plans. A run has more, so each run would compile all of them again.
         "spark.sql.codegen.cache.maxEntries": "2000",
         # PySpark would find out for each expression where in Python it was made, and send that to Java, which takes

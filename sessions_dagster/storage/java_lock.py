@@ -24,10 +24,15 @@ JAVA_HOLDER_FILE: Final = ".writing.java.holder"
 
 _LOOK_SECONDS: Final = 0.05
 
+_locked_here: Final[set[Path]] = set()
+"""The folders whose lock the JVM of this process has. To Java, a lock that is taken twice is an error."""
+
 
 @contextmanager
 def locked_in_java(spark: SparkSession, folder: Path) -> Iterator[None]:
     """Wait until no other JVM writes to a folder, and keep others waiting until the context ends, or this JVM does.
+
+    Within the context the same process may lock the folder again, as with the lock of Python.
 
     Args:
         spark: The session that writes. A session with a server takes no lock: the server lives on.
@@ -37,9 +42,19 @@ def locked_in_java(spark: SparkSession, folder: Path) -> Iterator[None]:
         SettingsError: If there can be no lock in it.
         StorageError: If there cannot be one now.
     """
-    if is_remote(spark):
+    if is_remote(spark) or folder in _locked_here:
         yield
         return
+    with _locked(spark, folder):
+        _locked_here.add(folder)
+        try:
+            yield
+        finally:
+            _locked_here.discard(folder)
+
+
+@contextmanager
+def _locked(spark: SparkSession, folder: Path) -> Iterator[None]:
     check_lock(folder)
     jvm = cast("Any", spark.sparkContext._jvm)
     with named_in_java(folder):
