@@ -34,13 +34,14 @@ from sessions_dagster.pipeline.classify import (
 )
 from sessions_dagster.spark.failures import SPARK_ERRORS, is_gone
 from sessions_dagster.spark.tuning import CASE_SENSITIVE, Sizes, interpreted_if_few, spark_property
+from sessions_dagster.storage.commit_metadata import applied_batches
 from sessions_dagster.storage.delta_tables import ensure_table, files_for, replace_slice
 from sessions_dagster.storage.forgotten_users import forgotten_users
 from sessions_dagster.storage.full_disks import full_disk_text, full_disks_named
-from sessions_dagster.storage.landed_batches import LandedBatch, note_landing
+from sessions_dagster.storage.landed_batches import LandedBatch, landed_batches, note_landing
 from sessions_dagster.storage.log_statistics import statistics_of
 from sessions_dagster.storage.raw_events import ensure_raw_events
-from sessions_dagster.storage.slices import slices, time_of_landing, warn_of_replaced
+from sessions_dagster.storage.slices import slices, unused_landing_time, warn_of_replaced
 from sessions_dagster.storage.warehouse import Warehouse
 from sessions_dagster.transforms.forgotten import is_of_forgotten, mentions_forgotten
 
@@ -114,8 +115,9 @@ def land_batch(
         day: The batch.
         input_format: The format of all its files.
         landed_at: Now, with a time zone. It distinguishes this landing from all others of the batch, and is kept in
-            milliseconds, which is the precision of the statistics in a Delta log. If it is not after all landings that
-            there are, because the clock was set back, or because both are within a millisecond, the next one is taken.
+            milliseconds, which is the precision of the statistics in a Delta log. If the landing that is there has the
+            same, or the one that was applied, the next one is taken: the clock was set back, or both are within a
+            millisecond.
         rules: The session rules; their lateness says which event dates the batch may deliver.
         bot_limit: A user with more distinct events than this in the batch is a bot; None: nobody is.
         carried_columns: The type of each carried column, by its name.
@@ -165,7 +167,7 @@ def land_batch(
             raw_events = ensure_raw_events(spark, warehouse, rules, carried_columns)
             found = slices(raw_events)
             warn_of_replaced(raw_events, found, day)
-            landed_at = time_of_landing(raw_events, found, landed_at)
+            landed_at = unused_landing_time(found, day, landed_at, _applied_landing(warehouse, day))
             forgotten = forgotten_users(spark, warehouse)
             if forgotten.hashes:
                 rows = rows.where(~is_of_forgotten(forgotten))
@@ -217,6 +219,15 @@ def land_batch(
         rejected_events_version=rejected_version,
         seconds=time.monotonic() - began,
     )
+
+
+def _applied_landing(warehouse: Warehouse, day: date) -> datetime | None:
+    """The landing of a batch that was applied; None if there is none."""
+    if day not in landed_batches(warehouse, [day]):
+        # This is its first landing, as on most days.
+        return None
+    events = warehouse.open(warehouse.sessionized_events)
+    return None if events is None else applied_batches(events).landings.get(day)
 
 
 def _without_bots(rows: DataFrame, bot_limit: int | None, *, is_small: bool) -> tuple[DataFrame, bool]:

@@ -16,7 +16,7 @@ from deltalake import DeltaTable
 from sessions_dagster.errors import SliceError
 from sessions_dagster.model.columns import BATCH_DATE, LANDED_AT
 from sessions_dagster.storage.commit_metadata import WRITER_KEY
-from sessions_dagster.storage.delta_log import active_files, commit_actions, commit_info
+from sessions_dagster.storage.delta_log import active_files, commit_actions
 from sessions_dagster.storage.filesystem import location_of
 
 logger = logging.getLogger(__name__)
@@ -60,29 +60,22 @@ def slices(raw_events: DeltaTable) -> Slices:
     return Slices({day: frozenset(found) for day, found in times.items()})
 
 
-def time_of_landing(raw_events: DeltaTable, found: Slices, now: datetime) -> datetime:
-    """The time of a landing: now, or the millisecond after all landings before it, if the clock does not say so.
+def unused_landing_time(found: Slices, day: date, landed_at: datetime, applied: datetime | None) -> datetime:
+    """The time of a landing, or the next millisecond that distinguishes it from the landings before.
 
-    A clock may be set back, and two landings may be within a millisecond. With the time of an earlier landing of its
-    batch it would never be applied, and with an earlier one its carried values would not be the newest.
+    A clock may be set back, and two landings may be within a millisecond. With the time of the landing that was
+    applied, or of the one that is there, it would never be applied.
 
     Args:
-        raw_events: The table.
-        found: Its slices.
-        now: What the clock says, in milliseconds.
+        found: The slices that there are.
+        day: The date of the batch.
+        landed_at: The time, in milliseconds.
+        applied: The landing of the batch that was applied; None if none was.
     """
-    known = [at for times in found.times.values() for at in times if at is not None]
-    return max(now, *(at + timedelta(milliseconds=1) for at in [*known, *_newest_commit(raw_events)]))
-
-
-def _newest_commit(raw_events: DeltaTable) -> Iterator[datetime]:
-    """When the newest commit was made, if the log says it: it may have taken the rows of a landing away."""
-    try:
-        at = commit_info(raw_events, raw_events.version()).get("timestamp")
-    except FileNotFoundError:
-        return
-    if isinstance(at, int):
-        yield datetime.fromtimestamp(at / 1000, UTC)
+    taken = {*found.times.get(day, ()), applied}
+    while landed_at in taken:
+        landed_at += timedelta(milliseconds=1)
+    return landed_at
 
 
 def check_one_landing(raw_events: DeltaTable, found: Slices, days: Collection[date]) -> None:
