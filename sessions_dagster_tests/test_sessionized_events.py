@@ -54,7 +54,7 @@ def test_the_error_about_other_rules_names_both_rules_and_a_remedy(
         apply_batches(world.spark, world.warehouse, [DAY], rules)
     assert "was built with a timeout of 0:05:00, user actions a, b, c and 5 days of lateness" in str(error.value)
     assert message in str(error.value)
-    assert "run with the rules that it was built with, or use another warehouse root" in str(error.value)
+    assert "run with the rules that it was built with, or make the tables anew with the others" in str(error.value)
 
 
 @pytest.mark.parametrize("rules", OTHER_RULES, ids=["timeout", "user actions", "lateness"])
