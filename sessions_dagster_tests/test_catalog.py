@@ -34,7 +34,8 @@ def world(spark: SparkSession, tmp_path: Path) -> Iterator[World]:
 
 
 def _rows(world: World) -> dict[str, int]:
-    names = [row.tableName for row in world.spark.sql(f"SHOW TABLES IN `{SCHEMA}`").collect()]
+    shown = world.spark.sql(f"SHOW TABLES IN `{SCHEMA}`").collect()
+    names = [row.tableName for row in shown if not row.isTemporary]
     return {name: world.spark.table(f"`{SCHEMA}`.{name}").count() for name in names}
 
 
