@@ -38,10 +38,10 @@ from sessions_dagster.storage.commit_metadata import applied_batches
 from sessions_dagster.storage.delta_tables import ensure_table, files_for, replace_slice
 from sessions_dagster.storage.forgotten_users import forgotten_users
 from sessions_dagster.storage.full_disks import full_disk_text, full_disks_named
-from sessions_dagster.storage.landed_batches import LandedBatch, landed_batches, note_landing
+from sessions_dagster.storage.landed_batches import LandedBatch, is_noted, note_landing
 from sessions_dagster.storage.log_statistics import statistics_of
 from sessions_dagster.storage.raw_events import ensure_raw_events
-from sessions_dagster.storage.slices import slices, unused_landing_time, warn_of_replaced
+from sessions_dagster.storage.slices import Slices, slices, unused_landing_time, warn_of_replaced
 from sessions_dagster.storage.warehouse import Warehouse
 from sessions_dagster.transforms.forgotten import is_of_forgotten, mentions_forgotten
 
@@ -167,7 +167,7 @@ def land_batch(
             raw_events = ensure_raw_events(spark, warehouse, rules, carried_columns)
             found = slices(raw_events)
             warn_of_replaced(raw_events, found, day)
-            landed_at = unused_landing_time(found, day, landed_at, _applied_landing(warehouse, day))
+            landed_at = unused_landing_time(found, day, landed_at, _applied_landing(warehouse, found, day))
             forgotten = forgotten_users(spark, warehouse)
             if forgotten.hashes:
                 rows = rows.where(~is_of_forgotten(forgotten))
@@ -221,9 +221,9 @@ def land_batch(
     )
 
 
-def _applied_landing(warehouse: Warehouse, day: date) -> datetime | None:
+def _applied_landing(warehouse: Warehouse, found: Slices, day: date) -> datetime | None:
     """The landing of a batch that was applied; None if there is none."""
-    if day not in landed_batches(warehouse, [day]):
+    if day not in found.times and not is_noted(warehouse, day):
         # This is its first landing, as on most days.
         return None
     events = warehouse.open(warehouse.sessionized_events)

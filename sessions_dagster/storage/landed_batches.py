@@ -127,6 +127,16 @@ def note_emptied(warehouse: Warehouse, emptied: Mapping[date, datetime | None]) 
             note_landing(warehouse, day, LandedBatch(note.fingerprint, None))
 
 
+def is_noted(warehouse: Warehouse, day: date) -> bool:
+    """Whether a landing of a batch was noted, also one without a row.
+
+    Args:
+        warehouse: Where the tables are.
+        day: The batch.
+    """
+    return day in _notes(warehouse, [day])
+
+
 def _notes(warehouse: Warehouse, days: Collection[date]) -> dict[date, LandedBatch]:
     """The notes on some batches; those that have none are not there."""
     if not days:
